@@ -1,0 +1,13 @@
+//! The words every room shares: measured values with their provenance, units, model shapes, run records,
+//! points, and the two traits through which named tensors travel. Plain data, no I/O, no other room.
+
+pub mod measured;
+pub mod record;
+pub mod shape;
+pub mod tensor;
+pub mod units;
+
+pub use measured::Measured;
+pub use record::{BlockLoss, CurveRow, Point, PointKind, Status};
+pub use shape::ModelShape;
+pub use tensor::{TensorError, TensorSink, TensorSource};

@@ -1,0 +1,60 @@
+//! A number shown to a person says where it came from.
+
+use serde::{Deserialize, Serialize};
+
+/// A value with its provenance. Missing is a reason, never 0 and never NaN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "provenance", rename_all = "lowercase")]
+pub enum Measured<T> {
+    /// Read from an instrument or counted exactly.
+    Measured {
+        /// The reading.
+        value: T,
+    },
+    /// Computed from a model of the machine; `how` names it.
+    Estimated {
+        /// The estimate.
+        value: T,
+        /// What it was computed from.
+        how: String,
+    },
+    /// Not available.
+    Missing {
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl<T> Measured<T> {
+    /// A value that was read or counted.
+    pub fn measured(value: T) -> Self {
+        Self::Measured { value }
+    }
+
+    /// A value computed from something else, with the name of what.
+    pub fn estimated(value: T, how: impl Into<String>) -> Self {
+        Self::Estimated { value, how: how.into() }
+    }
+
+    /// No value, and why.
+    pub fn missing(reason: impl Into<String>) -> Self {
+        Self::Missing { reason: reason.into() }
+    }
+
+    /// The value, if there is one.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Measured { value } | Self::Estimated { value, .. } => Some(value),
+            Self::Missing { .. } => None,
+        }
+    }
+
+    /// The same provenance around another value.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Measured<U> {
+        match self {
+            Self::Measured { value } => Measured::Measured { value: f(value) },
+            Self::Estimated { value, how } => Measured::Estimated { value: f(value), how },
+            Self::Missing { reason } => Measured::Missing { reason },
+        }
+    }
+}

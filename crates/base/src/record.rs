@@ -1,0 +1,255 @@
+//! What a run leaves behind: finished points, rows of its training curve, its status.
+
+use crate::{Measured, ModelShape};
+use serde::{Deserialize, Serialize};
+
+/// How a run ended, or has not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum Status {
+    /// Not all of its points are finished.
+    Running,
+    /// All points finished.
+    Done,
+    /// Loss or gradient became non-finite; nothing after `step` exists.
+    Diverged {
+        /// The step whose loss or gradient was not finite.
+        step: u64,
+        /// The branch it happened in (`trunk` or the branch's tokens).
+        segment: String,
+    },
+    /// Stopped by an error.
+    Failed {
+        /// The error in words.
+        reason: String,
+    },
+}
+
+impl Status {
+    /// One word for tables and CSV.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Diverged { .. } => "diverged",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// Which of a run's schedules a point finishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PointKind {
+    /// The end of the run's own schedule.
+    Final,
+    /// A decayed side branch.
+    Branch,
+}
+
+/// Summed validation loss of one held-out block: the unit by which standard errors are clustered.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BlockLoss {
+    /// Identity of the block in the validation split.
+    pub block: u32,
+    /// Summed loss in nats.
+    pub sum: f64,
+    /// Predicted tokens.
+    pub tokens: u64,
+}
+
+/// A finished point: a model of N parameters after D tokens, its schedule run to its end, and its validation loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Run it belongs to, e.g. `L2-d32-h2-s1`.
+    pub run: String,
+    /// Final or branch.
+    pub kind: PointKind,
+    /// Layers, width, heads.
+    pub shape: ModelShape,
+    /// Kaplan's N, 12·L·d².
+    pub params: u64,
+    /// All parameters.
+    pub params_total: u64,
+    /// Training tokens D seen by this point.
+    pub tokens: u64,
+    /// Training FLOPs by the exact ledger.
+    pub flops: f64,
+    /// 6·N·D with Kaplan's N.
+    pub flops_6nd: f64,
+    /// Validation loss, nats per token.
+    pub loss: f64,
+    /// Its standard error, clustered by block.
+    pub loss_se: Option<f64>,
+    /// loss / ln 2 · tokens per byte, if the bytes per token are known.
+    pub bits_per_byte: Option<f64>,
+    /// Passes over the training tokens.
+    pub epochs: f64,
+    /// Distinct training tokens seen.
+    pub unique_tokens: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Tokens per optimiser step.
+    pub batch_tokens: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// `wsd`, `cosine`, `constant`.
+    pub schedule: String,
+    /// `scaled`, `gpt2`.
+    pub init: String,
+    /// Context length T.
+    pub context: usize,
+    /// Vocabulary V.
+    pub vocab: usize,
+    /// Seed of initialisation and data order.
+    pub seed: u64,
+    /// `f32`, `bf16`.
+    pub precision: String,
+    /// Kernel set.
+    pub kernels: String,
+    /// Seconds of training this point took from the start of its run (trunk up to its fork, then its branch).
+    pub seconds: Measured<f64>,
+    /// Training tokens per second over that time.
+    pub tokens_per_s: Measured<f64>,
+    /// Joules over that time.
+    pub energy_j: Measured<f64>,
+    /// Validation loss by block, for paired and clustered errors. Not in the CSV.
+    pub blocks: Vec<BlockLoss>,
+}
+
+/// One row of a training curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurveRow {
+    /// Run.
+    pub run: String,
+    /// `trunk`, or the branch's token count.
+    pub segment: String,
+    /// Optimiser steps so far.
+    pub step: u64,
+    /// Tokens so far.
+    pub tokens: u64,
+    /// Exact training FLOPs so far.
+    pub flops: f64,
+    /// Mean training loss of the step, nats per token.
+    pub train_loss: f64,
+    /// Validation loss if evaluated at this step.
+    pub val_loss: Option<f64>,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Whether the learning rate has begun to decay: only losses with `decayed` at a segment's end are finished points.
+    pub decayed: bool,
+    /// Tokens per second over the last interval.
+    pub tokens_per_s: Option<f64>,
+}
+
+/// The columns of `points.csv`, in order.
+pub const POINT_COLUMNS: &[&str] = &[
+    "run",
+    "params",
+    "params_total",
+    "tokens",
+    "flops",
+    "flops_6nd",
+    "loss",
+    "loss_se",
+    "bits_per_byte",
+    "epochs",
+    "unique_tokens",
+    "steps",
+    "batch_tokens",
+    "lr",
+    "schedule",
+    "init",
+    "n_layer",
+    "d_model",
+    "context",
+    "vocab",
+    "seed",
+    "status",
+    "seconds",
+    "energy_j",
+    "n_head",
+    "kind",
+    "precision",
+    "kernels",
+    "tokens_per_s",
+];
+
+/// The columns of `curves.csv`, in order.
+pub const CURVE_COLUMNS: &[&str] = &[
+    "run",
+    "segment",
+    "step",
+    "tokens",
+    "flops",
+    "train_loss",
+    "val_loss",
+    "lr",
+    "grad_norm",
+    "decayed",
+    "tokens_per_s",
+];
+
+impl Point {
+    /// One cell per column of [`POINT_COLUMNS`]; missing values are empty.
+    pub fn csv_cells(&self, status: &str) -> Vec<String> {
+        let or_empty = |v: Option<f64>| v.map(|x| x.to_string()).unwrap_or_default();
+        let kind = match self.kind {
+            PointKind::Final => "final",
+            PointKind::Branch => "branch",
+        };
+        vec![
+            self.run.clone(),
+            self.params.to_string(),
+            self.params_total.to_string(),
+            self.tokens.to_string(),
+            self.flops.to_string(),
+            self.flops_6nd.to_string(),
+            self.loss.to_string(),
+            or_empty(self.loss_se),
+            or_empty(self.bits_per_byte),
+            self.epochs.to_string(),
+            self.unique_tokens.to_string(),
+            self.steps.to_string(),
+            self.batch_tokens.to_string(),
+            self.lr.to_string(),
+            self.schedule.clone(),
+            self.init.clone(),
+            self.shape.n_layer.to_string(),
+            self.shape.d_model.to_string(),
+            self.context.to_string(),
+            self.vocab.to_string(),
+            self.seed.to_string(),
+            status.to_owned(),
+            or_empty(self.seconds.value().copied()),
+            or_empty(self.energy_j.value().copied()),
+            self.shape.n_head.to_string(),
+            kind.to_owned(),
+            self.precision.clone(),
+            self.kernels.clone(),
+            or_empty(self.tokens_per_s.value().copied()),
+        ]
+    }
+}
+
+impl CurveRow {
+    /// One cell per column of [`CURVE_COLUMNS`]; missing values are empty.
+    pub fn csv_cells(&self) -> Vec<String> {
+        let or_empty = |v: Option<f64>| v.map(|x| x.to_string()).unwrap_or_default();
+        vec![
+            self.run.clone(),
+            self.segment.clone(),
+            self.step.to_string(),
+            self.tokens.to_string(),
+            self.flops.to_string(),
+            self.train_loss.to_string(),
+            or_empty(self.val_loss),
+            self.lr.to_string(),
+            self.grad_norm.to_string(),
+            self.decayed.to_string(),
+            or_empty(self.tokens_per_s),
+        ]
+    }
+}

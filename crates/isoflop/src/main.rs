@@ -1,0 +1,2 @@
+//! The `isoflop` binary.
+fn main() {}
