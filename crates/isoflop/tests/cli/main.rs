@@ -1,0 +1,4 @@
+//! Whole-command tests: one binary, one module per theme.
+
+mod bad_input;
+mod common;
