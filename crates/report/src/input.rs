@@ -1,0 +1,315 @@
+//! What a page is drawn from: plain data, handed over by the binary and kept as JSON beside the page, so that the
+//! same page can be drawn again, byte for byte.
+
+use crate::claims::ClaimSpec;
+use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as LawDocument; // until laws::document is there
+
+/// Version of [`ReportInput`] as JSON.
+pub const REPORT_SCHEMA: &str = "isoflop.report/1";
+
+/// Everything the page of a study shows. Every part may be absent; the page says so or leaves the section out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportInput {
+    /// [`REPORT_SCHEMA`].
+    pub schema: String,
+    /// Name of the study.
+    pub title: String,
+    /// The program and its version, e.g. `isoflop 0.1.0`.
+    pub made_by: String,
+    /// When, as text (the page itself reads no clock).
+    pub date: Option<String>,
+    /// The preset and why it was taken.
+    pub preset: Option<Preset>,
+    /// What was trained on.
+    pub corpus: Option<Corpus>,
+    /// Facts about the machine, in the order to show them.
+    pub machine: Vec<Fact>,
+    /// The resolved study.
+    pub study: serde_json::Value,
+    /// The resolved study as TOML text.
+    pub study_toml: String,
+    /// One row per run, diverged and unfinished ones too.
+    pub runs: Vec<RunRow>,
+    /// Finished points.
+    pub points: Vec<Point>,
+    /// Training curves.
+    pub curves: Vec<CurveRow>,
+    /// The fitted laws; the same document as `law.json`.
+    pub laws: Option<LawDocument>,
+    /// Forecasts, each written before the run that tests it.
+    pub forecasts: Vec<Forecast>,
+    /// Spread of the loss over seeds, as measured.
+    pub seed_variance: Option<SeedVariance>,
+    /// One prompt completed by every size.
+    pub completions: Vec<Completion>,
+    /// Claims of the study file.
+    pub claims: Vec<ClaimSpec>,
+    /// How the learning rate was chosen.
+    pub learning_rate: Option<LearningRate>,
+    /// Exact training FLOPs per token against 6N, a row per size.
+    pub ledger: Vec<LedgerRow>,
+    /// What all of it cost.
+    pub totals: Totals,
+    /// Remarks to print with the methods.
+    pub notes: Vec<String>,
+}
+
+impl Default for ReportInput {
+    fn default() -> Self {
+        Self {
+            schema: REPORT_SCHEMA.to_owned(),
+            title: String::new(),
+            made_by: String::new(),
+            date: None,
+            preset: None,
+            corpus: None,
+            machine: Vec::new(),
+            study: serde_json::Value::Null,
+            study_toml: String::new(),
+            runs: Vec::new(),
+            points: Vec::new(),
+            curves: Vec::new(),
+            laws: None,
+            forecasts: Vec::new(),
+            seed_variance: None,
+            completions: Vec::new(),
+            claims: Vec::new(),
+            learning_rate: None,
+            ledger: Vec::new(),
+            totals: Totals::default(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// A named preset and the reason it was picked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preset {
+    /// `quick`, `standard`, `full`, or the study's name.
+    pub name: String,
+    /// Why this one, in a sentence.
+    pub why: String,
+}
+
+/// The text the series was trained and measured on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Corpus {
+    /// Its name.
+    pub name: String,
+    /// `bytes`, `bpe`, or another word for what a token is.
+    pub tokenizer: String,
+    /// Vocabulary.
+    pub vocab: u64,
+    /// Tokens in the training split.
+    pub train_tokens: u64,
+    /// Tokens in the validation split.
+    pub val_tokens: u64,
+    /// Held-out tokens each point was measured on.
+    pub eval_tokens: Option<u64>,
+    /// Whose text it is.
+    pub credit: Option<String>,
+    /// SHA-256 of the source.
+    pub sha256: Option<String>,
+}
+
+/// A named fact with its provenance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What it is, e.g. `processor`.
+    pub name: String,
+    /// Its value with unit, as text.
+    pub value: Measured<String>,
+}
+
+/// A run of the study, finished or not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    /// Identity, e.g. `L2-d32-h2-s1`.
+    pub run: String,
+    /// Layers, width, heads.
+    pub shape: ModelShape,
+    /// Seed.
+    pub seed: u64,
+    /// How it ended.
+    pub status: Status,
+    /// Seconds of training, branches included.
+    pub seconds: Measured<f64>,
+    /// Training tokens per second.
+    pub tokens_per_s: Measured<f64>,
+    /// Training FLOP per second by the exact ledger.
+    pub flops_per_s: Measured<f64>,
+}
+
+/// A forecast and, once the run is done, its outcome.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Run or shape it is about.
+    pub name: String,
+    /// Kaplan's N.
+    pub params: f64,
+    /// Training tokens D.
+    pub tokens: f64,
+    /// Law it was made with, e.g. `l_n`.
+    pub form: String,
+    /// Forecast loss, nats per token.
+    pub loss: f64,
+    /// Lower end of the interval.
+    pub lo: f64,
+    /// Upper end of the interval.
+    pub hi: f64,
+    /// Level of the interval, e.g. 0.95.
+    pub level: f64,
+    /// The runs it was made from, in words.
+    pub made_from: String,
+    /// When it was written down, as text.
+    pub made_at: Option<String>,
+    /// What was measured.
+    pub outcome: Option<Outcome>,
+}
+
+/// What a forecast met.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Measured loss, nats per token.
+    pub loss: f64,
+    /// Its standard error.
+    pub loss_se: Option<f64>,
+}
+
+impl Forecast {
+    /// Whether the outcome fell into the interval; `None` without an outcome or a proper interval.
+    pub fn hit(&self) -> Option<bool> {
+        let loss = self.outcome.as_ref()?.loss;
+        let proper = loss.is_finite() && self.lo.is_finite() && self.hi.is_finite() && self.lo <= self.hi;
+        proper.then_some(self.lo <= loss && loss <= self.hi)
+    }
+}
+
+/// Spread of the final loss over seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeedVariance {
+    /// Standard deviation of the loss over seeds, nats per token.
+    pub sd: f64,
+    /// Seeds it was measured with.
+    pub num_seeds: u64,
+    /// Size and tokens it was measured at, in words.
+    pub measured_at: String,
+}
+
+/// What one model made of the prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// The model.
+    pub shape: ModelShape,
+    /// The prompt.
+    pub prompt: String,
+    /// Its continuation, without the prompt.
+    pub text: String,
+}
+
+/// The learning-rate rule and the sweep behind it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LearningRate {
+    /// The rule, e.g. `1e-2·√(32/d)`.
+    pub rule: String,
+    /// Where it comes from.
+    pub why: String,
+    /// Losses of the sweep.
+    pub sweep: Vec<SweepRow>,
+}
+
+/// One run of the learning-rate sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SweepRow {
+    /// The model.
+    pub shape: ModelShape,
+    /// Peak learning rate over the rule's.
+    pub factor: f64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Validation loss, nats per token; absent when the run diverged.
+    pub loss: Option<f64>,
+}
+
+/// Exact FLOPs against the 6ND rule for one size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// The model.
+    pub shape: ModelShape,
+    /// Training FLOPs per token by the exact ledger.
+    pub exact_per_token: f64,
+    /// 6N with Kaplan's N.
+    pub six_n: f64,
+}
+
+/// Totals of the study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Totals {
+    /// Training FLOPs by the exact ledger.
+    pub flops: Measured<f64>,
+    /// Wall-clock seconds.
+    pub seconds: Measured<f64>,
+    /// Energy in joules.
+    pub energy_j: Measured<f64>,
+    /// Peak resident memory in bytes.
+    pub peak_memory_bytes: Measured<u64>,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        let missing = || Measured::missing("not recorded");
+        Self {
+            flops: missing(),
+            seconds: missing(),
+            energy_j: missing(),
+            peak_memory_bytes: Measured::missing("not recorded"),
+        }
+    }
+}
+
+/// Why a stored report input could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Not JSON, or not of this shape.
+    #[error(
+        "the stored report input cannot be read: {0}\nhint: run the study again to have it written afresh"
+    )]
+    Parse(#[from] serde_json::Error),
+    /// Written by another version.
+    #[error(
+        "the stored report input has schema `{found}`, this program reads `{REPORT_SCHEMA}`\nhint: run the study again"
+    )]
+    Schema {
+        /// The schema found.
+        found: String,
+    },
+}
+
+impl ReportInput {
+    /// Reads what [`ReportInput::to_json`] wrote.
+    ///
+    /// # Errors
+    /// [`ReportError`] when the text is not such a document.
+    pub fn from_json(text: &str) -> Result<Self, ReportError> {
+        let input: Self = serde_json::from_str(text)?;
+        if input.schema == REPORT_SCHEMA {
+            Ok(input)
+        } else {
+            Err(ReportError::Schema { found: input.schema })
+        }
+    }
+
+    /// The document as JSON, for `report-input.json`.
+    ///
+    /// # Errors
+    /// [`ReportError::Parse`] when a value cannot be written.
+    pub fn to_json(&self) -> Result<String, ReportError> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
+}
