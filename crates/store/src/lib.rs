@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The store: run directories, metric logs, checkpoints, the index.
+//!
+//! ```text
+//! runs/                         Store
+//!   index.sqlite                a cache, rebuildable at any time
+//!   L4-d128-h4-s1/              Run
+//!     spec.json                 the resolved specification, never changed
+//!     status.json               running | done | diverged | failed
+//!     lock                      held by the process that writes; the system releases it when that dies
+//!     metrics.jsonl             curve rows, a checksum each
+//!     points.jsonl              finished points, a checksum each
+//!     checkpoints/<label>/      a Hugging Face GPT-2 directory; MANIFEST.json, written last, makes it visible
+//!     attempts/<n>/             what an interrupted attempt logged beyond the checkpoint that was resumed
+//!     events/                   TensorBoard event files, derived from the curve rows
+//! ```
+//!
+//! This is the only crate that creates, renames or deletes files, in one module.
+//!
+//! **Position.** A run is a linear program of optimiser steps: trunk and branches in the order in which they are
+//! executed. `position` counts those steps, so it only grows, and it is written with every record and checkpoint.
+//! Append what belongs to a position *before* the checkpoint of that position; [`Run::cut_back`] then keeps
+//! exactly the records up to the checkpoint that is resumed.
+
+mod checkpoint;
+mod error;
+mod run;
+mod store;
+
+pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointWriter, Checkpoints, Damaged};
+pub use error::{LockHolder, StoreError};
+pub use run::{CutBack, Health, Run, RunView};
+pub use store::{ExportFormat, Listing, RunSummary, Store, write_artifact};
