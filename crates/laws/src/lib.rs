@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Scaling laws: functional forms, fitting with honest intervals, forecasts, and which runs would tell most.
+//!
+//! Pure: no file, no clock, no environment, and the same bytes out whatever the thread count. A [`Table`] of rows goes in, a
+//! [`document::LawDocument`] comes out. Sizes are counts (parameters, tokens, FLOPs), losses in the table's unit, logarithms natural.
+
+pub mod document;
+pub mod error;
+pub mod forecast;
+pub mod options;
+pub mod paired;
+pub mod series;
+pub mod straight;
+pub mod table;
+
+pub use document::{FitRecord, Forecast, LawDocument, PairedDifference, ParamEstimate, Straightness};
+pub use error::LawError;
+pub use forecast::{Target, forecast, outcome};
+pub use options::{Loss, Options};
+pub use paired::{clustered_mean, paired_difference, paired_differences};
+pub use series::fit;
+pub use straight::straightness;
+pub use table::{Row, Table};

@@ -1,0 +1,189 @@
+//! Rows to fit to: N (parameters), D (tokens), C (FLOPs), loss, and whatever else a form asks for by name.
+
+use crate::document::DroppedRow;
+use isoflop_base::{Point, Status};
+use std::collections::BTreeMap;
+
+/// One usable row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Row {
+    /// Line in its file (the header is line 1), or position among the points, from 1.
+    pub line: usize,
+    /// Parameters.
+    pub n: Option<f64>,
+    /// Training tokens.
+    pub d: Option<f64>,
+    /// Training FLOPs.
+    pub c: Option<f64>,
+    /// Loss (the table's unit).
+    pub loss: f64,
+    /// Its standard error, same unit.
+    pub loss_se: Option<f64>,
+    /// Weight in the objective, 1 unless given. A row of weight 2 counts as the same row twice.
+    pub weight: f64,
+    /// Run it comes from; rows of one run are drawn together in a bootstrap. Empty: a run of its own.
+    pub run: String,
+    /// Seed.
+    pub seed: Option<u64>,
+    /// Other numeric columns by canonical name (`steps`, `batch`, `unique_tokens`, `junk`, …).
+    pub extra: BTreeMap<String, f64>,
+    /// Other text columns.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Row {
+    /// A row of N, D and loss with C = 6ND.
+    pub fn of(line: usize, n: f64, d: f64, loss: f64) -> Self {
+        Self { line, n: Some(n), d: Some(d), c: Some(6.0 * n * d), loss, weight: 1.0, ..Self::default() }
+    }
+
+    /// A named value: `n`, `d`, `c`, `loss`, or an extra column.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        match name {
+            "n" => self.n,
+            "d" => self.d,
+            "c" => self.c,
+            "loss" => Some(self.loss),
+            other => self.extra.get(other).copied(),
+        }
+    }
+}
+
+/// A table of usable rows with the record of what was left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Usable rows.
+    pub rows: Vec<Row>,
+    /// Rows that could not be used.
+    pub dropped: Vec<DroppedRow>,
+    /// Remarks: what was derived from what.
+    pub notes: Vec<String>,
+    /// e.g. `nats per token`.
+    pub loss_unit: String,
+    /// `kaplan`, `total`, `as given`.
+    pub n_convention: String,
+    /// `exact`, `6nd`, `as given`.
+    pub c_convention: String,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            dropped: Vec::new(),
+            notes: Vec::new(),
+            loss_unit: "nats per token".to_owned(),
+            n_convention: "as given".to_owned(),
+            c_convention: "as given".to_owned(),
+        }
+    }
+}
+
+impl Table {
+    /// Finished points as rows: N is Kaplan's, C the exact ledger's. Points of runs that diverged, failed or are not
+    /// finished are listed in `dropped` with that reason.
+    pub fn from_points<'a>(points: impl IntoIterator<Item = (&'a Point, &'a Status)>) -> Self {
+        let mut table =
+            Self { n_convention: "kaplan".to_owned(), c_convention: "exact".to_owned(), ..Self::default() };
+        for (i, (point, status)) in points.into_iter().enumerate() {
+            match refusal(point, status) {
+                Some(reason) => {
+                    table.dropped.push(DroppedRow { row: i + 1, run: point.run.clone(), reason });
+                }
+                None => table.rows.push(row_of(i + 1, point)),
+            }
+        }
+        table
+    }
+
+    /// The same points, all of them from finished runs.
+    pub fn from_finished(points: &[Point]) -> Self {
+        Self::from_points(points.iter().map(|p| (p, &Status::Done)))
+    }
+
+    /// The rows for which `keep` holds, with everything else as it is.
+    pub fn filtered(&self, keep: impl Fn(&Row) -> bool) -> Self {
+        Self { rows: self.rows.iter().filter(|r| keep(r)).cloned().collect(), ..self.clone() }
+    }
+
+    /// Whether every row has this value.
+    pub fn has(&self, name: &str) -> bool {
+        !self.rows.is_empty() && self.rows.iter().all(|r| r.get(name).is_some())
+    }
+
+    /// The rows with N counted in full (`total`) instead of Kaplan's way, where the rows know it.
+    pub fn with_total_params(&self) -> Option<Self> {
+        let mut out = self.clone();
+        for row in &mut out.rows {
+            row.n = Some(*row.extra.get("params_total")?);
+        }
+        out.n_convention = "total".to_owned();
+        Some(out)
+    }
+
+    /// The rows with C = 6·N·D instead of the ledger's.
+    pub fn with_6nd(&self) -> Option<Self> {
+        let mut out = self.clone();
+        for row in &mut out.rows {
+            row.c = Some(6.0 * row.n? * row.d?);
+        }
+        out.c_convention = "6nd".to_owned();
+        Some(out)
+    }
+
+    /// Distinct values of a column, ascending; values within 0.5 % of each other count as one.
+    pub fn levels(&self, name: &str) -> Vec<f64> {
+        let mut values: Vec<f64> = self.rows.iter().filter_map(|r| r.get(name)).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup_by(|b, a| same_level(*a, *b));
+        values
+    }
+}
+
+/// Two budgets or sizes that differ by less than 0.5 % count as the same.
+pub fn same_level(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 0.005 * a.abs().max(b.abs())
+}
+
+fn refusal(point: &Point, status: &Status) -> Option<String> {
+    match status {
+        Status::Diverged { step, segment } => {
+            return Some(format!("its run diverged at step {step} ({segment})"));
+        }
+        Status::Failed { reason } => return Some(format!("its run failed: {reason}")),
+        Status::Running => return Some("its run is not finished".to_owned()),
+        Status::Done => {}
+    }
+    if !point.loss.is_finite() || point.loss <= 0.0 {
+        return Some(format!("loss {} is not a positive number", point.loss));
+    }
+    (point.params == 0 || point.tokens == 0).then(|| "N or D is zero".to_owned())
+}
+
+fn row_of(line: usize, p: &Point) -> Row {
+    let extra = [
+        ("params_total", p.params_total as f64),
+        ("flops_6nd", p.flops_6nd),
+        ("epochs", p.epochs),
+        ("unique_tokens", p.unique_tokens as f64),
+        ("steps", p.steps as f64),
+        ("batch", p.batch_tokens as f64),
+        ("lr", p.lr),
+        ("context", p.context as f64),
+        ("vocab", p.vocab as f64),
+    ];
+    let labels = [("schedule", &p.schedule), ("init", &p.init), ("precision", &p.precision)];
+    Row {
+        line,
+        n: Some(p.params as f64),
+        d: Some(p.tokens as f64),
+        c: Some(p.flops),
+        loss: p.loss,
+        loss_se: p.loss_se,
+        weight: 1.0,
+        run: p.run.clone(),
+        seed: Some(p.seed),
+        extra: extra.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.clone())).collect(),
+    }
+}
