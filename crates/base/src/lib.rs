@@ -4,10 +4,12 @@
 pub mod measured;
 pub mod record;
 pub mod shape;
+pub mod study;
 pub mod tensor;
 pub mod units;
 
 pub use measured::Measured;
 pub use record::{BlockLoss, CurveRow, Point, PointKind, Status};
 pub use shape::ModelShape;
+pub use study::Study;
 pub use tensor::{TensorError, TensorSink, TensorSource};
