@@ -1,1 +1,32 @@
-//! Placeholder.
+//! Text and token files in, batches of token ids out.
+//!
+//! A [`Corpus`] is two streams of tokens, one to train on and one held out. Which tokens a step reads is a pure
+//! function of (source, seed, position): there is no state to save, and a resumed run reads what an uninterrupted one would have.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`corpus`] | [`builtin()`], [`from_text`], [`from_bin`], what a corpus is |
+//! | [`split`] | hashed 32 kB blocks: which bytes of a text are held out |
+//! | [`bin`] | raw little-endian `u16`/`u32` token files, memory-mapped, with an optional llm.c header and JSON sidecar |
+//! | [`sampler`] | which window of the training stream each row of each step reads |
+//! | [`eval`] | the windows of an evaluation, and the block each belongs to |
+//! | [`tokenizer`] | bytes as tokens |
+//!
+//! Letters: `T` the model's context; a row is `T + 1` tokens, of which the first `T` are read and the last `T` predicted.
+
+pub mod bin;
+pub mod corpus;
+mod error;
+pub mod eval;
+mod map;
+pub mod sampler;
+pub mod split;
+pub mod tokenizer;
+mod tokens;
+
+pub use bin::{BinFile, BinOptions, Scan, TokenDtype};
+pub use corpus::{Corpus, CorpusInfo, TokenizerKind, builtin, from_bin, from_text};
+pub use error::DataError;
+pub use eval::{EvalBatch, Window, eval_batches, eval_windows};
+pub use sampler::Sampler;
+pub use tokens::{ByteTokens, Tokens, read_checked};

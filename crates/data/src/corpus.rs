@@ -1,0 +1,230 @@
+//! A corpus: tokens to train on, tokens held out, and what is known of both.
+
+use crate::bin::{BinFile, BinOptions, GPT2_VOCAB, Sidecar};
+use crate::split::{BLOCK_BYTES, split};
+use crate::{ByteTokens, DataError, Tokens, tokenizer};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::path::Path;
+
+/// Twenty-five public-domain books and plays; `corpus/CREDITS.md` names them.
+const LITERATURE_ZST: &[u8] = include_bytes!("../corpus/literature.txt.zst");
+/// Bytes of the text.
+const LITERATURE_BYTES: usize = 15_634_298;
+/// SHA-256 of the text.
+const LITERATURE_SHA256: &str = "bad27c9315c73df97e096fe093f404f1b6a9acd6cf32f4a10454c7a39dbffe43";
+
+/// A clustering block of tokens whose bytes are not counted: 32 kB at 4 bytes a token, near what GPT-2's tokeniser gives on English.
+const DEFAULT_BLOCK_TOKENS: u64 = 8192;
+
+/// Text as two streams of tokens.
+pub struct Corpus {
+    /// To train on.
+    pub train: Box<dyn Tokens>,
+    /// Held out.
+    pub val: Box<dyn Tokens>,
+    /// What is known of it.
+    pub info: CorpusInfo,
+}
+
+/// What is known of a corpus; stored with every run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CorpusInfo {
+    /// `builtin`, or the files.
+    pub name: String,
+    /// Symbols in the vocabulary.
+    pub vocab: usize,
+    /// Tokens to train on.
+    pub train_tokens: u64,
+    /// Tokens held out.
+    pub val_tokens: u64,
+    /// How text becomes tokens.
+    pub tokenizer: TokenizerKind,
+    /// Mean bytes of text per held-out token, if known: turns nats per token into bits per byte.
+    pub bytes_per_token: Option<f64>,
+    /// SHA-256 of what `sha256_covers` names.
+    pub sha256: String,
+    /// `text`, or `train and val: whole file`, or that only samples were hashed, since a huge file is never read whole.
+    pub sha256_covers: String,
+    /// Tokens of a clustering block: the unit of [`crate::Window::block`].
+    pub block_tokens: u64,
+}
+
+/// How text becomes tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum TokenizerKind {
+    /// Byte values, vocabulary 256.
+    Bytes,
+    /// GPT-2's BPE, vocabulary 50,257.
+    Gpt2,
+    /// Another, named by the file's sidecar.
+    Named {
+        /// Its name.
+        name: String,
+        /// SHA-256 of its `tokenizer.json`, if known.
+        sha256: Option<String>,
+    },
+    /// Not known.
+    Unknown,
+}
+
+impl TokenizerKind {
+    pub(crate) fn of_file(sidecar: &Sidecar, vocab: usize) -> Self {
+        match (sidecar.tokenizer.as_deref(), vocab) {
+            (Some("bytes" | "byte"), _) => Self::Bytes,
+            (Some("gpt2" | "r50k_base"), _) | (None, GPT2_VOCAB) => Self::Gpt2,
+            (Some(name), _) => {
+                Self::Named { name: name.to_owned(), sha256: sidecar.tokenizer_sha256.clone() }
+            }
+            (None, _) => Self::Unknown,
+        }
+    }
+}
+
+impl Corpus {
+    /// Whether both splits hold at least one window of this context.
+    ///
+    /// # Errors
+    /// [`DataError::TooFewTokens`] naming the split.
+    pub fn check_context(&self, context: usize) -> Result<(), DataError> {
+        for tokens in [&self.train, &self.val] {
+            if tokens.len() <= context as u64 {
+                return Err(DataError::TooFewTokens {
+                    source_name: tokens.name().to_owned(),
+                    tokens: tokens.len(),
+                    context,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The `tokenizer.json` that belongs into a checkpoint trained on this corpus, if we have it.
+    pub fn tokenizer_json(&self) -> Option<String> {
+        match self.info.tokenizer {
+            TokenizerKind::Bytes => Some(tokenizer::byte_tokenizer_json()),
+            _ => None,
+        }
+    }
+}
+
+/// The built-in corpus: 15.6 MB of English literature, bytes as tokens.
+///
+/// # Errors
+/// [`DataError::Builtin`] if the embedded text does not decompress to what was embedded.
+pub fn builtin() -> Result<Corpus, DataError> {
+    let damaged = |what: String| DataError::Builtin { what };
+    let text = decompress(LITERATURE_ZST, LITERATURE_BYTES).map_err(damaged)?;
+    let sha256 = sha256(&text);
+    if text.len() != LITERATURE_BYTES || sha256 != LITERATURE_SHA256 {
+        return Err(damaged(format!("{} bytes with SHA-256 {sha256}", text.len())));
+    }
+    from_bytes("builtin", &text, sha256)
+}
+
+/// A UTF-8 text file, or one compressed with Zstandard (`.zst`), bytes as tokens, a sixteenth held out ([`crate::split`]).
+///
+/// # Errors
+/// Missing, empty, a directory, not readable, not UTF-8 (with the byte's offset), too small to hold a block out.
+pub fn from_text(path: &Path) -> Result<Corpus, DataError> {
+    let raw = std::fs::read(path).map_err(|e| match path.is_dir() {
+        true => DataError::directory(path),
+        false => DataError::from_io(path, e),
+    })?;
+    let name = path.display().to_string();
+    let text = if path.extension().is_some_and(|e| e == "zst") {
+        decompress(&raw, raw.len().saturating_mul(4))
+            .map_err(|what| DataError::Compressed { source_name: name.clone(), what })?
+    } else {
+        raw
+    };
+    if text.is_empty() {
+        return Err(DataError::Empty { path: path.to_owned(), hint: "give a file with text in it".into() });
+    }
+    if let Err(e) = std::str::from_utf8(&text) {
+        let offset = e.valid_up_to();
+        let line = 1 + text[..offset].iter().filter(|&&b| b == b'\n').count();
+        return Err(DataError::NotUtf8 { path: path.to_owned(), offset, line, byte: text[offset] });
+    }
+    let sha256 = sha256(&text);
+    from_bytes(&name, &text, sha256)
+}
+
+fn from_bytes(name: &str, text: &[u8], sha256: String) -> Result<Corpus, DataError> {
+    let (train, val) = split(name, text)?;
+    let info = CorpusInfo {
+        name: name.to_owned(),
+        vocab: tokenizer::BYTE_VOCAB,
+        train_tokens: train.len() as u64,
+        val_tokens: val.len() as u64,
+        tokenizer: TokenizerKind::Bytes,
+        bytes_per_token: Some(1.0),
+        sha256,
+        sha256_covers: "text".to_owned(),
+        block_tokens: BLOCK_BYTES as u64,
+    };
+    let train = Box::new(ByteTokens::new(format!("{name}, training split"), train));
+    let val = Box::new(ByteTokens::new(format!("{name}, validation split"), val));
+    Ok(Corpus { train, val, info })
+}
+
+/// Two token files, memory-mapped: any size, not read at open beyond a few samples.
+///
+/// # Errors
+/// What [`BinFile::open`] says of either; files of different vocabularies or tokenisers.
+pub fn from_bin(train: &Path, val: &Path, options: &BinOptions) -> Result<Corpus, DataError> {
+    let (train, val) = (BinFile::open(train, options)?, BinFile::open(val, options)?);
+    if train.vocab() != val.vocab() || train.tokenizer() != val.tokenizer() {
+        let (train, val) = (describe(&train), describe(&val));
+        return Err(DataError::Setting {
+            what: format!("training and validation tokens do not go together: {train}; {val}"),
+            hint: "make both files with the same tokeniser".into(),
+        });
+    }
+    let ((train_hash, train_covers), (val_hash, val_covers)) = (train.fingerprint(), val.fingerprint());
+    let bytes_per_token = val.bytes_per_token();
+    let info = CorpusInfo {
+        name: format!("{} + {}", train.name(), val.name()),
+        vocab: train.vocab(),
+        train_tokens: train.len(),
+        val_tokens: val.len(),
+        tokenizer: train.tokenizer().clone(),
+        bytes_per_token,
+        sha256: sha256(format!("{train_hash}{val_hash}").as_bytes()),
+        sha256_covers: format!("hashes of train ({train_covers}) and val ({val_covers})"),
+        block_tokens: block_tokens(bytes_per_token),
+    };
+    Ok(Corpus { train: Box::new(train), val: Box::new(val), info })
+}
+
+/// Tokens of a clustering block of 32 kB.
+pub fn block_tokens(bytes_per_token: Option<f64>) -> u64 {
+    match bytes_per_token {
+        Some(bytes) => ((BLOCK_BYTES as f64 / bytes).round() as u64).max(1),
+        None => DEFAULT_BLOCK_TOKENS,
+    }
+}
+
+fn describe(file: &BinFile) -> String {
+    format!("{} has a vocabulary of {} ({:?})", file.name(), file.vocab(), file.tokenizer())
+}
+
+fn decompress(compressed: &[u8], expected_bytes: usize) -> Result<Vec<u8>, String> {
+    // A frame may be followed by others (`cat a.zst b.zst`).
+    let (mut text, mut rest) = (Vec::with_capacity(expected_bytes), compressed);
+    while !rest.is_empty() {
+        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest).map_err(|e| e.to_string())?;
+        decoder.read_to_end(&mut text).map_err(|e| e.to_string())?;
+    }
+    Ok(text)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

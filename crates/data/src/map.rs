@@ -1,0 +1,55 @@
+//! The one place of this crate with `unsafe`: a read-only memory map, so that a file of any size is opened without being read.
+
+use crate::DataError;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// A read-only map of a whole file, with the length it had at open.
+#[derive(Debug)]
+pub(crate) struct Map {
+    path: PathBuf,
+    file: File,
+    bytes: memmap2::Mmap,
+}
+
+impl Map {
+    /// Maps `path`.
+    ///
+    /// # Errors
+    /// Missing, a directory, not readable, empty.
+    #[expect(unsafe_code, reason = "the only way to map a file; argued at the block")]
+    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(|e| DataError::from_io(path, e))?;
+        let metadata = file.metadata().map_err(|e| DataError::from_io(path, e))?;
+        if metadata.is_dir() {
+            return Err(DataError::directory(path));
+        }
+        if metadata.len() == 0 {
+            let hint = "the program that writes it has not finished or failed; write it again".to_owned();
+            return Err(DataError::Empty { path: path.to_owned(), hint });
+        }
+        // SAFETY: `Mmap::map` asks that the file is not changed while it is mapped. We map read-only and private to this
+        // struct, hand out nothing but shared byte slices tied to its lifetime, copy out of them at once (`BinFile::read`),
+        // and never form a reference to a type with invalid bit patterns, so a writer in another process can give us other
+        // token ids, which are checked against the vocabulary, but no invalid value. A file that is truncated while mapped
+        // raises SIGBUS on access beyond its new end. That ends the process; it does not corrupt it. `still_whole` asks for
+        // the file's length before every batch and turns all but a race of microseconds into an error.
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| DataError::from_io(path, e))?;
+        Ok(Self { path: path.to_owned(), file, bytes })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether the file is still as long as it was at open: to be asked before its bytes are touched.
+    pub(crate) fn still_whole(&self) -> Result<(), DataError> {
+        let now = self.file.metadata().map_err(|e| DataError::from_io(&self.path, e))?.len();
+        let was = self.bytes.len() as u64;
+        if now < was { Err(DataError::Shrunk { path: self.path.clone(), was, now }) } else { Ok(()) }
+    }
+}

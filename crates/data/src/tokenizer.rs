@@ -1,0 +1,87 @@
+//! Bytes as tokens: id = byte value, vocabulary 256.
+
+use serde_json::{Map, Value, json};
+
+/// Symbols of the byte vocabulary.
+pub const BYTE_VOCAB: usize = 256;
+
+/// The ids of a text: its UTF-8 bytes.
+pub fn encode_bytes(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+/// The text of byte ids. What is not UTF-8, as an untrained model writes, becomes U+FFFD; so do ids above 255.
+pub fn decode_bytes(ids: &[u32]) -> String {
+    let bytes: Vec<u8> = ids.iter().map(|&id| u8::try_from(id).unwrap_or(0xff)).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A `tokenizer.json` for Hugging Face `tokenizers` that does the same: a byte-level BPE without merges, whose 256
+/// symbols have the byte values as ids.
+pub fn byte_tokenizer_json() -> String {
+    let vocab: Map<String, Value> =
+        byte_symbols().into_iter().zip(0..).map(|(symbol, id)| (symbol.to_string(), json!(id))).collect();
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let document = json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": [],
+        "normalizer": null,
+        "pre_tokenizer": byte_level,
+        "post_processor": null,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": null,
+            "unk_token": null,
+            "continuing_subword_prefix": null,
+            "end_of_word_suffix": null,
+            "fuse_unk": false,
+            "byte_fallback": false,
+            "ignore_merges": false,
+            "vocab": vocab,
+            "merges": []
+        }
+    });
+    serde_json::to_string_pretty(&document).expect("a JSON value can be written")
+}
+
+/// GPT-2's printable stand-ins for the 256 bytes (`bytes_to_unicode` in OpenAI's encoder.py): printable Latin-1 stands
+/// for itself, the others are numbered on from U+0100.
+fn byte_symbols() -> Vec<char> {
+    let mut next = 0x100;
+    (0u8..=255)
+        .map(|byte| match byte {
+            b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
+            _ => {
+                next += 1;
+                char::from_u32(next - 1).expect("below the surrogates")
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_survives() {
+        for text in ["", "Call me Ishmael.\n", "naïve — 日本"] {
+            assert_eq!(decode_bytes(&encode_bytes(text)), text);
+        }
+        assert_eq!(decode_bytes(&[b'a'.into(), 0xc3]), "a\u{fffd}");
+    }
+
+    #[test]
+    fn the_json_has_the_byte_values_as_ids() {
+        let document: Value = serde_json::from_str(&byte_tokenizer_json()).unwrap();
+        let vocab = document["model"]["vocab"].as_object().unwrap();
+        assert_eq!(vocab.len(), 256);
+        // GPT-2 writes a space as Ġ and a line feed as Ċ.
+        for (symbol, id) in [("A", 65), ("~", 126), ("Ġ", 32), ("Ċ", 10), ("é", 0xe9), ("Ń", 0xad)] {
+            assert_eq!(vocab[symbol], id, "{symbol}");
+        }
+    }
+}
