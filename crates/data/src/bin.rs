@@ -152,12 +152,8 @@ impl BinFile {
         let map = Map::open(path)?;
         let sidecar = Sidecar::read(path)?;
         let header = Header::find(&map)?;
-        let dtype = header
-            .as_ref()
-            .map(|h| h.dtype)
-            .or(options.dtype)
-            .or(sidecar.dtype)
-            .unwrap_or(TokenDtype::U16);
+        let dtype =
+            header.as_ref().map(|h| h.dtype).or(options.dtype).or(sidecar.dtype).unwrap_or(TokenDtype::U16);
         if let (Some(asked), Some(h)) = (options.dtype, &header)
             && asked != h.dtype
         {
@@ -312,7 +308,10 @@ impl Header {
         };
         let fail = |what: String| DataError::Header { path: map.path().to_owned(), what };
         if bytes.len() < HEADER_BYTES {
-            return Err(fail(format!("has llm.c's magic, but only {} of its 1024 header bytes", bytes.len())));
+            return Err(fail(format!(
+                "has llm.c's magic, but only {} of its 1024 header bytes",
+                bytes.len()
+            )));
         }
         match word(1) {
             Some(v) if v == version => {}

@@ -130,13 +130,17 @@ pub enum DataError {
         what: String,
     },
     /// The embedded text is not what was embedded.
-    #[error("the built-in corpus is damaged: {what}\nhint: the program file is damaged; build or download it again")]
+    #[error(
+        "the built-in corpus is damaged: {what}\nhint: the program file is damaged; build or download it again"
+    )]
     Builtin {
         /// What does not match.
         what: String,
     },
     /// Too little text to hold some of it out.
-    #[error("{source_name}: {bytes} bytes are too few to hold a block out\nhint: give at least {needed} bytes of text")]
+    #[error(
+        "{source_name}: {bytes} bytes are too few to hold a block out\nhint: give at least {needed} bytes of text"
+    )]
     TooSmallToSplit {
         /// File.
         source_name: String,

@@ -115,7 +115,7 @@ mod tests {
             prop_assert_eq!(starts.len() as u64, n);
             for start in starts {
                 prop_assert_eq!(start % context as u64, 0);
-                prop_assert!(start + context as u64 + 1 <= len);
+                prop_assert!(start + (context as u64) < len);
             }
         }
     }
@@ -138,10 +138,8 @@ mod tests {
         // Any change here makes old runs unrepeatable.
         let s = Sampler::new(1_000_000, 256, 1).unwrap();
         let starts: Vec<u64> = (0..4).map(|i| s.row_start(i) / 256).collect();
-        assert_eq!(starts, PINNED);
+        assert_eq!(starts, [1091, 1043, 578, 7]);
     }
-
-    const PINNED: [u64; 4] = [0, 0, 0, 0];
 
     #[test]
     fn neighbours_in_order_are_not_neighbours_in_text() {

@@ -21,7 +21,8 @@ pub fn decode_bytes(ids: &[u32]) -> String {
 pub fn byte_tokenizer_json() -> String {
     let vocab: Map<String, Value> =
         byte_symbols().into_iter().zip(0..).map(|(symbol, id)| (symbol.to_string(), json!(id))).collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let byte_level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let document = json!({
         "version": "1.0",
         "truncation": null,
