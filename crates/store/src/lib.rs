@@ -18,15 +18,24 @@
 //!
 //! **Position.** A run is a linear program of optimiser steps: trunk and branches in the order in which they are
 //! executed. `position` counts those steps, so it only grows, and it is written with every record and checkpoint.
-//! Append what belongs to a position *before* the checkpoint of that position; [`Run::cut_back`] then keeps
+//! Append what belongs to a position *before* the checkpoint of that position; [`Run::resume`] then keeps
 //! exactly the records up to the checkpoint that is resumed.
 
 mod checkpoint;
 mod error;
+mod export;
+mod files;
+mod index;
+mod log;
+mod names;
 mod run;
+mod safetensors;
+mod spec;
 mod store;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointWriter, Checkpoints, Damaged};
 pub use error::{LockHolder, StoreError};
-pub use run::{CutBack, Health, Run, RunView};
+pub use export::{curves_csv, points_csv};
+pub use run::{CutBack, Health, Resumed, Run, RunView};
+pub use spec::{Difference, differences};
 pub use store::{ExportFormat, Listing, RunSummary, Store, write_artifact};

@@ -1,12 +1,31 @@
 //! One run: its specification, logs, status and checkpoints.
 
-use crate::{Checkpoint, CheckpointWriter, Checkpoints, Damaged, StoreError};
+use crate::{
+    Checkpoint, CheckpointWriter, Checkpoints, Damaged, StoreError,
+    checkpoint::{self, MANIFEST},
+    files::{self, Appender, LockFailure, StagedDirectory},
+    log::{self, Log},
+    names, spec,
+};
 use isoflop_base::{CurveRow, Point, Status};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
+    fs::{self, File},
+    io,
     ops::Deref,
     path::{Path, PathBuf},
 };
+
+pub(crate) const SPEC: &str = "spec.json";
+pub(crate) const STATUS: &str = "status.json";
+pub(crate) const METRICS: &str = "metrics.jsonl";
+pub(crate) const POINTS: &str = "points.jsonl";
+const LOCK: &str = "lock";
+const CHECKPOINTS: &str = "checkpoints";
+const ATTEMPTS: &str = "attempts";
+/// Marker of an attempt's directory.
+const ATTEMPT: &str = "ATTEMPT.json";
 
 /// A run as it is on disk. Reads each time it is asked; takes no lock.
 #[derive(Debug, Clone)]
@@ -20,6 +39,12 @@ pub struct RunView {
 #[derive(Debug)]
 pub struct Run {
     view: RunView,
+    metrics: Appender,
+    points: Appender,
+    /// Position of the last record; records never go back.
+    last_position: u64,
+    /// Held as long as the run is open.
+    _lock: File,
 }
 
 /// What [`Run::cut_back`] moved away.
@@ -35,14 +60,30 @@ pub struct CutBack {
     pub attempt: Option<u32>,
 }
 
+/// Where a run continues: see [`Run::resume`].
+#[derive(Debug)]
+pub struct Resumed {
+    /// The checkpoint to load; `None` to begin at the beginning.
+    pub checkpoint: Option<Checkpoint>,
+    /// Damaged checkpoints that were passed over.
+    pub damaged: Vec<Damaged>,
+    /// What was moved away.
+    pub cut_back: CutBack,
+}
+
 /// What is wrong with a run's files, each in words; empty if nothing is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// Problems found.
     pub problems: Vec<String>,
 }
 
 impl RunView {
+    /// Reads the run `id` in `dir`; `None` if there is none.
+    pub(crate) fn read(id: &str, dir: PathBuf) -> Result<Option<Self>, StoreError> {
+        Ok(read_document(&dir.join(SPEC))?.map(|spec| Self { id: id.to_owned(), dir, spec }))
+    }
+
     /// Run id.
     pub fn id(&self) -> &str {
         &self.id
@@ -60,40 +101,130 @@ impl RunView {
 
     /// How far it is ([`Status::Running`] before any was set).
     pub fn status(&self) -> Result<Status, StoreError> {
-        unimplemented!()
+        Ok(self.status_and_time()?.0)
+    }
+
+    /// The status, and when it was set (seconds since 1970 UTC).
+    pub(crate) fn status_and_time(&self) -> Result<(Status, u64), StoreError> {
+        let path = self.dir.join(STATUS);
+        let Some(value) = read_document(&path)? else { return Ok((Status::Running, 0)) };
+        let time = value["updated_unix_s"].as_u64().unwrap_or(0);
+        let status = serde_json::from_value(value)
+            .map_err(|e| StoreError::CorruptFile { path, why: e.to_string() })?;
+        Ok((status, time))
     }
 
     /// All curve rows, in the order of execution. A torn last record is left out.
     pub fn curves(&self) -> Result<Vec<CurveRow>, StoreError> {
-        unimplemented!()
+        Ok(log::read(&self.dir.join(METRICS))?.sound()?.into_values())
     }
 
     /// All finished points, in the order of execution. A torn last record is left out.
     pub fn points(&self) -> Result<Vec<Point>, StoreError> {
-        unimplemented!()
+        Ok(log::read(&self.dir.join(POINTS))?.sound()?.into_values())
+    }
+
+    /// The newest curve row, without reading the whole log.
+    pub fn last_curve_row(&self) -> Option<CurveRow> {
+        log::last(&self.dir.join(METRICS))
     }
 
     /// Complete checkpoints, newest first, and damaged ones with the reason. Manifests and lengths are checked here;
     /// hashes when a checkpoint is opened.
     pub fn checkpoints(&self) -> Result<Checkpoints, StoreError> {
-        unimplemented!()
+        checkpoint::list(&self.dir.join(CHECKPOINTS))
     }
 
     /// Opens a checkpoint of this run, after verifying every length and hash against its manifest.
     pub fn open_checkpoint(&self, label: &str) -> Result<Checkpoint, StoreError> {
-        let _ = label;
-        unimplemented!()
+        let dir = self.dir.join(CHECKPOINTS).join(label);
+        if names::check("checkpoint label", label).is_err() || !dir.join(MANIFEST).exists() {
+            let available = self.checkpoints()?.complete.into_iter().map(|c| c.label).collect();
+            return Err(StoreError::NoSuchCheckpoint {
+                run: self.id.clone(),
+                label: label.to_owned(),
+                available,
+            });
+        }
+        Checkpoint::open_dir(dir)
     }
 
     /// Opens the newest checkpoint that verifies; damaged ones it had to pass over are returned with the reason.
     pub fn latest_checkpoint(&self) -> Result<(Option<Checkpoint>, Vec<Damaged>), StoreError> {
-        unimplemented!()
+        let Checkpoints { complete, mut damaged } = self.checkpoints()?;
+        for info in complete {
+            match Checkpoint::open_dir(&info.dir) {
+                Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
+                Err(StoreError::DamagedCheckpoint { why, .. }) => {
+                    damaged.push(Damaged { label: info.label, why });
+                }
+                Err(other) => damaged.push(Damaged { label: info.label, why: other.to_string() }),
+            }
+        }
+        Ok((None, damaged))
     }
 
-    /// Reads and verifies everything.
-    pub fn health(&self) -> Health {
-        unimplemented!()
+    /// Earlier attempts: what interrupted processes logged beyond the checkpoint that was resumed.
+    pub fn num_attempts(&self) -> Result<usize, StoreError> {
+        Ok(attempts(&self.dir)?.len())
     }
+
+    /// Reads and verifies everything, hashes included.
+    pub fn health(&self) -> Health {
+        let mut problems = Vec::new();
+        if let Err(e) = self.status() {
+            problems.push(e.to_string());
+        }
+        inspect::<CurveRow>(&self.dir.join(METRICS), &mut problems);
+        inspect::<Point>(&self.dir.join(POINTS), &mut problems);
+        match self.checkpoints() {
+            Err(e) => problems.push(e.to_string()),
+            Ok(Checkpoints { complete, damaged }) => {
+                problems.extend(damaged.into_iter().map(|d| format!("checkpoint {}: {}", d.label, d.why)));
+                let errors = complete.iter().filter_map(|c| Checkpoint::open_dir(&c.dir).err());
+                problems.extend(errors.map(|e| e.to_string()));
+            }
+        }
+        Health { problems }
+    }
+}
+
+fn inspect<T: DeserializeOwned>(path: &Path, problems: &mut Vec<String>) {
+    match log::read::<T>(path) {
+        Err(e) => problems.push(e.to_string()),
+        Ok(log) => {
+            for (line, why) in &log.corrupt {
+                problems.push(format!("{}:{line}: {why}", path.display()));
+            }
+        }
+    }
+}
+
+fn read_document(path: &Path) -> Result<Option<Value>, StoreError> {
+    let text = match fs::read_to_string(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(files::unreadable(path))?,
+    };
+    serde_json::from_str(&text).map(Some).map_err(|e| StoreError::CorruptFile {
+        path: path.to_owned(),
+        why: format!("it does not parse: {e}"),
+    })
+}
+
+/// Numbers of the attempts in a run's directory, ascending.
+fn attempts(dir: &Path) -> Result<Vec<u32>, StoreError> {
+    let mut numbers: Vec<u32> =
+        files::names(&dir.join(ATTEMPTS))?.iter().filter_map(|n| n.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Takes the lock of the run in `dir`.
+pub(crate) fn lock(id: &str, dir: &Path) -> Result<File, StoreError> {
+    files::take_lock(&dir.join(LOCK)).map_err(|failure| match failure {
+        LockFailure::Held(holder) => StoreError::Locked { run: id.to_owned(), holder },
+        LockFailure::Store(error) => error,
+    })
 }
 
 impl Deref for Run {
@@ -105,41 +236,185 @@ impl Deref for Run {
 }
 
 impl Run {
+    /// Creates the run in `dir` or opens it, after comparing specifications.
+    pub(crate) fn open(id: &str, dir: PathBuf, asked: &Value, ignored: &[&str]) -> Result<Self, StoreError> {
+        files::make_directory(&dir)?;
+        let lock = lock(id, &dir)?;
+        let view = match RunView::read(id, dir.clone())? {
+            Some(view) => {
+                if let Some(first) = spec::differences(&view.spec, asked, ignored).into_iter().next() {
+                    return Err(StoreError::SpecMismatch {
+                        run: id.to_owned(),
+                        key: first.key,
+                        stored: first.left,
+                        asked: first.right,
+                    });
+                }
+                view
+            }
+            None => {
+                let text = serde_json::to_string_pretty(asked).expect("JSON values are plain data") + "\n";
+                files::replace_file(&dir.join(SPEC), text.as_bytes())?;
+                RunView { id: id.to_owned(), dir: dir.clone(), spec: asked.clone() }
+            }
+        };
+        files::sweep(&dir, ATTEMPT)?;
+        files::sweep(&dir.join(CHECKPOINTS), MANIFEST)?;
+        files::sweep(&dir.join(ATTEMPTS), ATTEMPT)?;
+        let (metrics, last_row) = open_log::<CurveRow>(&dir.join(METRICS))?;
+        let (points, last_point) = open_log::<Point>(&dir.join(POINTS))?;
+        Ok(Self { view, metrics, points, last_position: last_row.max(last_point), _lock: lock })
+    }
+
     /// Records how far the run is.
     pub fn set_status(&mut self, status: Status) -> Result<(), StoreError> {
-        let _ = status;
-        unimplemented!()
+        let mut value = serde_json::to_value(&status).expect("a status is plain data");
+        value["updated_unix_s"] = files::now_unix_s().into();
+        files::replace_file(&self.view.dir.join(STATUS), (value.to_string() + "\n").as_bytes())
     }
 
     /// Appends a curve row at `position`. Errors if a number in it is not finite.
+    ///
+    /// # Panics
+    /// If `position` lies before that of an earlier record.
     pub fn append_curve(&mut self, position: u64, row: &CurveRow) -> Result<(), StoreError> {
-        let _ = (position, row);
-        unimplemented!()
+        self.check_finite(&[
+            ("flops", Some(row.flops)),
+            ("train_loss", Some(row.train_loss)),
+            ("val_loss", row.val_loss),
+            ("lr", Some(row.lr)),
+            ("grad_norm", Some(row.grad_norm)),
+            ("tokens_per_s", row.tokens_per_s),
+        ])?;
+        self.advance(position);
+        self.metrics.append(&log::encode(position, row))
     }
 
     /// Appends a finished point at `position` and syncs it to disk. Errors if a number in it is not finite.
+    ///
+    /// # Panics
+    /// If `position` lies before that of an earlier record.
     pub fn add_point(&mut self, position: u64, point: &Point) -> Result<(), StoreError> {
-        let _ = (position, point);
-        unimplemented!()
+        self.check_finite(&[
+            ("flops", Some(point.flops)),
+            ("flops_6nd", Some(point.flops_6nd)),
+            ("loss", Some(point.loss)),
+            ("loss_se", point.loss_se),
+            ("bits_per_byte", point.bits_per_byte),
+            ("epochs", Some(point.epochs)),
+            ("lr", Some(point.lr)),
+            ("seconds", point.seconds.value().copied()),
+            ("tokens_per_s", point.tokens_per_s.value().copied()),
+            ("energy_j", point.energy_j.value().copied()),
+            ("blocks", Some(point.blocks.iter().map(|b| b.sum).sum())),
+        ])?;
+        self.advance(position);
+        self.points.append(&log::encode(position, point))?;
+        self.points.sync()
+    }
+
+    fn check_finite(&self, fields: &[(&'static str, Option<f64>)]) -> Result<(), StoreError> {
+        match fields.iter().find(|(_, v)| v.is_some_and(|v| !v.is_finite())) {
+            Some((what, _)) => Err(StoreError::NotFinite { run: self.view.id.clone(), what }),
+            None => Ok(()),
+        }
+    }
+
+    fn advance(&mut self, position: u64) {
+        assert!(
+            position >= self.last_position,
+            "records go forward: position {position} after {}; cut the run back when it is resumed",
+            self.last_position
+        );
+        self.last_position = position;
     }
 
     /// Begins a checkpoint. It becomes visible at [`CheckpointWriter::finish`], in place of one of the same label; dropped before, it
     /// leaves nothing. The newest two are kept, and all that were pinned ([`CheckpointWriter::pin`]).
     pub fn begin_checkpoint(&mut self, label: &str, position: u64) -> Result<CheckpointWriter, StoreError> {
-        let _ = (label, position);
-        unimplemented!()
+        names::check("checkpoint label", label)?;
+        // A checkpoint must not survive a loss of power that the records before it do not.
+        self.metrics.sync()?;
+        self.points.sync()?;
+        CheckpointWriter::begin(&self.view.dir.join(CHECKPOINTS), label, position)
     }
 
     /// Deletes a checkpoint, pinned or not; fine if there is none.
     pub fn remove_checkpoint(&mut self, label: &str) -> Result<(), StoreError> {
-        let _ = label;
-        unimplemented!()
+        names::check("checkpoint label", label)?;
+        files::withdraw_directory(&self.view.dir.join(CHECKPOINTS).join(label))
     }
 
-    /// Makes the run what it was at `position` (0: nothing yet): records and checkpoints beyond it, and damaged
-    /// checkpoints, move to `attempts/<n>/`. Call it once, after choosing the checkpoint to resume.
-    pub fn cut_back(&mut self, position: u64) -> Result<CutBack, StoreError> {
-        let _ = position;
-        unimplemented!()
+    /// Prepares a run that was interrupted, or that has just been created, for going on: opens the newest sound
+    /// checkpoint and moves away what was recorded beyond it, or everything if there is none.
+    pub fn resume(&mut self) -> Result<Resumed, StoreError> {
+        let (checkpoint, damaged) = self.view.latest_checkpoint()?;
+        let cut_back = self.move_beyond(checkpoint.as_ref().map(Checkpoint::position), &damaged)?;
+        Ok(Resumed { checkpoint, damaged, cut_back })
     }
+
+    /// Makes the run what it was at the checkpoint of `position`: records and checkpoints beyond it move to
+    /// `attempts/<n>/`. Records at `position` itself stay.
+    pub fn cut_back(&mut self, position: u64) -> Result<CutBack, StoreError> {
+        self.move_beyond(Some(position), &[])
+    }
+
+    /// Moves all records and checkpoints to `attempts/<n>/`: the run begins anew.
+    pub fn start_over(&mut self) -> Result<CutBack, StoreError> {
+        self.move_beyond(None, &[])
+    }
+
+    fn move_beyond(&mut self, position: Option<u64>, damaged: &[Damaged]) -> Result<CutBack, StoreError> {
+        let dir = self.view.dir.clone();
+        let rows = log::read::<CurveRow>(&dir.join(METRICS))?.sound()?;
+        let points = log::read::<Point>(&dir.join(POINTS))?.sound()?;
+        let (rows_len, num_rows) = kept(&rows, position);
+        let (points_len, num_points) = kept(&points, position);
+        let Checkpoints { complete, damaged: unreadable } = self.view.checkpoints()?;
+        let beyond =
+            complete.into_iter().filter(|c| position.is_none_or(|p| c.position > p)).map(|c| c.label);
+        let bad = unreadable.into_iter().map(|d| d.label).chain(damaged.iter().map(|d| d.label.clone()));
+        let mut checkpoints: Vec<String> = beyond.chain(bad).collect();
+        checkpoints.sort();
+        checkpoints.dedup();
+        if num_rows + num_points + checkpoints.len() == 0 {
+            return Ok(CutBack::default());
+        }
+
+        let attempt = attempts(&dir)?.last().map_or(1, |n| n + 1);
+        let staged = StagedDirectory::begin(&dir.join(ATTEMPTS), &attempt.to_string())?;
+        for (name, len) in [(METRICS, rows_len), (POINTS, points_len)] {
+            let path = dir.join(name);
+            let bytes = fs::read(&path).map_err(files::unreadable(&path))?;
+            files::replace_file(&staged.path().join(name), &bytes[len as usize..])?;
+        }
+        let about = serde_json::json!({ "resumed_at": position, "set_aside_unix_s": files::now_unix_s() });
+        let target = staged.target().to_owned();
+        staged.publish(ATTEMPT, about.to_string().as_bytes())?;
+        for label in &checkpoints {
+            files::move_directory(&dir.join(CHECKPOINTS).join(label), &target.join(CHECKPOINTS).join(label))?;
+        }
+        self.metrics.cut(rows_len)?;
+        self.points.cut(points_len)?;
+        let last = |positions: Option<u64>| positions.unwrap_or(0);
+        let kept_rows = rows.records.len() - num_rows;
+        let kept_points = points.records.len() - num_points;
+        self.last_position = last(rows.records[..kept_rows].last().map(|r| r.position))
+            .max(last(points.records[..kept_points].last().map(|r| r.position)));
+        Ok(CutBack { rows: num_rows, points: num_points, checkpoints, attempt: Some(attempt) })
+    }
+}
+
+fn kept<T>(log: &Log<T>, position: Option<u64>) -> (u64, usize) {
+    match position {
+        Some(position) => log.split_at(position),
+        None => (0, log.records.len()),
+    }
+}
+
+/// Opens a log for appending, cutting back a torn last record; the position of its last record.
+fn open_log<T: DeserializeOwned>(path: &Path) -> Result<(Appender, u64), StoreError> {
+    let log = log::read::<T>(path)?.sound()?;
+    let position = log.records.last().map_or(0, |r| r.position);
+    Ok((Appender::open(path, log.len)?, position))
 }

@@ -1,12 +1,19 @@
 //! A directory of runs.
 
-use crate::{Run, RunView, StoreError};
-use isoflop_base::Status;
+use crate::{
+    Run, RunView, StoreError, export, files,
+    index::{self, Fresh, Index},
+    names, run,
+};
+use isoflop_base::{ModelShape, Point, PointKind, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
 
-/// A directory of runs.
+/// A directory of runs. Cheap to clone; holds nothing open.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
@@ -19,9 +26,9 @@ pub struct RunSummary {
     pub id: String,
     /// How far it is.
     pub status: Status,
-    /// Kaplan's N, from its points.
+    /// Kaplan's N, from its points or its specification.
     pub params: Option<u64>,
-    /// Tokens D of its largest finished point.
+    /// Tokens D of its furthest finished point.
     pub tokens: Option<u64>,
     /// Validation loss of that point, nats per token.
     pub loss: Option<f64>,
@@ -31,8 +38,32 @@ pub struct RunSummary {
     pub tokens_per_s: Option<f64>,
     /// Finished points.
     pub num_points: u64,
-    /// Last change of its status, seconds since 1970 UTC.
+    /// Last change of its status, seconds since 1970 UTC; 0 if none was set.
     pub updated_unix_s: u64,
+}
+
+impl RunSummary {
+    pub(crate) fn new(view: &RunView, status: Status, updated_unix_s: u64, points: &[Point]) -> Self {
+        let furthest = points.iter().max_by_key(|p| (p.kind == PointKind::Final, p.tokens));
+        Self {
+            id: view.id().to_owned(),
+            status,
+            params: furthest.map(|p| p.params).or_else(|| find_shape(view.spec()).map(|s| s.params())),
+            tokens: furthest.map(|p| p.tokens),
+            loss: furthest.map(|p| p.loss),
+            loss_se: furthest.and_then(|p| p.loss_se),
+            tokens_per_s: furthest.and_then(|p| p.tokens_per_s.value().copied()),
+            num_points: points.len() as u64,
+            updated_unix_s,
+        }
+    }
+}
+
+/// The shape of the model in a specification: the first `model` or `shape` that is one.
+fn find_shape(spec: &Value) -> Option<ModelShape> {
+    let fields = spec.as_object()?;
+    let named = ["model", "shape"].iter().filter_map(|k| fields.get(*k)?.as_str()?.parse().ok());
+    named.into_iter().next().or_else(|| fields.values().find_map(find_shape))
 }
 
 /// The runs of a store, sorted by id, with notes about what could not be read.
@@ -54,14 +85,17 @@ pub enum ExportFormat {
 }
 
 impl Store {
-    /// Opens the store at `root`, making the directory if needed. Errors if it can't be written.
+    /// Opens the store at `root`, making the directory if needed. Errors if it can't be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        Ok(Self { root: root.into() })
+        let root = root.into();
+        files::make_directory(&root)?;
+        Ok(Self { root })
     }
 
-    /// Opens a store for reading: it must exist.
+    /// Opens a store that must exist, for reading.
     pub fn open_existing(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        Ok(Self { root: root.into() })
+        let root = root.into();
+        if root.is_dir() { Ok(Self { root }) } else { Err(StoreError::NoSuchStore { path: root }) }
     }
 
     /// Its directory.
@@ -82,35 +116,96 @@ impl Store {
         spec: &Value,
         ignored: &[&str],
     ) -> Result<Run, StoreError> {
-        let _ = (id, spec, ignored);
-        unimplemented!()
+        names::check("run id", id)?;
+        Run::open(id, self.root.join(id), spec, ignored)
     }
 
     /// A run as it is on disk, without its lock. Errors: [`StoreError::NoSuchRun`] with the nearest ids.
     pub fn read_run(&self, id: &str) -> Result<RunView, StoreError> {
-        let _ = id;
-        unimplemented!()
+        let found = match names::check("run id", id) {
+            Ok(()) => RunView::read(id, self.root.join(id))?,
+            Err(_) => None,
+        };
+        match found {
+            Some(view) => Ok(view),
+            None => Err(StoreError::NoSuchRun {
+                id: id.to_owned(),
+                store: self.root.clone(),
+                nearest: names::nearest(id, &self.run_ids()?),
+            }),
+        }
     }
 
     /// Ids of all runs, sorted.
     pub fn run_ids(&self) -> Result<Vec<String>, StoreError> {
-        unimplemented!()
+        let is_run =
+            |n: &String| names::check("run id", n).is_ok() && self.root.join(n).join(run::SPEC).is_file();
+        Ok(files::names(&self.root)?.into_iter().filter(is_run).collect())
     }
 
-    /// Every run in a line each.
+    /// Every run in a line each. The index saves reading runs that have not changed.
     pub fn list(&self) -> Result<Listing, StoreError> {
-        unimplemented!()
+        let mut notes = Vec::new();
+        let unusable = |e: rusqlite::Error| {
+            format!(
+                "the index could not be used ({e}); the run directories were read instead\nhint: `isoflop runs reindex` rebuilds it"
+            )
+        };
+        let opened = Index::open(&self.root).and_then(|index| index.summaries().map(|known| (index, known)));
+        let (mut index, known) = match opened {
+            Ok((index, known)) => (Some(index), known),
+            Err(e) => {
+                notes.push(unusable(e));
+                (None, HashMap::new())
+            }
+        };
+        let ids = self.run_ids()?;
+        let (runs, fresh) = self.summarise(&ids, &known, &mut notes);
+        let present: HashSet<&String> = ids.iter().collect();
+        let gone: Vec<String> = known.keys().filter(|id| !present.contains(id)).cloned().collect();
+        if let Some(Err(e)) = index.as_mut().map(|index| index.update(&fresh, &gone)) {
+            notes.push(unusable(e));
+        }
+        Ok(Listing { runs, notes })
+    }
+
+    /// Summaries of `ids`, and what had to be read for them.
+    fn summarise(
+        &self,
+        ids: &[String],
+        known: &HashMap<String, (String, RunSummary)>,
+        notes: &mut Vec<String>,
+    ) -> (Vec<RunSummary>, Vec<Fresh>) {
+        let (mut runs, mut fresh) = (Vec::new(), Vec::new());
+        for id in ids {
+            let cached = known.get(id).filter(|(s, _)| *s == index::signature(&self.root.join(id)));
+            if let Some((_, summary)) = cached {
+                runs.push(summary.clone());
+                continue;
+            }
+            match self.read_run(id).and_then(|view| index::read(&view)) {
+                Ok(read) => {
+                    runs.push(read.summary.clone());
+                    fresh.push(read);
+                }
+                Err(e) => notes.push(format!("run `{id}` is left out: {e}")),
+            }
+        }
+        (runs, fresh)
     }
 
     /// Deletes a run with all it holds. Errors if another process writes it.
     pub fn remove_run(&self, id: &str) -> Result<(), StoreError> {
-        let _ = id;
-        unimplemented!()
+        let view = self.read_run(id)?;
+        let _lock = run::lock(id, view.dir())?;
+        files::withdraw_directory(view.dir())?;
+        files::sweep_removed(&self.root)
     }
 
-    /// Rebuilds the index from the run directories; the number of runs in it.
-    pub fn reindex(&self) -> Result<usize, StoreError> {
-        unimplemented!()
+    /// Rebuilds the index from the run directories. Errors only if the index cannot be written.
+    pub fn reindex(&self) -> Result<Listing, StoreError> {
+        index::remove(&self.root)?;
+        self.list()
     }
 
     /// Writes points and curves of the runs `ids` (all if empty) into `dir`; the files written.
@@ -120,8 +215,29 @@ impl Store {
         format: ExportFormat,
         dir: &Path,
     ) -> Result<Vec<PathBuf>, StoreError> {
-        let _ = (ids, format, dir);
-        unimplemented!()
+        let ids = if ids.is_empty() { self.run_ids()? } else { ids.to_vec() };
+        let (mut points, mut curves) = (Vec::new(), Vec::new());
+        for id in &ids {
+            let view = self.read_run(id)?;
+            let status = view.status()?.word();
+            points.extend(view.points()?.into_iter().map(|p| (p, status)));
+            curves.extend(view.curves()?);
+        }
+        let (extension, points, curves) = match format {
+            ExportFormat::Csv => {
+                ("csv", export::points_csv(points.iter().map(|(p, s)| (p, *s))), export::curves_csv(&curves))
+            }
+            ExportFormat::Jsonl => {
+                ("jsonl", export::json_lines(points.iter().map(with_status)), export::json_lines(&curves))
+            }
+        };
+        let mut written = Vec::new();
+        for (name, text) in [("points", points), ("curves", curves)] {
+            let path = dir.join(format!("{name}.{extension}"));
+            files::replace_file(&path, text.as_bytes())?;
+            written.push(path);
+        }
+        Ok(written)
     }
 
     /// Replaces a file at once or not at all; a relative path is inside the store.
@@ -130,9 +246,14 @@ impl Store {
     }
 }
 
+fn with_status((point, status): &(Point, &'static str)) -> Value {
+    let mut value = serde_json::to_value(point).expect("a point is plain data");
+    value["status"] = (*status).into();
+    value
+}
+
 /// Replaces the file at `path` (`points.csv`, `law.json`, `report.html`, …) at once or not at all, making the
 /// directories above it if needed.
 pub fn write_artifact(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), StoreError> {
-    let _ = (path.as_ref(), bytes);
-    unimplemented!()
+    files::replace_file(path.as_ref(), bytes)
 }

@@ -1,0 +1,426 @@
+//! The one place where files are created, renamed and deleted, by four functions:
+//!
+//! 1. [`replace_file`]: a sibling is written and synced, renamed over the file, and the directory synced, so that a
+//!    reader sees the old bytes or the new ones;
+//! 2. [`StagedDirectory`] publishes a directory, its marker file written last; [`withdraw_directory`] and
+//!    [`move_directory`] take one away by the same rename;
+//! 3. [`Appender`] appends a record, and cuts back what a failed or killed append left behind;
+//! 4. [`take_lock`] takes a lock that the system releases when its holder dies.
+
+use crate::{LockHolder, StoreError};
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Prefix of a directory that is being written.
+const STAGED: &str = ".new-";
+/// Prefix of a directory that is being deleted.
+const GONE: &str = ".gone-";
+
+/// The error of a write that failed at `path`.
+pub(crate) fn not_writable(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| StoreError::NotWritable { path, source }
+}
+
+/// The error of a read that failed at `path`.
+pub(crate) fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| StoreError::Unreadable { path, source }
+}
+
+/// Seconds since 1970 UTC; 0 if the clock stands before that.
+pub(crate) fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Makes `dir` and those above it.
+pub(crate) fn make_directory(dir: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(dir).map_err(not_writable(dir))
+}
+
+/// Makes renames and new names in `dir` survive a loss of power.
+fn sync_directory(dir: &Path) -> Result<(), StoreError> {
+    // Windows cannot open a directory as a file, and orders metadata itself.
+    if cfg!(unix) {
+        File::open(dir).and_then(|d| d.sync_all()).map_err(not_writable(dir))?;
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+/// Replaces `path` with `bytes`, at once or not at all, making the directories above it.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let dir = parent(path);
+    make_directory(dir)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let sibling = dir.join(format!(".{name}.{}-{unique}.tmp", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&sibling)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&sibling, path)
+    };
+    if let Err(error) = write() {
+        // The first error is the one that matters; the sibling may not even exist.
+        let _ = fs::remove_file(&sibling);
+        return Err(not_writable(path)(error));
+    }
+    sync_directory(dir)
+}
+
+/// Deletes a file, if it exists.
+pub(crate) fn remove_file(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(not_writable(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// A directory being written beside the place where it will appear. Dropped before [`StagedDirectory::publish`], it
+/// is deleted.
+#[derive(Debug)]
+pub(crate) struct StagedDirectory {
+    target: PathBuf,
+    staged: PathBuf,
+    done: bool,
+}
+
+impl StagedDirectory {
+    /// Begins the directory `name` inside `parent`. Only one process may do so at a time (the run's lock sees to it).
+    pub(crate) fn begin(parent: &Path, name: &str) -> Result<Self, StoreError> {
+        make_directory(parent)?;
+        let staged = parent.join(format!("{STAGED}{name}"));
+        if staged.exists() {
+            fs::remove_dir_all(&staged).map_err(not_writable(&staged))?;
+        }
+        fs::create_dir(&staged).map_err(not_writable(&staged))?;
+        Ok(Self { target: parent.join(name), staged, done: false })
+    }
+
+    /// Where it will appear.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Where it is being written.
+    pub(crate) fn path(&self) -> &Path {
+        &self.staged
+    }
+
+    /// Creates a file in it. The caller syncs it before publishing.
+    pub(crate) fn create_file(&self, name: &str) -> Result<File, StoreError> {
+        let path = self.staged.join(name);
+        File::create(&path).map_err(not_writable(&path))
+    }
+
+    /// Writes the marker file last, then lets the directory appear, in place of one of the same name.
+    pub(crate) fn publish(mut self, marker: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let parent = parent(&self.target).to_owned();
+        sync_directory(&self.staged)?;
+        replace_file(&self.staged.join(marker), bytes)?;
+        // From here on the staged directory is complete: should the process die between the two renames below, the
+        // next sweep finishes the second.
+        let old = gone_name(&self.target);
+        let had_old = self.target.exists();
+        if had_old {
+            fs::rename(&self.target, &old).map_err(not_writable(&self.target))?;
+        }
+        fs::rename(&self.staged, &self.target).map_err(not_writable(&self.target))?;
+        self.done = true;
+        sync_directory(&parent)?;
+        if had_old {
+            fs::remove_dir_all(&old).map_err(not_writable(&old))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for StagedDirectory {
+    fn drop(&mut self) {
+        if !self.done {
+            // Nothing can be done about a failure here; the next sweep tries again.
+            let _ = fs::remove_dir_all(&self.staged);
+        }
+    }
+}
+
+fn gone_name(dir: &Path) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    parent(dir).join(format!("{GONE}{name}-{}", std::process::id()))
+}
+
+/// Deletes a directory: it disappears at once, its files after that.
+pub(crate) fn withdraw_directory(dir: &Path) -> Result<(), StoreError> {
+    let gone = gone_name(dir);
+    match fs::rename(dir, &gone) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(not_writable(dir))?,
+    }
+    fs::remove_dir_all(&gone).map_err(not_writable(&gone))?;
+    sync_directory(parent(dir))
+}
+
+/// Moves a directory within the store.
+pub(crate) fn move_directory(from: &Path, to: &Path) -> Result<(), StoreError> {
+    make_directory(parent(to))?;
+    fs::rename(from, to).map_err(not_writable(from))?;
+    sync_directory(parent(from))
+}
+
+/// Clears `dir` of what killed processes left behind: half-written siblings and directories go; a directory whose
+/// marker was written but which had not appeared yet appears. The caller holds the lock under which `dir` is written.
+pub(crate) fn sweep(dir: &Path, marker: &str) -> Result<(), StoreError> {
+    for name in names(dir)? {
+        let path = dir.join(&name);
+        if let Some(label) = name.strip_prefix(STAGED) {
+            let target = dir.join(label);
+            if path.join(marker).exists() && !target.exists() {
+                fs::rename(&path, &target).map_err(not_writable(&target))?;
+                sync_directory(dir)?;
+            } else {
+                fs::remove_dir_all(&path).map_err(not_writable(&path))?;
+            }
+        } else if name.starts_with(GONE) {
+            fs::remove_dir_all(&path).map_err(not_writable(&path))?;
+        } else if name.starts_with('.') && name.ends_with(".tmp") {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes what interrupted removals of runs left in the store's root.
+pub(crate) fn sweep_removed(root: &Path) -> Result<(), StoreError> {
+    for name in names(root)?.iter().filter(|n| n.starts_with(GONE)) {
+        // Another process may be deleting the same one.
+        let _ = fs::remove_dir_all(root.join(name));
+    }
+    Ok(())
+}
+
+/// Names in `dir`, sorted; none if it does not exist. Names that are not UTF-8 are not ours and are left out.
+pub(crate) fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(unreadable(dir))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry.map_err(unreadable(dir))?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A file that grows by whole records.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    /// Set when a failed append could not be undone: anything after it would follow half a record.
+    broken: bool,
+}
+
+impl Appender {
+    /// Opens `path` for appending, keeping its first `keep` bytes.
+    pub(crate) fn open(path: &Path, keep: u64) -> Result<Self, StoreError> {
+        let file =
+            OpenOptions::new().create(true).append(true).read(true).open(path).map_err(not_writable(path))?;
+        let mut appender = Self { path: path.to_owned(), file, len: keep, broken: false };
+        appender.cut(keep)?;
+        Ok(appender)
+    }
+
+    /// Appends one record with a single write. If it fails (a full disk), the file is as before.
+    pub(crate) fn append(&mut self, record: &[u8]) -> Result<(), StoreError> {
+        if self.broken {
+            let error = io::Error::other("an earlier record could not be written in full");
+            return Err(not_writable(&self.path)(error));
+        }
+        if let Err(error) = self.file.write_all(record) {
+            self.broken = self.file.set_len(self.len).is_err();
+            return Err(not_writable(&self.path)(error));
+        }
+        self.len += record.len() as u64;
+        Ok(())
+    }
+
+    /// Keeps the first `len` bytes.
+    pub(crate) fn cut(&mut self, len: u64) -> Result<(), StoreError> {
+        let found = self.file.metadata().map_err(unreadable(&self.path))?.len();
+        assert!(len <= found, "a log is cut back, never stretched");
+        if len < found {
+            self.file.set_len(len).and_then(|()| self.file.sync_all()).map_err(not_writable(&self.path))?;
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// Makes everything appended so far survive a loss of power.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(not_writable(&self.path))
+    }
+}
+
+/// Why a lock could not be taken.
+pub(crate) enum LockFailure {
+    /// Another process holds it.
+    Held(LockHolder),
+    /// The lock file could not be used.
+    Store(StoreError),
+}
+
+/// Takes the lock at `path` and writes who holds it. It is released when the file is closed, which the system does
+/// even for a process that is killed.
+pub(crate) fn take_lock(path: &Path) -> Result<File, LockFailure> {
+    let fail = |e| LockFailure::Store(not_writable(path)(e));
+    loop {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LockFailure::Held(read_holder(path))),
+            Err(TryLockError::Error(e)) => return Err(fail(e)),
+        }
+        // The run may have been removed between the opening and the locking: then this lock guards nothing.
+        if !is_same_file(&file, path) {
+            continue;
+        }
+        let text = serde_json::json!({ "pid": std::process::id(), "since_unix_s": now_unix_s() }).to_string();
+        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(fail)?;
+        return Ok(file);
+    }
+}
+
+fn read_holder(path: &Path) -> LockHolder {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    LockHolder {
+        pid: value["pid"].as_u64().and_then(|p| u32::try_from(p).ok()),
+        since_unix_s: value["since_unix_s"].as_u64(),
+    }
+}
+
+#[cfg(unix)]
+fn is_same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_same_file(_file: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_leaves_no_sibling() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/law.json");
+        replace_file(&path, b"one").unwrap();
+        replace_file(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(path.parent().unwrap()).unwrap(), ["law.json"]);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_directory_is_a_clear_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "a file").unwrap();
+        let error = replace_file(&dir.path().join("a/b.json"), b"").unwrap_err().to_string();
+        assert!(error.contains("hint: a file stands where a directory is needed"), "{error}");
+        fs::create_dir(dir.path().join("d")).unwrap();
+        let error = replace_file(&dir.path().join("d"), b"").unwrap_err().to_string();
+        assert!(error.contains("hint: a directory stands where a file is needed"), "{error}");
+        assert_eq!(names(dir.path()).unwrap(), ["a", "d"]);
+    }
+
+    #[test]
+    fn an_append_that_fails_leaves_the_file_as_it_was() {
+        // /dev/full answers every write with "no space left on device".
+        if !Path::new("/dev/full").exists() {
+            return;
+        }
+        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut log = Appender { path: "/dev/full".into(), file, len: 0, broken: false };
+        let error = log.append(b"record\n").unwrap_err();
+        assert!(error.to_string().contains("hint: the disk is full"), "{error}");
+        assert_eq!(log.len, 0);
+        // A device cannot be cut back, so the log refuses to grow after half a record.
+        assert!(log.broken);
+        assert!(log.append(b"record\n").unwrap_err().to_string().contains("earlier record"));
+    }
+
+    #[test]
+    fn a_directory_appears_only_with_its_marker() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        let staged = StagedDirectory::begin(at, "x").unwrap();
+        staged.create_file("data").unwrap().write_all(b"1").unwrap();
+        assert!(!at.join("x").exists());
+        drop(staged);
+        assert!(names(at).unwrap().is_empty());
+
+        let staged = StagedDirectory::begin(at, "x").unwrap();
+        staged.publish("MARK", b"").unwrap();
+        assert_eq!(names(at).unwrap(), ["x"]);
+    }
+
+    #[test]
+    fn the_sweep_finishes_or_undoes_what_a_killed_process_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        for d in [".new-half", ".new-whole", ".new-second", ".gone-old-7", "second"] {
+            fs::create_dir(at.join(d)).unwrap();
+        }
+        fs::write(at.join(".new-whole/MARK"), "").unwrap();
+        fs::write(at.join(".new-second/MARK"), "").unwrap();
+        fs::write(at.join(".status.json.7-0.tmp"), "{").unwrap();
+        fs::write(at.join("kept"), "").unwrap();
+        sweep(at, "MARK").unwrap();
+        assert_eq!(names(at).unwrap(), ["kept", "second", "whole"]);
+    }
+
+    #[test]
+    fn a_lock_is_exclusive_and_names_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = take_lock(&path).ok().unwrap();
+        match take_lock(&path) {
+            Err(LockFailure::Held(holder)) => {
+                assert_eq!(holder.pid, Some(std::process::id()));
+                assert!(holder.since_unix_s.is_some());
+            }
+            _ => panic!("a second lock was given out"),
+        }
+        drop(held);
+        assert!(take_lock(&path).is_ok());
+    }
+}

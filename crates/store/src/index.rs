@@ -1,0 +1,139 @@
+//! The SQLite index: a cache of what the run directories say, for quick lists and for people with SQL.
+//!
+//! Each run is cached under a signature of its files (lengths and times). A row whose signature no longer matches is
+//! read anew, so a stale, missing or broken index costs time and nothing else. Many processes may use it at once.
+
+use crate::{RunSummary, RunView, StoreError, files, run};
+use isoflop_base::{Point, record::POINT_COLUMNS};
+use rusqlite::{Connection, TransactionBehavior, params_from_iter};
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
+
+/// File name in the store's root.
+const INDEX: &str = "index.sqlite";
+/// Layout of the tables; an index of another version is rebuilt.
+const VERSION: i64 = 1;
+/// How long to wait for another process that writes.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// An open index.
+pub(crate) struct Index {
+    db: Connection,
+}
+
+/// What is to be written for one run.
+pub(crate) struct Fresh {
+    pub(crate) signature: String,
+    pub(crate) summary: RunSummary,
+    pub(crate) points: Vec<Point>,
+}
+
+impl Index {
+    /// Opens the index of the store at `root`, making it if there is none.
+    pub(crate) fn open(root: &Path) -> rusqlite::Result<Self> {
+        let mut db = Connection::open(root.join(INDEX))?;
+        db.busy_timeout(BUSY)?;
+        db.pragma_update(None, "journal_mode", "wal")?;
+        db.pragma_update(None, "synchronous", "normal")?;
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version != VERSION {
+            let columns: Vec<String> = POINT_COLUMNS.iter().map(|c| format!("\"{c}\" NUMERIC")).collect();
+            tx.execute_batch(&format!(
+                "DROP TABLE IF EXISTS runs; DROP TABLE IF EXISTS points;
+                 CREATE TABLE runs (id TEXT PRIMARY KEY, signature TEXT NOT NULL, status TEXT NOT NULL,
+                     params INTEGER, tokens INTEGER, loss REAL, summary TEXT NOT NULL);
+                 CREATE TABLE points ({});
+                 CREATE INDEX points_run ON points (run);",
+                columns.join(", ")
+            ))?;
+            tx.pragma_update(None, "user_version", VERSION)?;
+        }
+        tx.commit()?;
+        Ok(Self { db })
+    }
+
+    /// Every cached run: signature and summary by id.
+    pub(crate) fn summaries(&self) -> rusqlite::Result<HashMap<String, (String, RunSummary)>> {
+        let mut query = self.db.prepare("SELECT id, signature, summary FROM runs")?;
+        let rows = query.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        })?;
+        let mut found = HashMap::new();
+        for row in rows {
+            let (id, signature, summary) = row?;
+            // A summary of another version is simply not cached.
+            if let Ok(summary) = serde_json::from_str(&summary) {
+                found.insert(id, (signature, summary));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes `fresh` and forgets the runs in `gone`, in one transaction.
+    pub(crate) fn update(&mut self, fresh: &[Fresh], gone: &[String]) -> rusqlite::Result<()> {
+        if fresh.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for id in fresh.iter().map(|f| &f.summary.id).chain(gone) {
+            tx.execute("DELETE FROM runs WHERE id = ?1", [id])?;
+            tx.execute("DELETE FROM points WHERE run = ?1", [id])?;
+        }
+        let holes = vec!["?"; POINT_COLUMNS.len()].join(", ");
+        let insert_point = format!("INSERT INTO points VALUES ({holes})");
+        for Fresh { signature, summary, points } in fresh {
+            let json = serde_json::to_string(summary).expect("a summary is plain data");
+            tx.execute(
+                "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                (
+                    &summary.id,
+                    signature,
+                    summary.status.word(),
+                    summary.params.map(|n| n as i64),
+                    summary.tokens.map(|n| n as i64),
+                    summary.loss,
+                    json,
+                ),
+            )?;
+            for point in points {
+                let mut cells = point.csv_cells(summary.status.word());
+                cells[0].clone_from(&summary.id);
+                let cells = cells.into_iter().map(|c| Some(c).filter(|c| !c.is_empty()));
+                tx.execute(&insert_point, params_from_iter(cells))?;
+            }
+        }
+        tx.commit()
+    }
+}
+
+/// Deletes the index, so that the next one is made from nothing.
+pub(crate) fn remove(root: &Path) -> Result<(), StoreError> {
+    for suffix in ["", "-wal", "-shm"] {
+        files::remove_file(&root.join(format!("{INDEX}{suffix}")))?;
+    }
+    Ok(())
+}
+
+/// Lengths and times of the files a summary is made from.
+pub(crate) fn signature(dir: &Path) -> String {
+    let one = |name: &str| {
+        let Ok(meta) = fs::metadata(dir.join(name)) else { return "-".to_owned() };
+        let time = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        format!("{}@{}", meta.len(), time.map_or(0, |t| t.as_nanos()))
+    };
+    [run::SPEC, run::STATUS, run::POINTS].map(one).join(" ")
+}
+
+/// Reads what the index holds about a run.
+pub(crate) fn read(view: &RunView) -> Result<Fresh, StoreError> {
+    // The signature is taken first: a change in between makes it stale, never wrong.
+    let signature = signature(view.dir());
+    let points = view.points()?;
+    let (status, updated_unix_s) = view.status_and_time()?;
+    Ok(Fresh { signature, summary: RunSummary::new(view, status, updated_unix_s, &points), points })
+}
