@@ -5,7 +5,10 @@
 
 pub mod document;
 pub mod error;
+pub mod fitting;
 pub mod forecast;
+pub mod forms;
+pub mod numeric;
 pub mod options;
 pub mod paired;
 pub mod series;

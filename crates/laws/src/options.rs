@@ -8,6 +8,8 @@ pub enum Loss {
     Huber,
     /// Summed squared ln loss.
     Mse,
+    /// Summed squared error of the loss itself.
+    RawMse,
     /// Mean absolute error of the raw loss, observations below the law costing ten times as much: fits the floor of a cloud.
     Asymmetric,
 }
@@ -18,6 +20,7 @@ impl Loss {
         match self {
             Self::Huber => "huber",
             Self::Mse => "mse",
+            Self::RawMse => "mse-raw",
             Self::Asymmetric => "asymmetric",
         }
     }

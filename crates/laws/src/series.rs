@@ -2,6 +2,9 @@
 
 use crate::{LawDocument, LawError, Options, Table};
 
+/// Names that are recipes rather than single forms.
+pub const RECIPES: &[&str] = &["all"];
+
 /// Fits every form in `options.forms` (or all the columns allow) to the table.
 ///
 /// For a series of sizes and token counts: `l_n` at each D, `l_d` at each N (each pure and with an irreducible term),

@@ -1,0 +1,279 @@
+//! Rows as a form reads them: columns of (log) variables, the (log) response, weights, and which run each row belongs to.
+
+use crate::document::DroppedRow;
+use crate::forms::{Form, Kernel, Slot};
+use crate::numeric::{MAX_COORDS, Square, Theta, fast};
+use crate::{Row, Table};
+
+/// The numbers of one fit.
+#[derive(Debug, Clone, Default)]
+pub struct Data {
+    /// x[variable][row].
+    pub x: Vec<Vec<f64>>,
+    /// (ln) response.
+    pub y: Vec<f64>,
+    /// Weights.
+    pub w: Vec<f64>,
+    /// Index of the run of each row, 0..runs.
+    pub run: Vec<usize>,
+    /// Number of runs.
+    pub runs: usize,
+    /// Index in the table of each row.
+    pub source: Vec<usize>,
+}
+
+/// f, its gradient columns, and the scratch of the log-sum-exp kernel.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    /// f[row].
+    pub f: Vec<f64>,
+    /// jac[coordinate][row].
+    pub jac: Vec<Vec<f64>>,
+    /// Softmax share of each term, share[term][row].
+    share: Vec<Vec<f64>>,
+}
+
+impl Data {
+    /// The rows of `table` that have everything the form reads, and the list of those that have not.
+    pub fn of(form: &Form, table: &Table) -> (Self, Vec<DroppedRow>) {
+        let mut data = Self { x: vec![Vec::new(); form.variables.len()], ..Self::default() };
+        let mut dropped = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
+        for (index, row) in table.rows.iter().enumerate() {
+            let inputs = form.inputs(&|name| row.get(name));
+            let response = row.get(form.response).filter(|y| y.is_finite() && (!form.log_response || *y > 0.0));
+            let (Some(inputs), Some(y)) = (inputs, response) else {
+                dropped.push(DroppedRow {
+                    row: row.line,
+                    run: row.run.clone(),
+                    reason: format!("no usable {}", missing(form, row)),
+                });
+                continue;
+            };
+            for (column, value) in data.x.iter_mut().zip(inputs) {
+                column.push(value);
+            }
+            data.y.push(if form.log_response { libm::log(y) } else { y });
+            data.w.push(row.weight);
+            data.source.push(index);
+            let known = (!row.run.is_empty()).then(|| names.iter().position(|n| *n == row.run)).flatten();
+            data.run.push(known.unwrap_or_else(|| {
+                names.push(&row.run);
+                names.len() - 1
+            }));
+        }
+        data.runs = names.len();
+        (data, dropped)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.y.len()
+    }
+
+    /// No row.
+    pub fn is_empty(&self) -> bool {
+        self.y.is_empty()
+    }
+
+    /// The variables of one row.
+    pub fn row(&self, i: usize) -> Vec<f64> {
+        self.x.iter().map(|c| c[i]).collect()
+    }
+}
+
+fn missing(form: &Form, row: &Row) -> String {
+    let absent = form.variables.iter().find(|v| {
+        row.get(v.name).is_none_or(|x| !x.is_finite() || (v.log && x <= 0.0))
+    });
+    absent.map_or_else(|| format!("`{}`", form.response), |v| format!("`{}`", v.name))
+}
+
+/// f and ∂f/∂θ for all rows, into `work`.
+pub fn evaluate(form: &Form, data: &Data, theta: &Theta, work: &mut Work) {
+    let (n, p) = (data.len(), form.p());
+    work.f.resize(n, 0.0);
+    work.jac.resize(p, Vec::new());
+    for column in &mut work.jac {
+        column.resize(n, 0.0);
+    }
+    match &form.kernel {
+        Kernel::Row(f) => {
+            let duals = crate::numeric::dual::Dual::coordinates(theta);
+            let mut x = [0.0; 16];
+            let width = data.x.len();
+            for i in 0..n {
+                for (slot, column) in x.iter_mut().zip(&data.x) {
+                    *slot = column[i];
+                }
+                let out = f(&x[..width], &duals);
+                work.f[i] = out.v;
+                for j in 0..p {
+                    work.jac[j][i] = out.g[j];
+                }
+            }
+        }
+        Kernel::Terms(terms) => log_sum_exp(terms, data, theta, work),
+    }
+}
+
+fn log_sum_exp(terms: &[&[Slot]], data: &Data, theta: &Theta, work: &mut Work) {
+    let n = data.len();
+    work.share.resize(terms.len(), Vec::new());
+    for (share, slots) in work.share.iter_mut().zip(terms) {
+        share.clear();
+        share.resize(n, 0.0);
+        for slot in *slots {
+            match *slot {
+                Slot::Plus(i) => share.iter_mut().for_each(|u| *u += theta[i]),
+                Slot::Minus(i, j) => {
+                    let t = theta[i];
+                    share.iter_mut().zip(&data.x[j]).for_each(|(u, x)| *u -= t * x);
+                }
+            }
+        }
+    }
+    if let [only] = work.share.as_mut_slice() {
+        work.f.copy_from_slice(only);
+        only.fill(1.0);
+    } else {
+        let (top, f) = (&mut work.jac[0], &mut work.f);
+        top.copy_from_slice(&work.share[0]);
+        for share in &work.share[1..] {
+            top.iter_mut().zip(share).for_each(|(t, u)| *t = t.max(*u));
+        }
+        f.fill(0.0);
+        for share in &mut work.share {
+            for i in 0..n {
+                share[i] = fast::exp(share[i] - top[i]);
+                f[i] += share[i];
+            }
+        }
+        for share in &mut work.share {
+            share.iter_mut().zip(f.iter()).for_each(|(s, total)| *s /= total);
+        }
+        for i in 0..n {
+            f[i] = top[i] + fast::ln(f[i]);
+        }
+    }
+    for column in &mut work.jac {
+        column.fill(0.0);
+    }
+    for (share, slots) in work.share.iter().zip(terms) {
+        for slot in *slots {
+            match *slot {
+                Slot::Plus(i) => work.jac[i].iter_mut().zip(share).for_each(|(g, s)| *g += s),
+                Slot::Minus(i, j) => {
+                    let column = &mut work.jac[i];
+                    for (r, x) in data.x[j].iter().enumerate() {
+                        column[r] -= share[r] * x;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds Σ_row coef[row] · ∂²f/∂θ² to `hessian`, for the θ of the last [`evaluate`]. Exact for log-sum-exp forms, by central differences
+/// of the gradient for the others.
+pub fn add_curvature(
+    form: &Form,
+    data: &Data,
+    theta: &Theta,
+    coef: &[f64],
+    work: &Work,
+    scratch: &mut Work,
+    hessian: &mut Square,
+) {
+    let p = form.p();
+    match &form.kernel {
+        Kernel::Terms(terms) => {
+            if terms.len() < 2 {
+                return;
+            }
+            // ∂²f = Σ_k s_k c_k c_kᵀ − ∂f ∂fᵀ with c_k = ∂u_k, which has one entry per slot.
+            for (share, slots) in work.share.iter().zip(*terms) {
+                for a in *slots {
+                    for b in *slots {
+                        let ((i, xa), (j, xb)) = (part(a, data), part(b, data));
+                        if j > i {
+                            continue;
+                        }
+                        let sum: f64 = match (xa, xb) {
+                            (None, None) => dot(coef, share),
+                            (Some(x), None) | (None, Some(x)) => -dot3(coef, share, x),
+                            (Some(x), Some(z)) => {
+                                (0..coef.len()).map(|r| coef[r] * share[r] * x[r] * z[r]).sum()
+                            }
+                        };
+                        hessian[i][j] += sum;
+                        if i != j {
+                            hessian[j][i] += sum;
+                        }
+                    }
+                }
+            }
+            for i in 0..p {
+                for j in 0..=i {
+                    let sum = dot3(coef, &work.jac[i], &work.jac[j]);
+                    hessian[i][j] -= sum;
+                    if i != j {
+                        hessian[j][i] -= sum;
+                    }
+                }
+            }
+        }
+        Kernel::Row(_) => {
+            let mut raw = [[0.0; MAX_COORDS]; MAX_COORDS];
+            for j in 0..p {
+                let h = 1e-5 * theta[j].abs().max(1.0);
+                for sign in [1.0, -1.0] {
+                    let mut moved = *theta;
+                    moved[j] += sign * h;
+                    evaluate(form, data, &moved, scratch);
+                    for i in 0..p {
+                        raw[i][j] += sign * dot(coef, &scratch.jac[i]) / (2.0 * h);
+                    }
+                }
+            }
+            for i in 0..p {
+                for j in 0..p {
+                    hessian[i][j] += 0.5 * (raw[i][j] + raw[j][i]);
+                }
+            }
+        }
+    }
+}
+
+fn part<'a>(slot: &Slot, data: &'a Data) -> (usize, Option<&'a [f64]>) {
+    match *slot {
+        Slot::Plus(i) => (i, None),
+        Slot::Minus(i, j) => (i, Some(&data.x[j])),
+    }
+}
+
+/// Σ a·b in four lanes, the same order everywhere.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut lanes = [0.0; 4];
+    let (a4, b4) = (a.chunks_exact(4), b.chunks_exact(4));
+    let tail: f64 = a4.remainder().iter().zip(b4.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a4.zip(b4) {
+        for k in 0..4 {
+            lanes[k] += x[k] * y[k];
+        }
+    }
+    (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + tail
+}
+
+/// Σ a·b·c in four lanes.
+pub fn dot3(a: &[f64], b: &[f64], c: &[f64]) -> f64 {
+    let mut lanes = [0.0; 4];
+    let n4 = a.len() / 4 * 4;
+    for ((x, y), z) in a.chunks_exact(4).zip(b.chunks_exact(4)).zip(c.chunks_exact(4)) {
+        for k in 0..4 {
+            lanes[k] += x[k] * y[k] * z[k];
+        }
+    }
+    let tail: f64 = (n4..a.len()).map(|i| a[i] * b[i] * c[i]).sum();
+    (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + tail
+}

@@ -1,0 +1,143 @@
+//! What a residual costs: ρ with its first and second derivative, on ln loss or on the loss itself.
+
+use crate::Loss;
+
+/// ρ and the scale it works on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Penalty {
+    kind: Kind,
+    /// Residuals are taken on the loss itself, not on its logarithm.
+    pub raw: bool,
+    /// Where ρ turns from quadratic to linear.
+    pub delta: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Square,
+    Huber,
+    /// |r| for r ≥ 0, 10·|r| below, rounded off within δ of the kink.
+    Floor,
+}
+
+/// ρ, ρ', ρ'' and the weight ρ'/r of reweighted least squares.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    /// ρ(r).
+    pub rho: f64,
+    /// ρ'(r).
+    pub slope: f64,
+    /// ρ''(r).
+    pub bend: f64,
+    /// ρ'(r)/r.
+    pub weight: f64,
+}
+
+/// An observation below the law costs this many times one above it (the recipe of the PyPI package `chinchilla`).
+const BELOW: f64 = 10.0;
+
+impl Penalty {
+    /// r²/2 on ln loss, so that its derivatives are those of least squares.
+    pub fn square() -> Self {
+        Self { kind: Kind::Square, raw: false, delta: f64::INFINITY }
+    }
+
+    /// The penalty of an option, fully sharp.
+    pub fn of(loss: Loss, delta: f64) -> Self {
+        match loss {
+            Loss::Huber => Self { kind: Kind::Huber, raw: false, delta },
+            Loss::Mse => Self::square(),
+            Loss::RawMse => Self { raw: true, ..Self::square() },
+            Loss::Asymmetric => Self { kind: Kind::Floor, raw: true, delta: 1e-9 },
+        }
+    }
+
+    /// The same penalty with another δ.
+    pub fn with_delta(self, delta: f64) -> Self {
+        Self { delta, ..self }
+    }
+
+    /// Whether δ means anything.
+    pub fn has_delta(self) -> bool {
+        self.kind != Kind::Square
+    }
+
+    /// ρ and its derivatives at r.
+    #[inline]
+    pub fn cost(self, r: f64) -> Cost {
+        match self.kind {
+            Kind::Square => Cost { rho: 0.5 * r * r, slope: r, bend: 1.0, weight: 1.0 },
+            Kind::Huber => {
+                // Branch-free: inside, c = r; outside, c = ±δ.
+                let c = r.clamp(-self.delta, self.delta);
+                let inside = f64::from(u8::from(c == r));
+                Cost {
+                    rho: c * (r - 0.5 * c),
+                    slope: c,
+                    bend: inside,
+                    weight: self.delta / r.abs().max(self.delta),
+                }
+            }
+            Kind::Floor => {
+                let side = if r < 0.0 { BELOW } else { 1.0 };
+                let a = r.abs();
+                if a < self.delta {
+                    let k = side / self.delta;
+                    Cost { rho: 0.5 * k * r * r, slope: k * r, bend: k, weight: k }
+                } else {
+                    Cost {
+                        rho: side * (a - 0.5 * self.delta),
+                        slope: side * r.signum(),
+                        bend: 0.0,
+                        weight: side / a,
+                    }
+                }
+            }
+        }
+    }
+
+    /// The objective as it is reported: summed Huber, summed squares, or the mean asymmetric error without rounding.
+    pub fn reported(self, residuals: &[f64], w: &[f64]) -> f64 {
+        let total: f64 = w.iter().sum();
+        let sum = |f: &dyn Fn(f64) -> f64| residuals.iter().zip(w).map(|(r, w)| w * f(*r)).sum::<f64>();
+        match self.kind {
+            Kind::Square => sum(&|r| r * r),
+            Kind::Huber => sum(&|r| self.cost(r).rho),
+            Kind::Floor => sum(&|r| if r < 0.0 { -BELOW * r } else { r }) / total,
+        }
+    }
+
+    /// In words.
+    pub fn words(self) -> String {
+        match (self.kind, self.raw) {
+            (Kind::Square, false) => "sum of squared residuals of ln loss".to_owned(),
+            (Kind::Square, true) => "sum of squared residuals of the loss".to_owned(),
+            (Kind::Huber, _) => format!("sum of Huber penalties of ln loss, delta {}", self.delta),
+            (Kind::Floor, _) => {
+                format!("mean absolute error of the loss, {BELOW} times as much below the law")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derivatives_match_differences() {
+        let h = 1e-7;
+        for penalty in [
+            Penalty::square(),
+            Penalty::of(Loss::Huber, 1e-3),
+            Penalty::of(Loss::Asymmetric, 1e-3).with_delta(1e-2),
+        ] {
+            for r in [-0.05, -4e-4, 3e-4, 6e-3, 0.2] {
+                let c = penalty.cost(r);
+                let slope = (penalty.cost(r + h).rho - penalty.cost(r - h).rho) / (2.0 * h);
+                assert!((c.slope - slope).abs() < 1e-6, "{penalty:?} {r}");
+                assert!((c.weight * r - c.slope).abs() < 1e-12);
+            }
+        }
+    }
+}

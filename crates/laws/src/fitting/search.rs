@@ -1,0 +1,77 @@
+//! The search from many starts, spread over threads; the result does not depend on how many.
+
+use super::minimise::{FINE, Optimum, POLISH, Problem, Solver};
+use crate::numeric::Theta;
+
+/// The best of many starts.
+#[derive(Debug, Clone, Copy)]
+pub struct Best {
+    /// Polished to the last digits.
+    pub optimum: Optimum,
+    /// Starts tried.
+    pub starts: usize,
+    /// Starts that ended within 0.01 % of the best objective.
+    pub agree: usize,
+}
+
+/// Searches from every start and polishes the best; `None` if no start led to a finite objective.
+pub fn search(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Option<Best> {
+    let ends = spread(starts.len(), threads, |solver, i| solver.search(problem, &starts[i], FINE));
+    best_of(problem, &ends)
+}
+
+/// Polishes the best of `ends`, trying the runners-up too: polishing may change their order.
+pub fn best_of(problem: &Problem<'_>, ends: &[Optimum]) -> Option<Best> {
+    let mut order: Vec<&Optimum> = ends.iter().filter(|o| o.objective.is_finite()).collect();
+    order.sort_by(|a, b| a.objective.total_cmp(&b.objective));
+    let lowest = order.first()?.objective;
+    let mut solver = Solver::default();
+    let mut best: Option<Optimum> = None;
+    let mut candidates = order.clone();
+    candidates.dedup_by(|b, a| a.objective == b.objective);
+    for end in candidates.iter().take(4) {
+        let polished = solver.minimise(problem, &end.theta, POLISH);
+        if best.is_none_or(|b| polished.objective < b.objective) {
+            best = Some(polished);
+        }
+    }
+    let optimum = best?;
+    let near = optimum.objective.max(lowest) * 1.0001 + 1e-14;
+    let agree = order.iter().filter(|o| o.objective <= near).count();
+    Some(Best { optimum, starts: ends.len(), agree })
+}
+
+/// `job(i)` for i in 0..count over `threads` threads, results in order. Each job depends on i alone.
+pub fn spread<T: Send>(
+    count: usize,
+    threads: usize,
+    job: impl Fn(&mut Solver, usize) -> T + Sync,
+) -> Vec<T> {
+    let threads = threads.clamp(1, 64).min(count.max(1));
+    // Interleaved, since neighbouring starts cost alike.
+    let part = |t: usize| {
+        let mut solver = Solver::default();
+        (t..count).step_by(threads).map(|i| (i, job(&mut solver, i))).collect::<Vec<_>>()
+    };
+    let mut slots: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    if threads == 1 || count < 8 {
+        return (0..count)
+            .scan(Solver::default(), |solver, i| Some(job(solver, i)))
+            .collect();
+    }
+    std::thread::scope(|scope| {
+        let part = &part;
+        let handles: Vec<_> = (1..threads).map(|t| scope.spawn(move || part(t))).collect();
+        let mut done = part(0);
+        for handle in handles {
+            match handle.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        for (i, value) in done {
+            slots[i] = Some(value);
+        }
+    });
+    slots.into_iter().flatten().collect()
+}

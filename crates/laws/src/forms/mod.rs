@@ -1,0 +1,277 @@
+//! The laws of the literature, one small file each. A form is data: the formula, the variables it reads, the coordinates it is
+//! fitted in, the parameters it reports, where a search starts.
+
+pub mod chinchilla;
+pub mod power;
+
+use crate::fitting::data::Data;
+use crate::numeric::Theta;
+use crate::numeric::dual::Dual;
+use crate::{LawError, Table};
+
+/// A functional form y = f(x; θ), fitted to ln y (or to y itself, see [`Form::log_response`]).
+#[derive(Debug)]
+pub struct Form {
+    /// Shell-safe id: `l_n`, `l_nd_chinchilla`, …
+    pub id: &'static str,
+    /// `pure`, `irreducible`, … where an id has several; else empty.
+    pub variant: &'static str,
+    /// The formula in plain text.
+    pub formula: &'static str,
+    /// The same for LaTeX.
+    pub latex: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// What it reads of a row, in the order in which [`Kernel`] sees it.
+    pub variables: &'static [Variable],
+    /// The column it explains.
+    pub response: &'static str,
+    /// Whether ln of the response is explained (else the response itself).
+    pub log_response: bool,
+    /// Coordinates of the fit.
+    pub coords: &'static [Coord],
+    /// Parameters shown to people, each a function of the coordinates.
+    pub reported: &'static [Reported],
+    /// How it is computed.
+    pub kernel: Kernel,
+    /// Where the searches start; `dense` asks for the literature's full grid.
+    pub starts: fn(&Data, dense: bool) -> Vec<Theta>,
+    /// Exponents that variable projection may search, if the rest is linear: see [`crate::fitting::varpro`].
+    pub linear: Option<&'static LinearPart>,
+    /// Fewest rows.
+    pub min_rows: usize,
+}
+
+/// A variable of a form.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// Column: `n`, `d`, `c`, or an extra one.
+    pub name: &'static str,
+    /// The form reads its natural logarithm.
+    pub log: bool,
+    /// Fewest distinct values.
+    pub distinct: usize,
+}
+
+/// A coordinate of the fit with the box the search stays in.
+#[derive(Debug, Clone, Copy)]
+pub struct Coord {
+    /// e.g. `ln_a`, `alpha`.
+    pub name: &'static str,
+    /// Lower end.
+    pub lo: f64,
+    /// Upper end.
+    pub hi: f64,
+}
+
+/// What a parameter is, for judging whether an interval pins it down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Pinned down when its half-width is below half its value and its sign is known.
+    Exponent,
+    /// A loss that remains; pinned down when bounded away from zero and known to a quarter.
+    Floor,
+    /// A positive constant; pinned down when its interval spans less than a factor of 100.
+    Scale,
+    /// Anything else; pinned down when both ends are bounded.
+    Other,
+}
+
+/// A parameter as people know it.
+#[derive(Debug, Clone, Copy)]
+pub struct Reported {
+    /// e.g. `alpha`, `E`.
+    pub name: &'static str,
+    /// What it is.
+    pub role: Role,
+    /// `of` gives its logarithm.
+    pub log: bool,
+    /// From the coordinates.
+    pub of: fn(&[Dual]) -> Dual,
+    /// What it means, in words.
+    pub meaning: &'static str,
+}
+
+/// How ln y and its gradient are computed.
+#[derive(Debug)]
+pub enum Kernel {
+    /// ln Σ_k exp(u_k), each u_k linear in the coordinates: vectorised, with exact second derivatives.
+    Terms(&'static [&'static [Slot]]),
+    /// One row at a time, as the formula reads.
+    Row(fn(&[f64], &[Dual]) -> Dual),
+}
+
+/// One summand of a term: coordinate times one, or times minus a variable.
+#[derive(Debug, Clone, Copy)]
+pub enum Slot {
+    /// + θ_i.
+    Plus(usize),
+    /// − θ_i · x_j.
+    Minus(usize, usize),
+}
+
+/// The part of a form that is linear once its exponents are given: y = Σ_k c_k · exp(−exponent_k · x_k) with c_k ≥ 0.
+#[derive(Debug)]
+pub struct LinearPart {
+    /// Per term: index of its exponent among the searched ones with its variable, or `None` for the constant term.
+    pub terms: &'static [Option<(usize, usize)>],
+    /// Coordinate of ln c_k for each term.
+    pub ln_coefficient: &'static [usize],
+    /// Coordinates of the searched exponents.
+    pub exponents: &'static [usize],
+}
+
+/// Every form, in the order in which `all` fits them.
+pub fn all() -> Vec<&'static Form> {
+    let mut out: Vec<&'static Form> = Vec::new();
+    out.extend(power::FORMS.iter());
+    out.extend(chinchilla::FORMS.iter());
+    out
+}
+
+/// All variants of a form id.
+///
+/// # Errors
+/// No such form; the hint names the nearest.
+pub fn by_id(id: &str) -> Result<Vec<&'static Form>, LawError> {
+    let found: Vec<&'static Form> = all().into_iter().filter(|f| f.id == id).collect();
+    if found.is_empty() { Err(unknown(id)) } else { Ok(found) }
+}
+
+/// The form of a fit record.
+pub fn find(id: &str, variant: &str) -> Option<&'static Form> {
+    all().into_iter().find(|f| f.id == id && f.variant == variant)
+}
+
+/// Ids of all forms, without repetition.
+pub fn ids() -> Vec<&'static str> {
+    let mut out: Vec<&'static str> = all().iter().map(|f| f.id).collect();
+    out.dedup();
+    out
+}
+
+/// The error for a name that is no form.
+pub fn unknown(name: &str) -> LawError {
+    let mut known = ids();
+    known.extend(crate::series::RECIPES);
+    let nearest = known.iter().min_by_key(|k| distance(k, name)).copied().unwrap_or("l_n");
+    LawError::UnknownForm {
+        name: name.to_owned(),
+        hint: format!("did you mean `{nearest}`? known: {}", known.join(", ")),
+    }
+}
+
+/// Edit distance.
+pub(crate) fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Form {
+    /// Number of coordinates.
+    pub fn p(&self) -> usize {
+        self.coords.len()
+    }
+
+    /// `l_n pure`, or the id alone.
+    pub fn label(&self) -> String {
+        if self.variant.is_empty() { self.id.to_owned() } else { format!("{} {}", self.id, self.variant) }
+    }
+
+    /// ln of the response (or the response) and its gradient at one place.
+    pub fn value(&self, x: &[f64], theta: &Theta) -> Dual {
+        let t = Dual::coordinates(theta);
+        match &self.kernel {
+            Kernel::Row(f) => f(x, &t),
+            Kernel::Terms(terms) => {
+                let term = |slots: &[Slot]| {
+                    slots.iter().fold(Dual::constant(0.0), |sum, slot| match *slot {
+                        Slot::Plus(i) => sum + t[i],
+                        Slot::Minus(i, j) => sum - t[i] * x[j],
+                    })
+                };
+                terms[1..].iter().fold(term(terms[0]), |sum, slots| sum.log_add(term(slots)))
+            }
+        }
+    }
+
+    /// The form's variables of a row by name, logarithms taken; `None` if one is absent or not positive where it must be.
+    pub fn inputs(&self, value: &dyn Fn(&str) -> Option<f64>) -> Option<Vec<f64>> {
+        self.variables
+            .iter()
+            .map(|v| {
+                let x = value(v.name)?;
+                if v.log { (x > 0.0 && x.is_finite()).then(|| libm::log(x)) } else { Some(x) }
+            })
+            .collect()
+    }
+
+    /// Whether the table has the columns and enough rows.
+    ///
+    /// # Errors
+    /// What is missing, and how many rows are needed.
+    pub fn check(&self, table: &Table) -> Result<(), LawError> {
+        let needs = self.variables.iter().map(|v| v.name).chain([self.response]);
+        for name in needs {
+            if !table.rows.iter().any(|r| r.get(name).is_some()) {
+                return Err(LawError::MissingColumn {
+                    form: self.id.to_owned(),
+                    column: format!("`{name}`"),
+                    hint: format!("name it `{name}` in the header, or map a column with --column {name}=NAME"),
+                });
+            }
+        }
+        let usable = table.filtered(|r| self.inputs(&|name| r.get(name)).is_some());
+        if usable.rows.len() < self.min_rows {
+            return Err(LawError::TooFewRows {
+                form: self.label(),
+                needed: self.min_rows,
+                found: usable.rows.len(),
+                of: String::new(),
+                hint: format!(
+                    "{} has {} parameters; add runs, or ask for a simpler form",
+                    self.formula,
+                    self.p()
+                ),
+            });
+        }
+        for v in self.variables.iter().filter(|v| v.distinct > 1) {
+            let found = usable.levels(v.name).len();
+            if found < v.distinct {
+                return Err(LawError::TooFewRows {
+                    form: self.label(),
+                    needed: self.min_rows.max(v.distinct),
+                    found: usable.rows.len(),
+                    of: format!(" with {} different `{}` (there are {found})", v.distinct, v.name),
+                    hint: format!("add runs with other `{}`", v.name),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A coordinate that is a logarithm of a positive constant.
+pub(crate) const fn ln_coord(name: &'static str) -> Coord {
+    Coord { name, lo: -60.0, hi: 120.0 }
+}
+
+/// A coordinate that is ln of an irreducible loss: at its lower end the loss is zero for every purpose.
+pub(crate) const fn floor_coord(name: &'static str) -> Coord {
+    Coord { name, lo: -12.0, hi: 6.0 }
+}
+
+/// A coordinate that is an exponent.
+pub(crate) const fn exponent(name: &'static str) -> Coord {
+    Coord { name, lo: -3.0, hi: 12.0 }
+}
