@@ -1,0 +1,113 @@
+//! Equal pieces of one slice, handed to parallel tasks.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering::AcqRel};
+
+const WORDS: usize = 64;
+
+/// A mutable slice seen as equal chunks, each of which one task at a time may hold.
+///
+/// Claims are checked at run time, so that safe code can share it between threads without allocating: a chunk that
+/// is already held panics, which would be a mistake in the division of work.
+#[derive(Debug)]
+pub struct Chunks<'a> {
+    pointer: *mut f32,
+    len: usize,
+    chunk: usize,
+    held: [AtomicU64; WORDS],
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a chunk is reachable from one thread at a time, through its `Chunk`; f32 is Send.
+unsafe impl Send for Chunks<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Chunks<'_> {}
+
+/// One chunk, held until dropped.
+#[derive(Debug)]
+pub struct Chunk<'a> {
+    slice: &'a mut [f32],
+    word: &'a AtomicU64,
+    bit: u64,
+}
+
+impl<'a> Chunks<'a> {
+    /// At most this many chunks.
+    pub const MAX: usize = WORDS * 64;
+
+    /// Chunks of `chunk` elements; the last may be shorter.
+    pub fn new(slice: &'a mut [f32], chunk: usize) -> Self {
+        assert!(chunk > 0 && slice.len().div_ceil(chunk) <= Self::MAX, "1 to {} chunks", Self::MAX);
+        Self {
+            pointer: slice.as_mut_ptr(),
+            len: slice.len(),
+            chunk,
+            held: [const { AtomicU64::new(0) }; WORDS],
+            lifetime: PhantomData,
+        }
+    }
+
+    /// Chunk `index`. Panics if it is held already or does not exist.
+    pub fn hold(&self, index: usize) -> Chunk<'_> {
+        let start = index * self.chunk;
+        assert!(start < self.len, "chunk {index} lies outside");
+        let (word, bit) = (&self.held[index / 64], 1 << (index % 64));
+        assert!(word.fetch_or(bit, AcqRel) & bit == 0, "chunk {index} is held by another task");
+        let len = self.chunk.min(self.len - start);
+        // SAFETY: the range lies inside the slice borrowed for 'a; the claim just taken makes it exclusive until the
+        // `Chunk` is dropped.
+        let slice = unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), len) };
+        Chunk { slice, word, bit }
+    }
+}
+
+impl Drop for Chunk<'_> {
+    fn drop(&mut self) {
+        self.word.fetch_and(!self.bit, AcqRel);
+    }
+}
+
+impl Deref for Chunk<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        self.slice
+    }
+}
+
+impl DerefMut for Chunk<'_> {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        self.slice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_the_slice_once() {
+        let mut data = vec![0f32; 10];
+        let chunks = Chunks::new(&mut data, 4);
+        for i in 0..3 {
+            chunks.hold(i).iter_mut().for_each(|x| *x += 1.0 + i as f32);
+        }
+        assert_eq!(data, [1., 1., 1., 1., 2., 2., 2., 2., 3., 3.]);
+    }
+
+    #[test]
+    #[should_panic(expected = "held by another task")]
+    fn a_chunk_is_held_once() {
+        let mut data = vec![0f32; 10];
+        let chunks = Chunks::new(&mut data, 5);
+        let _first = chunks.hold(1);
+        let _second = chunks.hold(1);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside")]
+    fn a_chunk_outside_is_refused() {
+        let mut data = vec![0f32; 10];
+        Chunks::new(&mut data, 5).hold(2);
+    }
+}

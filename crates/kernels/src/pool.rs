@@ -1,0 +1,248 @@
+//! Persistent threads that run numbered tasks: a phase of work is one call, microseconds apart from the next.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+/// How long a waiting thread spins before it sleeps: phases of a training step follow each other faster than this.
+const SPINS: u32 = 20_000;
+
+/// Task number and thread number.
+type Task<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+struct Shared {
+    /// Changes with each phase; threads wait for it to move.
+    phase: AtomicU64,
+    /// The closure of the current phase. Written by `run` before `phase` moves, read by workers after.
+    task: Mutex<Option<Task<'static>>>,
+    num_tasks: AtomicUsize,
+    next: AtomicUsize,
+    /// Workers that have not finished the phase.
+    working: AtomicUsize,
+    panicked: AtomicBool,
+    stop: AtomicBool,
+    sleeping: Mutex<()>,
+    wake: Condvar,
+}
+
+/// A pool of `threads − 1` workers and the calling thread.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    threads: usize,
+    /// One phase at a time, whoever calls.
+    running: Mutex<()>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({} threads)", self.threads)
+    }
+}
+
+impl Pool {
+    /// A pool of `threads ≥ 1` threads, the caller among them.
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        assert!(threads >= 1);
+        let shared = Arc::new(Shared {
+            phase: AtomicU64::new(0),
+            task: Mutex::new(None),
+            num_tasks: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            sleeping: Mutex::new(()),
+            wake: Condvar::new(),
+        });
+        let mut pool = Self { shared, workers: Vec::new(), threads, running: Mutex::new(()) };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let builder = std::thread::Builder::new().name(format!("kernels-{index}"));
+            pool.workers.push(builder.spawn(move || work(&shared, index))?);
+        }
+        Ok(pool)
+    }
+
+    /// Number of threads, the caller included.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs `task(0..num_tasks, thread)`, each number once, and returns when all are done.
+    ///
+    /// Which thread takes which number varies; a task must therefore not depend on its thread except for scratch
+    /// space. A task that panics makes `run` panic after the phase.
+    pub fn run(&self, num_tasks: usize, task: impl Fn(usize, usize) + Sync) {
+        if self.threads == 1 || num_tasks <= 1 {
+            for index in 0..num_tasks {
+                task(index, 0);
+            }
+            return;
+        }
+        // A phase that panicked left the pool in order, so its poison is no reason to stop.
+        let _one_phase = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let shared = &*self.shared;
+        let task: Task<'_> = &task;
+        // SAFETY: only the lifetime changes. Workers use the reference between the change of `phase` below and their
+        // decrement of `working`; this function returns, or unwinds, only after `working` is zero.
+        let task: Task<'static> = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(task) };
+        *shared.task.lock().expect("never poisoned") = Some(task);
+        shared.num_tasks.store(num_tasks, Relaxed);
+        shared.next.store(0, Relaxed);
+        shared.working.store(self.workers.len(), Relaxed);
+        {
+            let _guard = shared.sleeping.lock().expect("never poisoned");
+            shared.phase.fetch_add(1, Release);
+        }
+        shared.wake.notify_all();
+        take_tasks(shared, task, 0);
+        let mut spins = 0u32;
+        while shared.working.load(Acquire) > 0 {
+            spins = spins.saturating_add(1);
+            if spins < SPINS {
+                std::hint::spin_loop();
+            } else {
+                // More threads than free cores: let the worker we wait for have ours.
+                std::thread::yield_now();
+            }
+        }
+        *shared.task.lock().expect("never poisoned") = None;
+        assert!(!shared.panicked.swap(false, Relaxed), "a task of the pool panicked");
+    }
+}
+
+impl Pool {
+    /// Runs `task(index, &mut items[index], thread)` for every item.
+    pub fn for_each_mut<T: Send>(&self, items: &mut [T], task: impl Fn(usize, &mut T, usize) + Sync) {
+        struct Items<T>(*mut T);
+        // SAFETY: each element is touched by the one thread that took its number, and T may move between threads.
+        unsafe impl<T: Send> Sync for Items<T> {}
+        impl<T> Items<T> {
+            /// # Safety
+            /// `index` lies inside, and nobody else has this element.
+            #[expect(clippy::mut_from_ref, reason = "exclusive by the caller's promise")]
+            unsafe fn get(&self, index: usize) -> &mut T {
+                unsafe { &mut *self.0.add(index) }
+            }
+        }
+        let len = items.len();
+        let items = Items(items.as_mut_ptr());
+        self.run(len, |index, thread| {
+            // SAFETY: `run` hands out each number below `len` exactly once while `items` is borrowed mutably.
+            task(index, unsafe { items.get(index) }, thread);
+        });
+    }
+}
+
+fn take_tasks(shared: &Shared, task: Task<'_>, thread: usize) {
+    let num_tasks = shared.num_tasks.load(Relaxed);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        loop {
+            let index = shared.next.fetch_add(1, Relaxed);
+            if index >= num_tasks {
+                return;
+            }
+            task(index, thread);
+        }
+    }));
+    if result.is_err() {
+        shared.panicked.store(true, Relaxed);
+    }
+}
+
+fn work(shared: &Shared, thread: usize) {
+    let mut seen = 0;
+    loop {
+        let mut spins = 0;
+        while shared.phase.load(Acquire) == seen {
+            if shared.stop.load(Relaxed) {
+                return;
+            }
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+                continue;
+            }
+            let guard = shared.sleeping.lock().expect("never poisoned");
+            if shared.phase.load(Acquire) == seen && !shared.stop.load(Relaxed) {
+                drop(shared.wake.wait(guard).expect("never poisoned"));
+            }
+        }
+        seen += 1;
+        let task = *shared.task.lock().expect("never poisoned");
+        if let Some(task) = task {
+            take_tasks(shared, task, thread);
+        }
+        shared.working.fetch_sub(1, Release);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        {
+            let _guard = self.shared.sleeping.lock();
+            self.shared.stop.store(true, Relaxed);
+        }
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches its tasks' panics, so joining cannot fail.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_in_every_phase() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::new(threads).unwrap();
+            for tasks in [0, 1, 2, 7, 100] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                for _ in 0..50 {
+                    pool.run(tasks, |i, thread| {
+                        assert!(thread < threads);
+                        counts[i].fetch_add(1, Relaxed);
+                    });
+                }
+                assert!(counts.iter().all(|c| c.load(Relaxed) == 50));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_is_passed_on_and_the_pool_survives() {
+        let pool = Pool::new(3).unwrap();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.run(10, |i, _| assert!(i != 4, "expected by the test"));
+        }));
+        assert!(caught.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(10, |i, _| {
+            sum.fetch_add(i, Relaxed);
+        });
+        assert_eq!(sum.load(Relaxed), 45);
+    }
+
+    #[test]
+    fn items_are_handed_out_once() {
+        let pool = Pool::new(3).unwrap();
+        let mut items: Vec<usize> = vec![0; 100];
+        pool.for_each_mut(&mut items, |index, item, _| *item += index);
+        assert!(items.iter().enumerate().all(|(index, &item)| index == item));
+    }
+
+    #[test]
+    fn sleeping_workers_wake() {
+        let pool = Pool::new(2).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let sum = AtomicUsize::new(0);
+        pool.run(4, |i, _| {
+            sum.fetch_add(i, Relaxed);
+        });
+        assert_eq!(sum.load(Relaxed), 6);
+    }
+}
