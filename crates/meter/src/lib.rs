@@ -1,1 +1,35 @@
-//! Placeholder.
+//! What the machine says of itself: energy, temperature, load, memory, cores.
+//!
+//! Every reading is [`Measured`](isoflop_base::Measured): read from an instrument, estimated with the name of the model, or missing with the
+//! reason. Nothing is silently zero, and no reading can fail a run: what cannot be read is missing.
+//!
+//! Readings come from `/proc` and `/sys` below a root, so that tests give them a tree of their own ([`System::at`]).
+//! On systems without those trees everything that needs them is missing.
+//!
+//! | module | instrument |
+//! |---|---|
+//! | [`energy`] | RAPL counters of the processor packages |
+//! | [`load`] | processor time: ours, others', stolen by the hypervisor |
+//! | [`memory`] | peak and present resident memory, what the machine and its control group allow |
+//! | [`cpu`] | model, cores that may be used, features, caches, throttling |
+//! | [`thermal`] | temperatures |
+//! | [`gpu`] | NVIDIA devices, by `nvidia-smi` |
+//! | [`disk`] | free space |
+
+pub mod cpu;
+pub mod disk;
+pub mod energy;
+pub mod gpu;
+pub mod load;
+pub mod memory;
+mod system;
+pub mod thermal;
+
+pub use cpu::{Cache, Cpu};
+pub use disk::Disk;
+pub use energy::EnergyMeter;
+pub use gpu::Gpu;
+pub use load::{Load, LoadMeter};
+pub use memory::Memory;
+pub use system::System;
+pub use thermal::Temperature;
