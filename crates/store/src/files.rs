@@ -286,9 +286,19 @@ pub(crate) enum LockFailure {
     Store(StoreError),
 }
 
-/// Takes the lock at `path` and writes who holds it. It is released when the file is closed, which the system does
-/// even for a process that is killed.
-pub(crate) fn take_lock(path: &Path) -> Result<File, LockFailure> {
+/// A lock that is held until it is dropped or its process dies.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do while a child process that is being started still shares the descriptor.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock at `path` and writes who holds it. The system releases it even for a process that is killed.
+pub(crate) fn take_lock(path: &Path) -> Result<Lock, LockFailure> {
     let fail = |e| LockFailure::Store(not_writable(path)(e));
     loop {
         let mut file = OpenOptions::new()
@@ -309,7 +319,7 @@ pub(crate) fn take_lock(path: &Path) -> Result<File, LockFailure> {
         }
         let text = serde_json::json!({ "pid": std::process::id(), "since_unix_s": now_unix_s() }).to_string();
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(fail)?;
-        return Ok(file);
+        return Ok(Lock(file));
     }
 }
 

@@ -74,6 +74,11 @@ impl Index {
         Ok(found)
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) -> rusqlite::Result<()> {
+        self.db.execute_batch("BEGIN IMMEDIATE; DELETE FROM runs; DELETE FROM points; COMMIT;")
+    }
+
     /// Writes `fresh` and forgets the runs in `gone`, in one transaction.
     pub(crate) fn update(&mut self, fresh: &[Fresh], gone: &[String]) -> rusqlite::Result<()> {
         if fresh.is_empty() && gone.is_empty() {

@@ -3,7 +3,7 @@
 use crate::{
     Checkpoint, CheckpointWriter, Checkpoints, Damaged, StoreError,
     checkpoint::{self, MANIFEST},
-    files::{self, Appender, LockFailure, StagedDirectory},
+    files::{self, Appender, Lock, LockFailure, StagedDirectory},
     log::{self, Log},
     names, spec,
 };
@@ -11,8 +11,7 @@ use isoflop_base::{CurveRow, Point, Status};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     ops::Deref,
     path::{Path, PathBuf},
 };
@@ -44,7 +43,7 @@ pub struct Run {
     /// Position of the last record; records never go back.
     last_position: u64,
     /// Held as long as the run is open.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What [`Run::cut_back`] moved away.
@@ -220,7 +219,7 @@ fn attempts(dir: &Path) -> Result<Vec<u32>, StoreError> {
 }
 
 /// Takes the lock of the run in `dir`.
-pub(crate) fn lock(id: &str, dir: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(id: &str, dir: &Path) -> Result<Lock, StoreError> {
     files::take_lock(&dir.join(LOCK)).map_err(|failure| match failure {
         LockFailure::Held(holder) => StoreError::Locked { run: id.to_owned(), holder },
         LockFailure::Store(error) => error,

@@ -204,7 +204,10 @@ impl Store {
 
     /// Rebuilds the index from the run directories. Errors only if the index cannot be written.
     pub fn reindex(&self) -> Result<Listing, StoreError> {
-        index::remove(&self.root)?;
+        // Emptied in place where it can be, since other processes may have it open.
+        if Index::open(&self.root).and_then(|mut index| index.clear()).is_err() {
+            index::remove(&self.root)?;
+        }
         self.list()
     }
 
