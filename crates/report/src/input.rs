@@ -1,10 +1,10 @@
 //! What a page is drawn from: plain data, handed over by the binary and kept as JSON beside the page, so that the
 //! same page can be drawn again, byte for byte.
 
-use crate::claims::ClaimSpec;
+use isoflop_base::study::ClaimSpec;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
+use isoflop_laws::{Forecast, LawDocument};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as LawDocument; // until laws::document is there
 
 /// Version of [`ReportInput`] as JSON.
 pub const REPORT_SCHEMA: &str = "isoflop.report/1";
@@ -40,7 +40,7 @@ pub struct ReportInput {
     /// The fitted laws; the same document as `law.json`.
     pub laws: Option<LawDocument>,
     /// Forecasts, each written before the run that tests it.
-    pub forecasts: Vec<Forecast>,
+    pub forecasts: Vec<ForecastRow>,
     /// Spread of the loss over seeds, as measured.
     pub seed_variance: Option<SeedVariance>,
     /// One prompt completed by every size.
@@ -144,49 +144,21 @@ pub struct RunRow {
     pub flops_per_s: Measured<f64>,
 }
 
-/// A forecast and, once the run is done, its outcome.
+/// A forecast of one run and, once that is done, its outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Forecast {
+pub struct ForecastRow {
     /// Run or shape it is about.
     pub name: String,
-    /// Kaplan's N.
-    pub params: f64,
-    /// Training tokens D.
-    pub tokens: f64,
-    /// Law it was made with, e.g. `l_n`.
-    pub form: String,
-    /// Forecast loss, nats per token.
-    pub loss: f64,
-    /// Lower end of the interval.
-    pub lo: f64,
-    /// Upper end of the interval.
-    pub hi: f64,
-    /// Level of the interval, e.g. 0.95.
-    pub level: f64,
     /// The runs it was made from, in words.
     pub made_from: String,
     /// When it was written down, as text.
+    #[serde(default)]
     pub made_at: Option<String>,
-    /// What was measured.
-    pub outcome: Option<Outcome>,
-}
-
-/// What a forecast met.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Measured loss, nats per token.
-    pub loss: f64,
-    /// Its standard error.
-    pub loss_se: Option<f64>,
-}
-
-impl Forecast {
-    /// Whether the outcome fell into the interval; `None` without an outcome or a proper interval.
-    pub fn hit(&self) -> Option<bool> {
-        let loss = self.outcome.as_ref()?.loss;
-        let proper = loss.is_finite() && self.lo.is_finite() && self.hi.is_finite() && self.lo <= self.hi;
-        proper.then_some(self.lo <= loss && loss <= self.hi)
-    }
+    /// The forecast, its `outcome` filled in by [`isoflop_laws::outcome`] when the run is done.
+    pub forecast: Forecast,
+    /// Standard error of the observed loss, nats per token.
+    #[serde(default)]
+    pub outcome_se: Option<f64>,
 }
 
 /// Spread of the final loss over seeds.

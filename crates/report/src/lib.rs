@@ -3,14 +3,41 @@
 
 pub mod ascii;
 pub mod claims;
+mod data;
+mod figures;
+mod html;
 mod input;
+mod numbers;
+mod page;
+mod palette;
+mod plot;
+mod scale;
+mod svg;
 
 pub use input::{
-    Completion, Corpus, Fact, Forecast, LearningRate, LedgerRow, Outcome, Preset, REPORT_SCHEMA, ReportError,
+    Completion, Corpus, Fact, ForecastRow, LearningRate, LedgerRow, Preset, REPORT_SCHEMA, ReportError,
     ReportInput, RunRow, SeedVariance, SweepRow, Totals,
 };
 
 /// The page of a study: one HTML file that needs no network and reads well without JavaScript.
 pub fn render(input: &ReportInput) -> String {
-    format!("<!doctype html>\n<title>{}</title>\n", input.title)
+    page::study(input)
+}
+
+/// The page of any table of points: fits, bands, residuals, isoFLOP valleys, contours. `source` names the table,
+/// `made_by` the program and its version.
+pub fn render_table_report(
+    source: &str,
+    made_by: &str,
+    table: &isoflop_laws::Table,
+    laws: &isoflop_laws::LawDocument,
+) -> String {
+    page::table(source, made_by, table, laws)
+}
+
+/// Loss against size as one SVG file that stands alone, in light and dark; `None` when there is nothing to draw.
+pub fn law_svg(input: &ReportInput) -> Option<String> {
+    let data = data::Data::of(&page::study_table(input));
+    let sheet = page::standalone(&data);
+    figures::law("law", &data, input.laws.as_ref(), figures::Against::Params, plot::Width::Wide, &sheet)
 }

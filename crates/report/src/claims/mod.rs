@@ -1,0 +1,382 @@
+//! Verdicts on published claims: reproduced, not reproduced, cannot tell, each with its reason.
+//!
+//! The rules, one function each:
+//! - *loss falls with N*: every pair of neighbouring sizes, paired on the same held-out blocks, at every D;
+//! - *straight on log-log axes*: R² ≥ 0.98, worst deviation under 1 %, curvature interval around zero, all three;
+//! - *a parameter has a value*: its interval lies wholly inside the claimed range, or wholly outside, else the data
+//!   cannot tell; nor can they when a precondition of the claim does not hold;
+//! - *C ≈ 6ND*: the exact ledger stays within 10 % of it at every size;
+//! - *a forecast*: the measured loss lies in its interval.
+
+mod needs;
+
+pub use isoflop_base::study::ClaimSpec;
+pub use needs::{Facts, unmet};
+
+use crate::input::{ForecastRow, LedgerRow, ReportInput};
+use crate::numbers::{count, fixed, interval, signed_percent};
+use isoflop_laws::{FitRecord, LawDocument, PairedDifference, Straightness};
+use serde::{Deserialize, Serialize};
+
+/// Kaplan's α of L(N), and the home reproduction's: what the page compares every series with.
+pub(crate) const REFERENCES: [(&str, f64); 2] = [("Kaplan et al.", 0.076), ("home report", 0.07)];
+
+/// What the series says about a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ruling {
+    /// The data agree, and could have disagreed.
+    Reproduced,
+    /// The data disagree.
+    NotReproduced,
+    /// The data, or the preconditions, do not allow a verdict.
+    CannotTell,
+}
+
+impl Ruling {
+    /// As people say it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Reproduced => "reproduced",
+            Self::NotReproduced => "not reproduced",
+            Self::CannotTell => "cannot tell",
+        }
+    }
+}
+
+/// One row of the claims table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The claim.
+    pub claim: String,
+    /// Where it was made.
+    pub source: String,
+    /// What was measured here.
+    pub measured: String,
+    /// The verdict.
+    pub ruling: Ruling,
+    /// Why, in a sentence or two.
+    pub why: String,
+}
+
+/// Judges the standing claims (loss falls with N, straightness, α, C ≈ 6ND, the forecasts) and those of the study.
+pub fn judge(input: &ReportInput) -> Vec<Verdict> {
+    let empty = LawDocument::default();
+    let laws = input.laws.as_ref().unwrap_or(&empty);
+    let facts = Facts::of(input);
+    let seed_sd = laws
+        .seed_spread
+        .as_ref()
+        .map(|s| s.sigma_loss)
+        .or(input.seed_variance.as_ref().map(|s| s.sd))
+        .filter(|sd| sd.is_finite());
+    let mut verdicts = vec![falls_with_size(&laws.paired, seed_sd)];
+    for fit in laws.fits.iter().filter(|f| f.form == "l_n" && f.variant == "pure") {
+        if let Some(straight) = &fit.straight {
+            verdicts.push(straight_line(straight, condition(fit).as_deref(), fit.rows_used));
+        }
+    }
+    for claim in standing_claims(&input.claims).iter().chain(&input.claims) {
+        verdicts.push(parameter(claim, laws, &facts));
+    }
+    verdicts.push(six_nd(&input.ledger));
+    if !input.forecasts.is_empty() {
+        verdicts.push(forecasts_hit(&input.forecasts));
+    }
+    verdicts
+}
+
+/// Claims the page always judges, unless the study states them itself.
+fn standing_claims(own: &[ClaimSpec]) -> Vec<ClaimSpec> {
+    let needs = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+    let claim = |text: &str, value: f64, source: &str, list: &[&str]| ClaimSpec {
+        text: text.to_owned(),
+        law: "l_n".to_owned(),
+        param: "alpha".to_owned(),
+        value,
+        within: 0.02,
+        source: Some(source.to_owned()),
+        needs: needs(list),
+    };
+    let mut claims = vec![
+        claim(
+            "α of L(N) is 0.076",
+            0.076,
+            "Kaplan et al. 2020, arXiv:2001.08361",
+            &["converged", "bpe", "n >= 1e6"],
+        ),
+        claim(
+            "α of L(N) is about 0.07",
+            0.07,
+            "a home reproduction on two consumer GPUs, 5 M to 150 M parameters, OpenWebText",
+            &["bpe", "n >= 5e6"],
+        ),
+    ];
+    claims.retain(|c| {
+        !own.iter().any(|o| o.law == c.law && o.param == c.param && (o.value - c.value).abs() < 1e-9)
+    });
+    claims
+}
+
+/// `D = 3 M`, when the fit holds D fixed.
+fn condition(fit: &FitRecord) -> Option<String> {
+    let tokens = ["tokens", "d"].iter().find_map(|k| fit.condition.get(*k))?;
+    Some(format!("D = {}", count(*tokens)))
+}
+
+/// Loss falls from each size to the next, at every D. The error of a difference joins the paired error over blocks
+/// with the spread between seeds, which the pairing cannot see: √(se² + 2·sd²).
+pub fn falls_with_size(pairs: &[PairedDifference], seed_sd: Option<f64>) -> Verdict {
+    let spread = |p: &PairedDifference| {
+        p.se.filter(|se| se.is_finite())
+            .map(|se| 1.96 * (se * se + 2.0 * seed_sd.unwrap_or(0.0).powi(2)).sqrt())
+    };
+    let pairs: Vec<&PairedDifference> = pairs.iter().filter(|p| p.difference.is_finite()).collect();
+    let name = |p: &PairedDifference| {
+        format!("N = {} to {} at D = {}", count(p.small_n), count(p.large_n), count(p.tokens))
+    };
+    let show = |p: &PairedDifference| match spread(p) {
+        Some(s) => format!("{} ± {} nats", fixed(p.difference, 4), fixed(s, 4)),
+        None => format!("{} nats without an error", fixed(p.difference, 4)),
+    };
+    let surely_up = pairs.iter().find(|p| spread(p).is_some_and(|s| p.difference + s < 0.0));
+    let falling = pairs.iter().filter(|p| spread(p).is_some_and(|s| p.difference - s > 0.0)).count();
+    let open =
+        pairs.iter().find(|p| spread(p).is_none_or(|s| (p.difference - s) <= 0.0 && p.difference + s >= 0.0));
+    let least = pairs.iter().min_by(|a, b| a.difference.total_cmp(&b.difference));
+    let measured = match least {
+        Some(p) => {
+            format!("{falling} of {} neighbouring pairs fall; the smallest step is {}", pairs.len(), show(p))
+        }
+        None => "no two sizes were measured on the same held-out blocks".to_owned(),
+    };
+    let seeds = match seed_sd {
+        Some(sd) => {
+            format!("errors join the paired error over blocks and a seed spread of {} nats", fixed(sd, 4))
+        }
+        None => "errors are paired over blocks; the spread between seeds was not measured and is not in them"
+            .to_owned(),
+    };
+    let (ruling, why) = match (pairs.is_empty(), surely_up, open) {
+        (true, ..) => (Ruling::CannotTell, "There is no pair to compare.".to_owned()),
+        (_, Some(p), _) => {
+            (Ruling::NotReproduced, format!("The loss rises from {}: {}; {seeds}.", name(p), show(p)))
+        }
+        (_, _, Some(p)) => (
+            Ruling::CannotTell,
+            format!("The interval from {} contains zero: {}; {seeds}.", name(p), show(p)),
+        ),
+        _ => (Ruling::Reproduced, format!("Every 95 % interval lies above zero; {seeds}.")),
+    };
+    Verdict {
+        claim: "Loss falls as the model grows".to_owned(),
+        source: "Kaplan et al. 2020, arXiv:2001.08361".to_owned(),
+        measured,
+        ruling,
+        why,
+    }
+}
+
+/// R² ≥ 0.98, worst deviation under 1 %, and a curvature interval that contains zero; what fails is named.
+pub fn straight_line(s: &Straightness, at: Option<&str>, num_points: usize) -> Verdict {
+    let r2 = s.r2.filter(|v| v.is_finite());
+    let worst = Some(s.worst_deviation).filter(|v| v.is_finite());
+    let ends =
+        s.curvature.as_ref().and_then(|c| c.lo.zip(c.hi)).filter(|(lo, hi)| lo.is_finite() && hi.is_finite());
+    let mut fails = Vec::new();
+    let mut unknown = Vec::new();
+    match r2 {
+        Some(v) if v < 0.98 => fails.push(format!("R² {} is below 0.98", fixed(v, 4))),
+        None => unknown.push("R² could not be computed"),
+        _ => {}
+    }
+    match worst {
+        Some(v) if v >= 0.01 => fails.push(format!("the worst deviation, {}, is not under 1 %", percent(v))),
+        None => unknown.push("the worst deviation could not be computed"),
+        _ => {}
+    }
+    match ends {
+        Some((lo, hi)) if lo > 0.0 || hi < 0.0 => fails.push(format!(
+            "the curvature interval {} excludes zero: the line {}",
+            interval(lo, hi, 4),
+            if lo > 0.0 { "flattens" } else { "steepens" }
+        )),
+        None => unknown.push("the curvature has no interval"),
+        _ => {}
+    }
+    let too_few = num_points < 4;
+    let (ruling, why) = if too_few {
+        (Ruling::CannotTell, format!("{num_points} points are too few to see a bend; four are needed."))
+    } else if !fails.is_empty() {
+        (Ruling::NotReproduced, format!("Fails: {}.", fails.join("; ")))
+    } else if !unknown.is_empty() {
+        (Ruling::CannotTell, format!("Unknown: {}.", unknown.join("; ")))
+    } else {
+        (Ruling::Reproduced, "R², worst deviation and curvature all pass.".to_owned())
+    };
+    let curvature = ends.map_or("no interval".to_owned(), |(lo, hi)| interval(lo, hi, 4));
+    Verdict {
+        claim: format!(
+            "L(N) is straight on log-log axes{}",
+            at.map(|a| format!(" at {a}")).unwrap_or_default()
+        ),
+        source: "Kaplan et al. 2020; R² ≥ 0.98, worst deviation < 1 %, curvature interval around 0"
+            .to_owned(),
+        measured: format!(
+            "R² {}, worst deviation {}, curvature {curvature}",
+            r2.map_or("unknown".to_owned(), |v| fixed(v, 4)),
+            worst.map_or("unknown".to_owned(), percent),
+        ),
+        ruling,
+        why,
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{}\u{202f}%", fixed(100.0 * share, 2))
+}
+
+/// A law's parameter has the claimed value. Of several fits of the law, the one with the most tokens decides.
+pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdict {
+    let mut fits: Vec<&FitRecord> =
+        laws.fits.iter().filter(|f| f.form == claim.law && f.params.get(&claim.param).is_some()).collect();
+    let pure = fits.iter().any(|f| f.variant == "pure");
+    fits.retain(|f| !pure || f.variant == "pure");
+    let tokens =
+        |f: &FitRecord| ["tokens", "d"].iter().find_map(|k| f.condition.get(*k)).copied().unwrap_or(0.0);
+    fits.sort_by(|a, b| tokens(a).total_cmp(&tokens(b)));
+    let measured: Vec<String> = fits
+        .iter()
+        .filter_map(|f| {
+            let p = f.params.get(&claim.param)?;
+            let ends =
+                p.lo.zip(p.hi).map(|(lo, hi)| format!(" [{}]", interval(lo, hi, 3))).unwrap_or_default();
+            let at = condition(f).map(|c| format!(" at {c}")).unwrap_or_default();
+            Some(format!("{} {}{ends}{at}", claim.param, fixed(p.value, 4)))
+        })
+        .collect();
+    let (ruling, why) = match (unmet(&claim.needs, facts), fits.last()) {
+        (Some(reason), _) => {
+            (Ruling::CannotTell, format!("A precondition of the claim does not hold. {reason}"))
+        }
+        (None, None) => (
+            Ruling::CannotTell,
+            format!("No fit of `{}` with a parameter `{}` exists here.", claim.law, claim.param),
+        ),
+        (None, Some(fit)) => within_range(claim, fit),
+    };
+    Verdict {
+        claim: claim.text.clone(),
+        source: claim.source.clone().unwrap_or_else(|| "the study file".to_owned()),
+        measured: if measured.is_empty() { "not fitted".to_owned() } else { measured.join("; ") },
+        ruling,
+        why,
+    }
+}
+
+fn within_range(claim: &ClaimSpec, fit: &FitRecord) -> (Ruling, String) {
+    let range = (claim.value - claim.within, claim.value + claim.within);
+    let text = format!("{} ± {}", claim.value, claim.within);
+    let Some((lo, hi)) = fit.params.get(&claim.param).and_then(|p| p.lo.zip(p.hi)) else {
+        return (Ruling::CannotTell, "The fit gives no interval for it.".to_owned());
+    };
+    if !(lo <= hi) || !range.0.is_finite() || !range.1.is_finite() {
+        return (Ruling::CannotTell, "The interval or the claim is not a number.".to_owned());
+    }
+    let shown = interval(lo, hi, 4);
+    if range.0 <= lo && hi <= range.1 {
+        (Ruling::Reproduced, format!("The whole interval {shown} lies within {text}."))
+    } else if hi < range.0 || lo > range.1 {
+        (Ruling::NotReproduced, format!("The whole interval {shown} lies outside {text}."))
+    } else {
+        (Ruling::CannotTell, format!("The interval {shown} reaches both into and out of {text}."))
+    }
+}
+
+/// The exact ledger stays within 10 % of 6ND at every size.
+pub fn six_nd(ledger: &[LedgerRow]) -> Verdict {
+    let ratios: Vec<(String, f64)> = ledger
+        .iter()
+        .map(|r| (r.shape.to_string(), r.exact_per_token / r.six_n))
+        .filter(|r| r.1.is_finite() && r.1 > 0.0)
+        .collect();
+    let worst = ratios.iter().max_by(|a, b| (a.1 - 1.0).abs().total_cmp(&(b.1 - 1.0).abs()));
+    let (ruling, why) = match worst {
+        None => (Ruling::CannotTell, "The ledger has no rows.".to_owned()),
+        Some((_, r)) if (r - 1.0).abs() <= 0.1 => {
+            (Ruling::Reproduced, "Every size is within 10 % of 6ND.".to_owned())
+        }
+        Some((shape, r)) => (
+            Ruling::NotReproduced,
+            format!(
+                "At {shape} the exact count is {} from 6ND, more than 10 %: attention and the output head count \
+                 for much where the width is not far above a twelfth of the context.",
+                signed_percent(r - 1.0, 0)
+            ),
+        ),
+    };
+    let measured = match ratios.as_slice() {
+        [] => "no ledger".to_owned(),
+        rows => {
+            let list: Vec<String> = rows.iter().map(|r| format!("{} {}", r.0, fixed(r.1, 2))).collect();
+            format!("exact FLOPs over 6ND: {}", list.join(", "))
+        }
+    };
+    Verdict {
+        claim: "Training compute is C ≈ 6ND".to_owned(),
+        source: "Kaplan et al. 2020, arXiv:2001.08361, section 2.1".to_owned(),
+        measured,
+        ruling,
+        why,
+    }
+}
+
+/// The forecasts made from the smaller sizes came true.
+pub fn forecasts_hit(rows: &[ForecastRow]) -> Verdict {
+    let known: Vec<(&ForecastRow, bool)> =
+        rows.iter().filter_map(|r| Some((r, r.forecast.outcome.as_ref()?.hit))).collect();
+    let hits = known.iter().filter(|k| k.1).count();
+    let errors: Vec<String> = known
+        .iter()
+        .filter_map(|(r, _)| {
+            let o = r.forecast.outcome.as_ref()?;
+            Some(format!("{} {}", r.name, signed_percent(o.relative_error, 2)))
+        })
+        .collect();
+    let miss = known.iter().find(|k| !k.1);
+    let unbounded = known.iter().find(|(r, _)| r.forecast.lo.is_none() || r.forecast.hi.is_none());
+    let (ruling, why) = match (known.len() == rows.len(), miss, unbounded) {
+        (_, Some((r, _)), _) => {
+            (Ruling::NotReproduced, format!("{} fell outside its interval{}.", r.name, bounds(r)))
+        }
+        (false, None, _) => (
+            Ruling::CannotTell,
+            format!("{} of {} forecasts have not been tested yet.", rows.len() - known.len(), rows.len()),
+        ),
+        (true, None, Some((r, _))) => {
+            (Ruling::CannotTell, format!("The interval of {} is open: nothing could have missed it.", r.name))
+        }
+        (true, None, None) => (Ruling::Reproduced, "Every measured loss lies in its interval.".to_owned()),
+    };
+    Verdict {
+        claim: "The smaller sizes foretell the larger ones".to_owned(),
+        source: "forecasts written down before the runs that test them".to_owned(),
+        measured: if known.is_empty() {
+            "no outcome yet".to_owned()
+        } else {
+            format!("{hits} of {} hit; measured against forecast: {}", known.len(), errors.join(", "))
+        },
+        ruling,
+        why,
+    }
+}
+
+fn bounds(row: &ForecastRow) -> String {
+    match (row.forecast.lo, row.forecast.hi) {
+        (Some(lo), Some(hi)) => format!(" {}", interval(lo, hi, 4)),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

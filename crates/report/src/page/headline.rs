@@ -1,0 +1,218 @@
+//! The head of the page: the measured law in one sentence, what it was measured on, and the figures that matter most.
+
+use crate::claims::{Ruling, Verdict};
+use crate::data::{Data, fits};
+use crate::html::escape;
+use crate::input::ReportInput;
+use crate::numbers::{self, count, fixed, interval};
+use isoflop_base::{Measured, units};
+use isoflop_laws::{FitRecord, LawDocument};
+
+/// The fit of L(N) at the most tokens.
+fn main_fit(laws: Option<&LawDocument>) -> Option<&FitRecord> {
+    let tokens =
+        |f: &FitRecord| ["tokens", "d"].iter().find_map(|k| f.condition.get(*k)).copied().unwrap_or(0.0);
+    fits(laws, "l_n", "pure")
+        .filter(|f| f.params.get("alpha").is_some_and(|p| p.value.is_finite()))
+        .max_by(|a, b| tokens(a).total_cmp(&tokens(b)))
+}
+
+fn tokens_of(fit: &FitRecord) -> Option<f64> {
+    ["tokens", "d"].iter().find_map(|k| fit.condition.get(*k)).copied()
+}
+
+/// The law in one sentence, as HTML.
+fn sentence(laws: Option<&LawDocument>) -> String {
+    let power = |x: &str, exponent: f64| format!("<i>{x}</i><sup>{}</sup>", fixed(-exponent, 3));
+    if let Some(alpha) = main_fit(laws).and_then(|f| f.params.get("alpha")) {
+        let gain = 1.0 - 10f64.powf(-alpha.value);
+        let verb = if alpha.value > 0.0 { "falls" } else { "rises" };
+        let what = if alpha.value > 0.0 { "lower" } else { "higher" };
+        return format!(
+            "Loss {verb} as {}: a model ten times larger ends {}\u{202f}% {what}",
+            power("N", alpha.value),
+            fixed(100.0 * gain.abs(), 0)
+        );
+    }
+    let joint = laws.and_then(|l| l.fits.iter().find(|f| f.form == "l_nd_chinchilla"));
+    if let Some((a, b)) = joint.and_then(|f| f.params.get("alpha").zip(f.params.get("beta"))) {
+        return format!(
+            "Loss falls towards its floor as {} in parameters and {} in tokens",
+            power("N", a.value),
+            power("D", b.value)
+        );
+    }
+    let lc = fits(laws, "l_c", "pure").next().and_then(|f| f.params.get("alpha"));
+    match lc {
+        Some(p) => format!("Loss falls as {} in compute", power("C", p.value)),
+        None => "No law could be fitted to these points yet".to_owned(),
+    }
+}
+
+fn range(values: &[f64]) -> String {
+    match (values.first(), values.last()) {
+        (Some(a), Some(b)) if values.len() > 1 => format!("{} to {}", count(*a), count(*b)),
+        (Some(a), _) => count(*a),
+        _ => "no".to_owned(),
+    }
+}
+
+fn tile(name: &str, big: &str, small: &str) -> String {
+    format!("<div><b>{}</b><span class=\"big\">{big}</span><small>{small}</small></div>", escape(name))
+}
+
+fn exponent_tile(laws: Option<&LawDocument>) -> Option<String> {
+    let fit = main_fit(laws)?;
+    let alpha = fit.params.get("alpha")?;
+    let ends = alpha.lo.zip(alpha.hi).map(|(lo, hi)| interval(lo, hi, 3));
+    let at = tokens_of(fit).map(|d| format!(" at D = {}", count(d))).unwrap_or_default();
+    let r2 = fit.r2_loglog.map(|r| format!("<br>R² = {} on log-log axes", fixed(r, 4))).unwrap_or_default();
+    let level = fixed(100.0 * fit.level, 0);
+    let ends = ends.map(|e| format!("{level}\u{202f}% interval {}{r2}", escape(&e)));
+    Some(tile(&format!("exponent α{at}"), &fixed(alpha.value, 3), &ends.unwrap_or(r2)))
+}
+
+fn forecast_tile(input: &ReportInput) -> Option<String> {
+    let rows = &input.forecasts;
+    let hits: Vec<bool> = rows.iter().filter_map(|r| r.forecast.outcome.as_ref().map(|o| o.hit)).collect();
+    let errors: Vec<String> = rows
+        .iter()
+        .filter_map(|r| r.forecast.outcome.as_ref().map(|o| numbers::signed_percent(o.relative_error, 1)))
+        .collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let big = if hits.is_empty() {
+        format!("{} open", rows.len())
+    } else {
+        format!("{} of {} hit", hits.iter().filter(|h| **h).count(), hits.len())
+    };
+    let small = match errors.as_slice() {
+        [] => "made before the runs that test them".to_owned(),
+        few if few.len() <= 4 => format!("measured against forecast: {}", escape(&few.join(", "))),
+        _ => "made before the runs that tested them".to_owned(),
+    };
+    Some(tile("forecasts", &big, &small))
+}
+
+fn claims_tile(verdicts: &[Verdict]) -> String {
+    let of = |r: Ruling| verdicts.iter().filter(|v| v.ruling == r).count();
+    let small =
+        format!("{} not reproduced, {} cannot tell", of(Ruling::NotReproduced), of(Ruling::CannotTell));
+    tile("claims", &format!("{} of {} hold", of(Ruling::Reproduced), verdicts.len()), &small)
+}
+
+fn cost_tile(input: &ReportInput) -> String {
+    let t = &input.totals;
+    let time = numbers::provenance(&t.seconds, |s| units::duration(*s));
+    let flops = numbers::provenance(&t.flops, |f| format!("{} FLOP", numbers::scientific(*f)));
+    let energy = match &t.energy_j {
+        Measured::Missing { .. } => "energy not measured".to_owned(),
+        known => numbers::provenance(known, |j| energy_text(*j)),
+    };
+    tile("what it cost", &time, &format!("{flops}<br>{energy}"))
+}
+
+/// Joules as kWh, or Wh below a tenth of one.
+pub(crate) fn energy_text(joules: f64) -> String {
+    let kwh = joules / 3.6e6;
+    if kwh < 0.1 {
+        format!("{} Wh", numbers::significant(1000.0 * kwh, 3))
+    } else {
+        format!("{} kWh", numbers::significant(kwh, 3))
+    }
+}
+
+/// The head of a study's page.
+pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> String {
+    let laws = input.laws.as_ref();
+    let mut dek = format!(
+        "{} models of {} parameters, each trained on up to {} tokens",
+        data.sizes.len(),
+        range(&data.sizes),
+        data.tokens.last().map_or("no".to_owned(), |d| count(*d)),
+    );
+    if let Some(corpus) = &input.corpus {
+        dek.push_str(&format!(" of {}", corpus.name));
+    }
+    let points = format!(
+        " and measured on the same held-out text: {} finished points, every one of them behind the figures below.",
+        data.obs.len()
+    );
+    dek.push_str(&points);
+    let preset =
+        input.preset.as_ref().map(|p| format!("Preset <b>{}</b>: {}", escape(&p.name), escape(&p.why)));
+    let tiles: Vec<String> =
+        [exponent_tile(laws), forecast_tile(input), Some(claims_tile(verdicts)), Some(cost_tile(input))]
+            .into_iter()
+            .flatten()
+            .collect();
+    format!(
+        "<header>\n<p class=\"kicker\">{}{}</p>\n<h1>{}</h1>\n<p class=\"dek\">{}</p>\n{}<div class=\"tiles\">{}</div>\n{}</header>\n",
+        escape(if input.title.is_empty() { "scaling study" } else { &input.title }),
+        input.date.as_ref().map(|d| format!(" · {}", escape(d))).unwrap_or_default(),
+        sentence(laws),
+        escape(&dek),
+        bend_note(laws),
+        tiles.concat(),
+        preset.map(|p| format!("<p class=\"note\"><small>{p}</small></p>\n")).unwrap_or_default(),
+    )
+}
+
+/// The caveat that belongs beside the headline when the main fit is no straight line.
+fn bend_note(laws: Option<&LawDocument>) -> String {
+    let Some(fit) = main_fit(laws) else { return String::new() };
+    match fit.straight.as_ref().filter(|s| !s.straight && !s.words.is_empty()) {
+        Some(s) => format!("<p class=\"dek\">Mind the bend: {}</p>\n", escape(&end_sentence(&s.words))),
+        None => String::new(),
+    }
+}
+
+/// The text with a full stop at its end.
+pub(crate) fn end_sentence(text: &str) -> String {
+    let text = text.trim();
+    if text.is_empty() || text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
+}
+
+/// The head of a table's page.
+pub(crate) fn table(source: &str, made_by: &str, data: &Data, laws: &LawDocument) -> String {
+    let ranges: Vec<String> = [("N", &data.sizes), ("D", &data.tokens), ("C", &data.budgets)]
+        .iter()
+        .filter(|(_, v)| !v.is_empty())
+        .map(|(name, v)| format!("{name} {}", range(v)))
+        .collect();
+    let joint = laws.fits.iter().find(|f| f.form == "l_nd_chinchilla");
+    let mut tiles: Vec<String> = exponent_tile(Some(laws)).into_iter().collect();
+    if let Some(fit) = joint {
+        for (name, p) in
+            fit.params.iter().filter(|(n, _)| ["E", "alpha", "beta"].contains(n)).take(4 - tiles.len().min(1))
+        {
+            let ends =
+                p.lo.zip(p.hi)
+                    .map(|(lo, hi)| escape(&format!("[{}]", interval(lo, hi, 3))))
+                    .unwrap_or_default();
+            tiles.push(tile(
+                &format!("{} of L(N, D)", super::laws_table::greek(name)),
+                &numbers::significant(p.value, 4),
+                &ends,
+            ));
+        }
+    }
+    let tiles = if tiles.is_empty() {
+        String::new()
+    } else {
+        format!("<div class=\"tiles\">{}</div>\n", tiles.concat())
+    };
+    format!(
+        "<header>\n<p class=\"kicker\">{}</p>\n<h1>{}</h1>\n<p class=\"dek\">{}</p>\n{}{tiles}</header>\n",
+        escape(&format!("{source} · fitted by {made_by}")),
+        sentence(Some(laws)),
+        escape(&format!(
+            "{} rows: {}. {} of the table's rows could not be used.",
+            data.obs.len(),
+            ranges.join(", "),
+            laws.rows_dropped.len()
+        )),
+        bend_note(Some(laws)),
+    )
+}

@@ -1,0 +1,204 @@
+//! The tables: completions, claims, runs, rows.
+
+use super::section;
+use crate::claims::{Ruling, Verdict};
+use crate::data::Data;
+use crate::html::escape;
+use crate::input::ReportInput;
+use crate::numbers::{self, count, fixed, scientific};
+use isoflop_base::{Measured, Point, Status, units};
+use std::collections::BTreeMap;
+
+/// Characters of a completion that are shown.
+const SHOWN_CHARS: usize = 420;
+
+/// One prompt continued by every size.
+pub(crate) fn completions(input: &ReportInput, data: &Data) -> String {
+    let mut by_prompt: BTreeMap<&str, Vec<&crate::input::Completion>> = BTreeMap::new();
+    for c in &input.completions {
+        by_prompt.entry(&c.prompt).or_default().push(c);
+    }
+    let mut body = String::new();
+    for (prompt, mut rows) in by_prompt {
+        rows.sort_by_key(|c| (c.shape.params(), c.shape));
+        let voices: String = rows
+            .iter()
+            .map(|c| {
+                let n = c.shape.params() as f64;
+                let mut shown: String = c.text.chars().take(SHOWN_CHARS).collect();
+                if shown.chars().count() < c.text.chars().count() {
+                    shown.push('…');
+                }
+                let loss = data
+                    .obs
+                    .iter()
+                    .filter(|o| o.n.is_some_and(|m| crate::data::same(m, n)))
+                    .map(|o| o.loss)
+                    .fold(f64::INFINITY, f64::min);
+                let loss = if loss.is_finite() { format!(", loss {}", fixed(loss, 3)) } else { String::new() };
+                format!(
+                    "<div class=\"voice\"><b><span class=\"swatch {}\"></span>{}<small>N = {}{loss}</small></b>\
+                     <p><span class=\"prompt\">{}</span>{}</p></div>\n",
+                    data.size_class(Some(n)),
+                    escape(&c.shape.to_string()),
+                    escape(&count(n)),
+                    escape(prompt),
+                    escape(&shown)
+                )
+            })
+            .collect();
+        body.push_str(&format!("<div class=\"voices\">{voices}</div>\n"));
+    }
+    if body.is_empty() {
+        return String::new();
+    }
+    let lead = "<p>One prompt, continued by every size in turn. The loss is an average; this is what it sounds like.</p>\n";
+    section("completions", "What a lower loss sounds like", &format!("{lead}{body}"))
+}
+
+/// The claims and their verdicts.
+pub(crate) fn claims(verdicts: &[Verdict]) -> String {
+    let rows: String = verdicts
+        .iter()
+        .map(|v| {
+            let (class, sign) = match v.ruling {
+                Ruling::Reproduced => ("reproduced", "✓"),
+                Ruling::NotReproduced => ("not-reproduced", "✗"),
+                Ruling::CannotTell => ("cannot-tell", "?"),
+            };
+            format!(
+                "<tr><td><b>{}</b><small>{}</small></td><td>{}</td><td><span class=\"ruling {class}\">{sign} {}</span>\
+                 <small>{}</small></td></tr>\n",
+                escape(&v.claim),
+                escape(&v.source),
+                escape(&v.measured),
+                v.ruling.words(),
+                escape(&v.why)
+            )
+        })
+        .collect();
+    let body = format!(
+        "<div class=\"scroll\"><table class=\"claims\"><thead><tr><th>claim and source</th><th>measured here</th>\
+         <th>verdict and why</th></tr></thead><tbody>\n{rows}</tbody></table></div>\n"
+    );
+    section("claims", "Which published claims hold here", &body)
+}
+
+fn number_cell(value: f64, text: &str) -> String {
+    let sort = if value.is_finite() { format!(" data-v=\"{value}\"") } else { String::new() };
+    format!("<td class=\"num\"{sort}>{}</td>", escape(text))
+}
+
+fn measured_cell(value: &Measured<f64>, show: impl Fn(&f64) -> String) -> String {
+    let sort =
+        value.value().filter(|v| v.is_finite()).map(|v| format!(" data-v=\"{v}\"")).unwrap_or_default();
+    format!("<td class=\"num\"{sort}>{}</td>", numbers::provenance(value, show))
+}
+
+fn status_words(status: &Status) -> String {
+    match status {
+        Status::Running => "not finished".to_owned(),
+        Status::Done => "done".to_owned(),
+        Status::Diverged { step, segment } => format!("diverged at step {step} of {segment}"),
+        Status::Failed { reason } => format!("failed: {reason}"),
+    }
+}
+
+/// A row per finished point, then the runs that gave none.
+pub(crate) fn runs(input: &ReportInput, data: &Data) -> String {
+    let status = |run: &str| input.runs.iter().find(|r| r.run == run).map(|r| &r.status);
+    let mut points: Vec<&Point> = input.points.iter().collect();
+    points.sort_by(|a, b| {
+        (a.params, a.shape, a.seed, a.tokens, &a.run).cmp(&(b.params, b.shape, b.seed, b.tokens, &b.run))
+    });
+    let several_seeds = points.windows(2).any(|w| w[0].seed != w[1].seed);
+    let mut rows: String = points
+        .iter()
+        .map(|p| {
+            let flag = match status(&p.run) {
+                Some(s) if *s != Status::Done => {
+                    format!("<small>{}; enters no fit</small>", escape(&status_words(s)))
+                }
+                _ => String::new(),
+            };
+            let se = p
+                .loss_se
+                .filter(|s| s.is_finite())
+                .map(|s| format!(" ± {}", fixed(s, 4)))
+                .unwrap_or_default();
+            let seed =
+                if several_seeds { number_cell(p.seed as f64, &p.seed.to_string()) } else { String::new() };
+            format!(
+                "<tr><td><span class=\"swatch {}\"></span>{}{flag}</td>{seed}{}{}{}{}{}{}{}</tr>\n",
+                data.size_class(Some(p.params as f64)),
+                escape(&p.shape.to_string()),
+                number_cell(p.params as f64, &count(p.params as f64)),
+                number_cell(p.tokens as f64, &count(p.tokens as f64)),
+                number_cell(p.flops, &scientific(p.flops)),
+                number_cell(p.loss, &format!("{}{se}", fixed(p.loss, 4))),
+                number_cell(p.lr, &numbers::significant(p.lr, 3)),
+                measured_cell(&p.seconds, |s| units::duration(*s)),
+                measured_cell(&p.tokens_per_s, |t| count(*t)),
+            )
+        })
+        .collect();
+    for run in &input.runs {
+        if input.points.iter().any(|p| p.run == run.run) {
+            continue;
+        }
+        let columns = if several_seeds { 8 } else { 7 };
+        rows.push_str(&format!(
+            "<tr><td>{}<small>{}</small></td><td colspan=\"{columns}\"><span class=\"missing\">no finished point: {}; \
+             enters no fit</span></td></tr>\n",
+            escape(&run.shape.to_string()),
+            escape(&run.run),
+            escape(&status_words(&run.status))
+        ));
+    }
+    if rows.is_empty() {
+        return section("runs", "Runs", "<p class=\"missing\">No run has finished.</p>");
+    }
+    let seed = if several_seeds { "<th class=\"num\">seed</th>" } else { "" };
+    let body = format!(
+        "<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>model</th>{seed}<th class=\"num\">N</th>\
+         <th class=\"num\">D, tokens</th><th class=\"num\">C, FLOP</th><th class=\"num\">loss ± s.e.</th>\
+         <th class=\"num\">peak rate</th><th class=\"num\">time</th><th class=\"num\">tokens/s</th></tr></thead>\
+         <tbody>\n{rows}</tbody></table></div>\n<p><small>N counts the matrices of the blocks (12·L·d²). C is the exact \
+         ledger's. Loss in {}. Time is training from the start of the run to this point.</small></p>\n",
+        escape(&data.loss_unit)
+    );
+    section("runs", "Every finished point", &body)
+}
+
+/// The rows of a table, when there are few enough to read.
+pub(crate) fn rows(data: &Data) -> String {
+    if data.obs.is_empty() || data.obs.len() > 400 {
+        return String::new();
+    }
+    let cell = |v: Option<f64>, show: fn(f64) -> String| match v {
+        Some(v) => number_cell(v, &show(v)),
+        None => "<td class=\"num\"></td>".to_owned(),
+    };
+    let rows: String = data
+        .obs
+        .iter()
+        .map(|o| {
+            let se = o.se.map(|s| format!(" ± {}", fixed(s, 4))).unwrap_or_default();
+            format!(
+                "<tr><td>{}</td>{}{}{}{}</tr>\n",
+                escape(&o.run),
+                cell(o.n, count),
+                cell(o.d, count),
+                cell(o.c, scientific),
+                number_cell(o.loss, &format!("{}{se}", fixed(o.loss, 4)))
+            )
+        })
+        .collect();
+    let body = format!(
+        "<details><summary>{} rows</summary><div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>run</th>\
+         <th class=\"num\">N</th><th class=\"num\">D</th><th class=\"num\">C, FLOP</th><th class=\"num\">loss</th></tr>\
+         </thead><tbody>\n{rows}</tbody></table></div></details>\n",
+        data.obs.len()
+    );
+    section("rows", "The table", &body)
+}
