@@ -23,7 +23,10 @@ fn main() {
     let clock = Instant::now();
     let best = search::search(&problem, &starts, threads).expect("an optimum");
     let searched = clock.elapsed().as_secs_f64();
-    println!("{} starts, {} agree, {:.3} s, objective {:.12}", best.starts, best.agree, searched, best.optimum.objective);
+    println!(
+        "{} starts, {} agree, {:.3} s, objective {:.12}",
+        best.starts, best.agree, searched, best.optimum.objective
+    );
     println!("theta {:?}", &best.optimum.theta[..5]);
     let clock = Instant::now();
     let refits = bootstrap::refits(&problem, &best.optimum.theta, 4000, 1, threads);

@@ -1,7 +1,18 @@
 //! A forecast for runs that are not in the table, with a prediction interval for one new run.
 
-use crate::document::{FitRecord, Forecast, Outcome};
+use crate::document::{Ends, FitRecord, Forecast, FormForecast, Outcome};
+use crate::fitting::data::Data;
+use crate::fitting::minimise::{Functional, Problem};
+use crate::fitting::penalty::Penalty;
+use crate::fitting::{profile, search};
+use crate::forms::{self, Form};
+use crate::numeric::Theta;
+use crate::numeric::linear::quadratic;
+use crate::record::{Fitted, Setting, around, base_of};
+use crate::seeds::Repeats;
+use crate::table::same_level;
 use crate::{LawError, Options, Table};
+use isoflop_base::units::si;
 
 /// What to forecast.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,8 +29,190 @@ pub struct Target {
 ///
 /// # Errors
 /// Too few rows.
-pub fn forecast(_table: &Table, _targets: &[Target], _options: &Options) -> Result<Vec<Forecast>, LawError> {
-    Err(LawError::NoOptimum { form: "forecast".into(), why: "not written yet".into() })
+pub fn forecast(table: &Table, targets: &[Target], options: &Options) -> Result<Vec<Forecast>, LawError> {
+    targets.iter().map(|target| one(table, *target, options)).collect()
+}
+
+/// One form's forecast on the scale of ln loss.
+struct Opinion {
+    form: String,
+    centre: f64,
+    ends: Ends,
+    fit_half: Option<f64>,
+    seed_half: Option<f64>,
+    aicc: Option<f64>,
+    rows: usize,
+}
+
+fn one(table: &Table, target: Target, options: &Options) -> Result<Forecast, LawError> {
+    let at_d = table.filtered(|r| r.d.is_some_and(|d| same_level(d, target.d)));
+    let along_n = at_d.levels("n").len() >= 3;
+    let (rows, ids) = if along_n { (&at_d, "l_n") } else { (table, "l_nd_chinchilla") };
+    let candidates = forms::by_id(ids)?;
+    let setting = Setting { repeats: Repeats::of(table), ..Setting::default() };
+    let mut opinions = Vec::new();
+    let mut failure = None;
+    for form in candidates {
+        match opinion(form, rows, target, &setting, options) {
+            Ok(o) => opinions.push(o),
+            Err(error) => failure = Some(error),
+        }
+    }
+    if opinions.is_empty() {
+        return Err(failure.unwrap_or_else(|| forms::unknown(ids)));
+    }
+    Ok(combine(&opinions, target, along_n, options))
+}
+
+fn opinion(
+    form: &Form,
+    table: &Table,
+    target: Target,
+    setting: &Setting,
+    options: &Options,
+) -> Result<Opinion, LawError> {
+    form.check(table)?;
+    let fitted = quick_fit(form, table, setting, options)?;
+    let inputs = form.inputs(&|name| match name {
+        "n" => Some(target.n),
+        "d" => Some(target.d),
+        "c" => Some(6.0 * target.n * target.d),
+        _ => None,
+    });
+    let Some(x) = inputs else {
+        return Err(LawError::BadOption {
+            what: format!("N = {} and D = {} are no sizes to forecast", target.n, target.d),
+            hint: "give positive numbers".to_owned(),
+        });
+    };
+    let g = |theta: &Theta| {
+        let v = form.value(&x, theta);
+        (v.v, v.g)
+    };
+    let g: &Functional<'_> = &g;
+    let (centre, gradient) = g(&fitted.theta);
+    let ends = new_run(&fitted, g, options);
+    let quantile = fitted.quantile;
+    let se = fitted.covariance.map(|c| libm::sqrt(quadratic(&c, &gradient, form.p()).max(0.0)));
+    Ok(Opinion {
+        form: form.label(),
+        centre,
+        ends,
+        fit_half: se.zip(quantile).map(|(s, q)| s * q).filter(|h| h.is_finite()),
+        seed_half: fitted
+            .variance
+            .zip(quantile)
+            .map(|(v, q)| libm::sqrt(v.value) * q)
+            .filter(|h| h.is_finite()),
+        aicc: aicc(&fitted),
+        rows: fitted.data.len(),
+    })
+}
+
+/// Fit without intervals, for forecasts: the same optimum as the record's.
+pub(crate) fn quick_fit<'a>(
+    form: &'a Form,
+    table: &Table,
+    setting: &Setting,
+    options: &Options,
+) -> Result<Fitted<'a>, LawError> {
+    let (data, _) = Data::of(form, table);
+    let penalty = Penalty::of(options.loss, options.delta);
+    let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
+    let mut starts = (form.starts)(&data, options.dense && data.x.len() == 1);
+    if let Some(part) = form.linear {
+        starts
+            .extend(crate::fitting::varpro::search(&problem, part, options.threads).iter().map(|o| o.theta));
+    }
+    let best = search::search(&problem, &starts, options.threads).ok_or_else(|| LawError::NoOptimum {
+        form: form.label(),
+        why: "no start led to a finite objective".to_owned(),
+    })?;
+    Ok(around(form, data.clone(), &best.optimum, table, setting, options))
+}
+
+/// Prediction interval of ln loss of one new run. The profile is walked from the least-squares optimum; the reported
+/// centre is never left outside.
+pub(crate) fn new_run(fitted: &Fitted<'_>, g: &Functional<'_>, options: &Options) -> Ends {
+    let centre = g(&fitted.theta).0;
+    let Some(base) = base_of(fitted) else { return Ends::default() };
+    let step = libm::sqrt(base.variance) * base.quantile;
+    if !(options.level > 0.0 && step.is_finite() && step > 0.0) {
+        return Ends::default();
+    }
+    let ends = profile::interval(&base, profile::Of::NewRun, g, step, (centre - 20.0, centre + 20.0));
+    Ends { lo: ends.lo.map(|l| l.min(centre)), hi: ends.hi.map(|h| h.max(centre)) }
+}
+
+fn aicc(fitted: &Fitted<'_>) -> Option<f64> {
+    let (n, k) = (fitted.data.len() as f64, fitted.form.p() as f64 + 1.0);
+    (n - k - 1.0 > 0.0 && fitted.ssr > 0.0)
+        .then(|| n * libm::log(fitted.ssr / n) + 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0))
+}
+
+/// Akaike weights where all forms have the criterion; equal ones where it does not exist.
+fn weights(opinions: &[Opinion]) -> (Vec<f64>, bool) {
+    let scores: Vec<f64> = opinions.iter().filter_map(|o| o.aicc).collect();
+    if scores.len() < opinions.len() {
+        return (vec![1.0 / opinions.len() as f64; opinions.len()], false);
+    }
+    let lowest = scores.iter().copied().fold(f64::INFINITY, f64::min);
+    let raw: Vec<f64> = scores.iter().map(|s| libm::exp(-0.5 * (s - lowest))).collect();
+    let total: f64 = raw.iter().sum();
+    (raw.iter().map(|r| r / total).collect(), true)
+}
+
+fn combine(opinions: &[Opinion], target: Target, along_n: bool, options: &Options) -> Forecast {
+    let (weights, judged) = weights(opinions);
+    let centre: f64 = opinions.iter().zip(&weights).map(|(o, w)| o.centre * w).sum();
+    // A form the data reject (weight below 5 %) no longer widens the interval.
+    let heard: Vec<&Opinion> =
+        opinions.iter().zip(&weights).filter(|(_, w)| **w >= 0.05).map(|(o, _)| o).collect();
+    let hull = |pick: &dyn Fn(&Opinion) -> Option<f64>, fold: fn(f64, f64) -> f64| {
+        heard.iter().map(|o| pick(o)).reduce(|a, b| Some(fold(a?, b?))).flatten()
+    };
+    let lo = hull(&|o| o.ends.lo, f64::min);
+    let hi = hull(&|o| o.ends.hi, f64::max);
+    let centres = || heard.iter().map(|o| o.centre);
+    let apart = centres().fold(f64::NEG_INFINITY, f64::max) - centres().fold(f64::INFINITY, f64::min);
+    let largest = |pick: fn(&Opinion) -> Option<f64>| heard.iter().filter_map(|o| pick(o)).reduce(f64::max);
+    let plain = |x: Option<f64>| x.map(libm::exp).filter(|v| v.is_finite());
+    let names: Vec<&str> = opinions.iter().map(|o| o.form.as_str()).collect();
+    let rows = opinions.first().map_or(0, |o| o.rows);
+    let method = format!(
+        "{} fitted to {rows} rows{}; interval of one new run at {} % by profile with Student's t (fit and seed spread), the union over \
+         the forms {}",
+        names.join(" and "),
+        if along_n { format!(" at D = {}", si(target.d)) } else { String::new() },
+        100.0 * options.level,
+        if judged { "of Akaike weight 5 % or more" } else { "(too few rows to weigh them)" },
+    );
+    Forecast {
+        n: Some(target.n),
+        d: Some(target.d),
+        c: Some(6.0 * target.n * target.d),
+        loss: libm::exp(centre),
+        lo: plain(lo),
+        hi: plain(hi),
+        level: options.level,
+        method,
+        half_width_fit: largest(|o| o.fit_half),
+        half_width_seed: largest(|o| o.seed_half),
+        half_width_form: Some(0.5 * apart).filter(|a| a.is_finite()),
+        rows_used: rows,
+        by_form: opinions
+            .iter()
+            .zip(&weights)
+            .map(|(o, w)| FormForecast {
+                form: o.form.clone(),
+                loss: libm::exp(o.centre),
+                lo: plain(o.ends.lo),
+                hi: plain(o.ends.hi),
+                weight: judged.then_some(*w),
+            })
+            .collect(),
+        outcome: None,
+    }
 }
 
 /// Compares a forecast with what was observed.
@@ -59,8 +252,76 @@ pub struct Band {
     pub run_hi: Option<f64>,
 }
 
-/// Evaluates a fitted law with its bands. `value(name)` gives the variables by name: `n`, `d`, `c`, … as counts.
-/// `None` if the form is unknown or a variable is absent.
-pub fn evaluate(_fit: &FitRecord, _value: &dyn Fn(&str) -> Option<f64>) -> Option<Band> {
-    None
+/// Evaluates a fitted law with its bands (linearised in ln loss). `value(name)` gives the variables by name: `n`, `d`, `c`, … as
+/// counts. `None` if the form is unknown or a variable is absent.
+pub fn evaluate(fit: &FitRecord, value: &dyn Fn(&str) -> Option<f64>) -> Option<Band> {
+    let form = forms::find(&fit.form, &fit.variant)?;
+    let x = form.inputs(value)?;
+    let p = form.p();
+    if fit.state.theta.len() != p {
+        return None;
+    }
+    let at = form.value(&x, &crate::numeric::theta_of(&fit.state.theta));
+    let plain = |y: f64| if form.log_response { libm::exp(y) } else { y };
+    let mut band = Band { value: plain(at.v), ..Band::default() };
+    let full = fit.state.covariance.len() == p && fit.state.covariance.iter().all(|row| row.len() == p);
+    if let (true, Some(q), Some(sigma)) = (full, fit.state.quantile, fit.state.sigma) {
+        let mut variance = 0.0;
+        for (i, row) in fit.state.covariance.iter().enumerate() {
+            for (j, c) in row.iter().enumerate() {
+                variance += at.g[i] * c * at.g[j];
+            }
+        }
+        let half = q * libm::sqrt(variance.max(0.0));
+        let run = q * libm::sqrt(variance.max(0.0) + sigma * sigma);
+        let some = |y: f64| Some(plain(y)).filter(|v| v.is_finite());
+        band.lo = some(at.v - half);
+        band.hi = some(at.v + half);
+        band.run_lo = some(at.v - run);
+        band.run_hi = some(at.v + run);
+    }
+    band.value.is_finite().then_some(band)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Row;
+
+    fn series(sizes: &[f64], wiggle: &[f64]) -> Table {
+        let mut table = Table::default();
+        for (i, (n, e)) in sizes.iter().zip(wiggle).enumerate() {
+            let loss = (1.1 + (2e5 / n).powf(0.2) * 0.5) * (1.0 + e);
+            table.rows.push(Row::of(i + 1, *n, 12e6, loss));
+        }
+        table
+    }
+
+    const SIZES: [f64; 5] = [13_824.0, 24_576.0, 55_296.0, 147_456.0, 307_200.0];
+
+    #[test]
+    fn a_forecast_from_five_sizes_holds_the_truth() {
+        let table = series(&SIZES, &[1e-3, -8e-4, 2e-4, 9e-4, -1e-3]);
+        let targets = [Target { n: 602_112.0, d: 12e6 }, Target { n: 1.536e6, d: 12e6 }];
+        let forecasts = forecast(&table, &targets, &Options::default()).unwrap();
+        for f in &forecasts {
+            let truth = 1.1 + (2e5 / f.n.unwrap()).powf(0.2) * 0.5;
+            let o = outcome(f, truth);
+            assert!(o.hit, "{f:?}");
+            assert!(f.lo.unwrap() < f.loss && f.loss < f.hi.unwrap());
+            assert!(f.hi.unwrap() / f.lo.unwrap() < 1.3, "useless interval {f:?}");
+        }
+        assert!(
+            forecasts[1].hi.unwrap() - forecasts[1].lo.unwrap()
+                > forecasts[0].hi.unwrap() - forecasts[0].lo.unwrap()
+        );
+        assert!(!outcome(&forecasts[0], 9.0).hit);
+    }
+
+    #[test]
+    fn too_few_sizes_are_an_error_that_says_how_many() {
+        let table = series(&SIZES[..2], &[0.0, 0.0]);
+        let error = forecast(&table, &[Target { n: 1e6, d: 12e6 }], &Options::default()).unwrap_err();
+        assert!(error.to_string().contains("at least 6"), "{error}");
+    }
 }

@@ -3,21 +3,25 @@
 //! Pure: no file, no clock, no environment, and the same bytes out whatever the thread count. A [`Table`] of rows goes in, a
 //! [`document::LawDocument`] comes out. Sizes are counts (parameters, tokens, FLOPs), losses in the table's unit, logarithms natural.
 
+pub mod compare;
 pub mod document;
 pub mod error;
 pub mod fitting;
 pub mod forecast;
 pub mod forms;
+pub mod judge;
 pub mod numeric;
 pub mod options;
 pub mod paired;
+pub mod record;
+pub mod seeds;
 pub mod series;
 pub mod straight;
 pub mod table;
 
 pub use document::{FitRecord, Forecast, LawDocument, PairedDifference, ParamEstimate, Straightness};
 pub use error::LawError;
-pub use forecast::{Target, forecast, outcome};
+pub use forecast::{Band, Target, evaluate, forecast, outcome};
 pub use options::{Loss, Options};
 pub use paired::{clustered_mean, paired_difference, paired_differences};
 pub use series::fit;

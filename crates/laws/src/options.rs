@@ -43,8 +43,10 @@ pub struct Options {
     pub seed: u64,
     /// Threads; the result does not depend on it.
     pub threads: usize,
-    /// Share of ln range, or rows, left out for the hold-out error: the largest value of the form's first variable.
+    /// Whether the largest rows are left out once, for the hold-out error.
     pub holdout: bool,
+    /// The literature's full grid of starts (4,500 for Chinchilla's form) instead of a coarse one.
+    pub dense: bool,
 }
 
 impl Default for Options {
@@ -58,6 +60,7 @@ impl Default for Options {
             seed: 20_220_329,
             threads: 2,
             holdout: true,
+            dense: true,
         }
     }
 }

@@ -1,6 +1,14 @@
 //! All the laws of one table.
 
-use crate::{LawDocument, LawError, Options, Table};
+use crate::compare::compare;
+use crate::document::{FitRecord, LawDocument, NotFitted, SCHEMA};
+use crate::forms::{self, Form};
+use crate::record::{Setting, fit_form};
+use crate::seeds::Repeats;
+use crate::table::same_level;
+use crate::{LawError, Options, Row, Table};
+use isoflop_base::units::si;
+use std::collections::BTreeMap;
 
 /// Names that are recipes rather than single forms.
 pub const RECIPES: &[&str] = &["all"];
@@ -12,6 +20,238 @@ pub const RECIPES: &[&str] = &["all"];
 ///
 /// # Errors
 /// A form asked for by name that does not exist or cannot be fitted; a table without usable rows.
-pub fn fit(_table: &Table, _options: &Options) -> Result<LawDocument, LawError> {
-    Err(LawError::NoOptimum { form: "all".into(), why: "not written yet".into() })
+pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
+    check(options)?;
+    if table.rows.is_empty() {
+        return Err(LawError::TooFewRows {
+            form: "any form".to_owned(),
+            needed: 3,
+            found: 0,
+            of: String::new(),
+            hint: match table.dropped.first() {
+                Some(d) => format!(
+                    "{} rows were dropped; the first, row {}: {}",
+                    table.dropped.len(),
+                    d.row,
+                    d.reason
+                ),
+                None => "the table is empty".to_owned(),
+            },
+        });
+    }
+    let asked: Vec<&str> =
+        options.forms.iter().map(String::as_str).filter(|f| !matches!(*f, "all" | "")).collect();
+    let ids = if asked.is_empty() { forms::ids() } else { asked.clone() };
+    let mut document = start(table);
+    let repeats = Repeats::of(table);
+    document.seed_spread = repeats.spread();
+    for id in ids {
+        let before = document.fits.len();
+        let reason = one(id, table, &repeats, options, &mut document)?;
+        if let Some(error) = reason.filter(|_| document.fits.len() == before) {
+            if asked.contains(&id) {
+                return Err(error);
+            }
+            document.not_fitted.push(NotFitted { form: id.to_owned(), reason: first_line(&error) });
+        }
+    }
+    if document.fits.is_empty() {
+        let error = document.not_fitted.first().map_or_else(String::new, |n| n.reason.clone());
+        return Err(LawError::NoOptimum { form: "the table".to_owned(), why: error });
+    }
+    document.comparisons.extend(floors(&document));
+    Ok(document)
+}
+
+fn check(options: &Options) -> Result<(), LawError> {
+    let bad = |what: String, hint: &str| Err(LawError::BadOption { what, hint: hint.to_owned() });
+    if !(options.delta > 0.0 && options.delta.is_finite()) {
+        return bad(format!("delta {} is not a positive number", options.delta), "1e-3 is the literature's");
+    }
+    if !(options.level > 0.0 && options.level < 1.0) {
+        return bad(format!("level {} is not between 0 and 1", options.level), "write 0.95");
+    }
+    Ok(())
+}
+
+fn start(table: &Table) -> LawDocument {
+    LawDocument {
+        schema: SCHEMA.to_owned(),
+        rows_read: table.rows.len(),
+        rows_dropped: table.dropped.clone(),
+        notes: table.notes.clone(),
+        ..LawDocument::default()
+    }
+}
+
+pub(crate) fn first_line(error: &LawError) -> String {
+    error.to_string().replace("\nhint: ", "; ")
+}
+
+/// A selection of rows with what was held fixed.
+struct Slice {
+    table: Table,
+    condition: BTreeMap<String, f64>,
+    notes: Vec<String>,
+}
+
+/// Fits all variants of one id on each slice it is made for. An error about the whole id comes back as a value.
+fn one(
+    id: &str,
+    table: &Table,
+    repeats: &Repeats,
+    options: &Options,
+    document: &mut LawDocument,
+) -> Result<Option<LawError>, LawError> {
+    let variants = forms::by_id(id)?;
+    let slices = match id {
+        "l_n" => slices(table, "n", "d", "tokens"),
+        "l_d" => slices(table, "d", "n", "params"),
+        "l_c" => vec![frontier_slice(table)],
+        _ => vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }],
+    };
+    let mut last = None;
+    for slice in &slices {
+        let setting = Setting { condition: slice.condition.clone(), repeats: repeats.clone() };
+        for form in &variants {
+            match fit_form(form, &slice.table, &setting, options) {
+                Ok(mut record) => {
+                    record.notes.extend(slice.notes.clone());
+                    document.fits.push(record);
+                }
+                Err(error) => {
+                    if !slice.condition.is_empty() {
+                        let at = condition_words(&slice.condition);
+                        document.not_fitted.push(NotFitted {
+                            form: format!("{} at {at}", form.label()),
+                            reason: first_line(&error),
+                        });
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+    }
+    if slices.is_empty() {
+        last = Some(no_slice(variants[0], table));
+    }
+    Ok(last)
+}
+
+fn no_slice(form: &Form, table: &Table) -> LawError {
+    match form.check(table) {
+        Err(error) => error,
+        Ok(()) => LawError::TooFewRows {
+            form: form.id.to_owned(),
+            needed: 3,
+            found: 0,
+            of: if form.id == "l_n" { " at one D".to_owned() } else { " at one N".to_owned() },
+            hint: "no three rows share the other variable; fit l_nd_chinchilla, which needs no such grid"
+                .to_owned(),
+        },
+    }
+}
+
+/// The rows at each level of `fixed` that has at least three different `varied`; all rows when the table has no `fixed` at all.
+fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Vec<Slice> {
+    if !table.rows.iter().any(|r| r.get(fixed).is_some()) {
+        return vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }];
+    }
+    table
+        .levels(fixed)
+        .into_iter()
+        .map(|level| {
+            let rows = table.filtered(|r| r.get(fixed).is_some_and(|x| same_level(x, level)));
+            let condition = BTreeMap::from([(name.to_owned(), level)]);
+            Slice { table: rows, condition, notes: Vec::new() }
+        })
+        .filter(|s| s.table.levels(varied).len() >= 3)
+        .collect()
+}
+
+/// Rows of finished points that no cheaper point beats; repeated seeds count by their mean, so that luck does not choose them.
+pub fn frontier(table: &Table) -> Table {
+    let usable: Vec<&Row> = table.rows.iter().filter(|r| r.c.is_some_and(|c| c > 0.0)).collect();
+    let mut groups: Vec<(f64, f64, f64, Vec<usize>)> = Vec::new();
+    for row in usable {
+        let c = row.c.unwrap_or(0.0);
+        let same = |g: &(f64, f64, f64, Vec<usize>)| {
+            same_level(g.0, c) && table.rows.iter().any(|r| r.line == g.3[0] && r.n == row.n && r.d == row.d)
+        };
+        match groups.iter_mut().find(|g| same(g)) {
+            Some(g) => {
+                g.1 += libm::log(row.loss);
+                g.2 += 1.0;
+                g.3.push(row.line);
+            }
+            None => groups.push((c, libm::log(row.loss), 1.0, vec![row.line])),
+        }
+    }
+    groups.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1 / a.2).total_cmp(&(b.1 / b.2))));
+    let mut lowest = f64::INFINITY;
+    let mut lines = Vec::new();
+    for (_, sum, count, members) in groups {
+        if sum / count < lowest {
+            lowest = sum / count;
+            lines.extend(members);
+        }
+    }
+    table.filtered(|r| lines.contains(&r.line))
+}
+
+fn frontier_slice(table: &Table) -> Slice {
+    let rows = frontier(table);
+    let note = format!(
+        "on the frontier: {} of {} rows, those no cheaper row beats (repeated seeds by their mean); losses before the learning rate \
+         has decayed are no points",
+        rows.rows.len(),
+        table.rows.len()
+    );
+    Slice { table: rows, condition: BTreeMap::new(), notes: vec![note] }
+}
+
+/// `D = 3.00 M`, …
+pub fn condition_words(condition: &BTreeMap<String, f64>) -> String {
+    let parts: Vec<String> = condition
+        .iter()
+        .map(|(name, value)| {
+            let symbol = match name.as_str() {
+                "tokens" => "D",
+                "params" => "N",
+                "flops" => "C",
+                other => other,
+            };
+            format!("{symbol} = {}", si(*value))
+        })
+        .collect();
+    parts.join(", ")
+}
+
+/// Pure against irreducible, wherever both were fitted to the same rows.
+fn floors(document: &LawDocument) -> Vec<crate::document::Comparison> {
+    let mut out = Vec::new();
+    for pure in document.fits.iter().filter(|f| f.variant == "pure") {
+        let partner = document
+            .fits
+            .iter()
+            .find(|f| f.variant == "irreducible" && f.form == pure.form && f.condition == pure.condition);
+        if let Some(floored) = partner {
+            let question = if pure.condition.is_empty() {
+                format!("{}: is there an irreducible loss?", pure.form)
+            } else {
+                format!(
+                    "{} at {}: is there an irreducible loss?",
+                    pure.form,
+                    condition_words(&pure.condition)
+                )
+            };
+            out.push(compare(&question, &[("pure", pure), ("irreducible", floored)]));
+        }
+    }
+    out
+}
+
+/// The record of a form, for callers that look one up.
+pub fn find<'a>(document: &'a LawDocument, form: &str, variant: &str) -> Option<&'a FitRecord> {
+    document.fits.iter().find(|f| f.form == form && (variant.is_empty() || f.variant == variant))
 }

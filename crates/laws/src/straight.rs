@@ -1,10 +1,229 @@
-//! Is it a straight line on log-log axes? R² alone hides a bend, so three things are asked together.
+//! Is it a straight line on log-log axes? R² alone hides a bend, so three things are asked together. Also what the residuals say.
 
-use crate::document::Straightness;
+use crate::document::{LocalSlope, ParamEstimate, Residual, ResidualTests, Straightness};
+use crate::numeric::linear::{Linear, least_squares};
+use crate::numeric::quantile::t_quantile;
+use crate::seeds;
+use crate::table::same_level;
+
+/// R² a straight line must reach.
+pub const R2_ENOUGH: f64 = 0.98;
+/// Deviation that must not be reached.
+pub const WORST_ALLOWED: f64 = 0.01;
 
 /// "Straight" of `y` against `x` (both positive, natural logs are taken here): R² ≥ 0.98, the worst deviation from the line under
-/// 1 %, and an interval of the quadratic coefficient that contains zero. `sigma` is the known spread of one run's ln y with
-/// its degrees of freedom (seeds), if there is one; it is pooled with the residuals.
-pub fn straightness(_x: &[f64], _y: &[f64], _sigma: Option<(f64, f64)>, _level: f64) -> Straightness {
-    Straightness::default()
+/// 1 %, and an interval of the quadratic coefficient that contains zero. `seeds` is what repeated seeds elsewhere say of one run's
+/// ln y: (sum of squares, degrees of freedom); it is pooled with the residuals.
+pub fn straightness(x: &[f64], y: &[f64], seeds: Option<(f64, usize)>, level: f64) -> Straightness {
+    let (lx, ly): (Vec<f64>, Vec<f64>) = x
+        .iter()
+        .zip(y)
+        .filter(|(x, y)| **x > 0.0 && **y > 0.0 && x.is_finite() && y.is_finite())
+        .map(|(x, y)| (libm::log(*x), libm::log(*y)))
+        .unzip();
+    let Some(line) = polynomial(&lx, &ly, 1).filter(|_| lx.len() >= 3) else {
+        return Straightness {
+            words: format!(
+                "cannot tell: {} usable points, at least 3 at different places are needed",
+                lx.len()
+            ),
+            ..Straightness::default()
+        };
+    };
+    let mean = ly.iter().sum::<f64>() / ly.len() as f64;
+    let total: f64 = ly.iter().map(|v| (v - mean) * (v - mean)).sum();
+    let r2 = (total > 0.0).then(|| 1.0 - line.ssr / total);
+    let centre = lx.iter().sum::<f64>() / lx.len() as f64;
+    let worst_deviation = lx
+        .iter()
+        .zip(&ly)
+        .map(|(x, y)| (libm::exp(y - line.beta[0] - line.beta[1] * (x - centre)) - 1.0).abs())
+        .fold(0.0, f64::max);
+    let curvature = curvature(&lx, &ly, seeds, level);
+    let r2_enough = r2.is_some_and(|r| r >= R2_ENOUGH);
+    let worst_small = worst_deviation < WORST_ALLOWED;
+    let contains_zero = curvature.as_ref().is_some_and(|c| match (c.lo, c.hi) {
+        (Some(lo), Some(hi)) => lo <= 0.0 && hi >= 0.0,
+        _ => false,
+    });
+    let straight = r2_enough && worst_small && contains_zero;
+    let words = words(r2, worst_deviation, curvature.as_ref(), straight);
+    Straightness {
+        straight,
+        r2,
+        r2_enough,
+        worst_deviation,
+        worst_small,
+        curvature,
+        curvature_contains_zero: contains_zero,
+        words,
+    }
+}
+
+fn words(r2: Option<f64>, worst: f64, curvature: Option<&ParamEstimate>, straight: bool) -> String {
+    let r2 = r2.map_or_else(|| "R² undefined".to_owned(), |r| format!("R² {r:.4} (0.98 needed)"));
+    let bend = match curvature {
+        Some(ParamEstimate { value, lo: Some(lo), hi: Some(hi), .. }) => format!(
+            "curvature {value:+.4} ({lo:+.4} to {hi:+.4}, {} zero)",
+            if *lo <= 0.0 && *hi >= 0.0 { "contains" } else { "excludes" }
+        ),
+        Some(c) => format!("curvature {:+.4} without an interval (too few points)", c.value),
+        None => "curvature unknown (fewer than 3 places)".to_owned(),
+    };
+    let verdict = if straight { "straight" } else { "not shown to be straight" };
+    format!("{verdict}: {r2}, worst deviation {:.2} % (under 1 % needed), {bend}", 100.0 * worst)
+}
+
+/// Quadratic coefficient of ln y in ln x (arguments are logs) with its t interval.
+pub fn curvature(lx: &[f64], ly: &[f64], seeds: Option<(f64, usize)>, level: f64) -> Option<ParamEstimate> {
+    let fit = polynomial(lx, ly, 2)?;
+    let dof = lx.len() as f64 - 3.0;
+    let value = fit.beta[2];
+    let Some(variance) = seeds::variance(fit.ssr, dof, seeds.unwrap_or((0.0, 0))) else {
+        return Some(ParamEstimate { value, ..ParamEstimate::default() });
+    };
+    let se = libm::sqrt(variance.value * fit.inverse[2][2]);
+    let half = se * t_quantile(0.5 + 0.5 * level, variance.dof);
+    Some(ParamEstimate {
+        value,
+        se: Some(se),
+        lo: Some(value - half),
+        hi: Some(value + half),
+        ..ParamEstimate::default()
+    })
+}
+
+/// Least squares of y on 1, x, x², … with x centred.
+fn polynomial(x: &[f64], y: &[f64], degree: usize) -> Option<Linear> {
+    let centre = x.iter().sum::<f64>() / x.len().max(1) as f64;
+    let rows: Vec<Vec<f64>> = x
+        .iter()
+        .map(|x| {
+            let t = x - centre;
+            (0..=degree).scan(1.0, |power, _| Some(std::mem::replace(power, *power * t))).collect()
+        })
+        .collect();
+    least_squares(&rows, y, &vec![1.0; y.len()])
+}
+
+/// −Δ ln y / Δ ln x between neighbouring places, with the mean of ln y at each place.
+pub fn local_slopes(x: &[f64], y: &[f64]) -> Vec<LocalSlope> {
+    let mut order: Vec<usize> = (0..x.len()).filter(|i| x[*i] > 0.0 && y[*i] > 0.0).collect();
+    order.sort_by(|a, b| x[*a].total_cmp(&x[*b]));
+    let mut places: Vec<(f64, f64, f64)> = Vec::new();
+    for i in order {
+        let ly = libm::log(y[i]);
+        match places.last_mut() {
+            Some((at, sum, count)) if same_level(*at, x[i]) => {
+                *sum += ly;
+                *count += 1.0;
+            }
+            _ => places.push((x[i], ly, 1.0)),
+        }
+    }
+    places
+        .windows(2)
+        .map(|w| LocalSlope {
+            from: w[0].0,
+            to: w[1].0,
+            slope: -(w[1].1 / w[1].2 - w[0].1 / w[0].2) / (libm::log(w[1].0) - libm::log(w[0].0)),
+        })
+        .collect()
+}
+
+/// Tests on residuals in the order given.
+pub fn residual_tests(residuals: &[Residual]) -> ResidualTests {
+    let values: Vec<f64> = residuals.iter().map(|r| r.residual).collect();
+    if values.is_empty() {
+        return ResidualTests::default();
+    }
+    let rms = libm::sqrt(values.iter().map(|r| r * r).sum::<f64>() / values.len() as f64);
+    let worst = residuals.iter().map(|r| (libm::exp(r.residual) - 1.0).abs()).fold(0.0, f64::max);
+    let signs: Vec<bool> = values.iter().filter(|r| **r != 0.0).map(|r| *r > 0.0).collect();
+    let sign_runs = if signs.is_empty() { 0 } else { 1 + signs.windows(2).filter(|w| w[0] != w[1]).count() };
+    let up = signs.iter().filter(|s| **s).count();
+    ResidualTests {
+        rms: Some(rms),
+        worst_deviation: Some(worst).filter(|w| w.is_finite()),
+        sign_runs,
+        sign_runs_p: runs_p(sign_runs, up, signs.len() - up),
+    }
+}
+
+/// Exact two-sided p of `runs` runs among `a` signs of one kind and `b` of the other (Wald & Wolfowitz).
+fn runs_p(runs: usize, a: usize, b: usize) -> Option<f64> {
+    if a == 0 || b == 0 || a + b > 5000 {
+        return None;
+    }
+    let ln_choose = |n: usize, k: usize| -> Option<f64> {
+        (k <= n).then(|| {
+            let g = |m: usize| libm::lgamma(m as f64 + 1.0);
+            g(n) - g(k) - g(n - k)
+        })
+    };
+    let all = ln_choose(a + b, a)?;
+    let probability = |r: usize| -> f64 {
+        let term = |x: usize, y: usize| match (ln_choose(a - 1, x), ln_choose(b - 1, y)) {
+            (Some(p), Some(q)) => libm::exp(p + q - all),
+            _ => 0.0,
+        };
+        let half = r / 2;
+        if r % 2 == 0 { 2.0 * term(half - 1, half - 1) } else { term(half, half - 1) + term(half - 1, half) }
+    };
+    let observed = probability(runs);
+    let p: f64 = (2..=a + b).map(probability).filter(|q| *q <= observed * (1.0 + 1e-9)).sum();
+    Some(p.min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(bend: f64) -> (Vec<f64>, Vec<f64>) {
+        let x: Vec<f64> = (0..7).map(|i| 1e4 * 2f64.powi(i)).collect();
+        let wiggle = [1.0, -1.0, 0.5, 0.0, -0.5, 1.0, -1.0];
+        let y = x
+            .iter()
+            .zip(wiggle)
+            .map(|(x, e)| {
+                let t = x.ln() - 11.0;
+                (1.0 - 0.08 * t + bend * t * t + 1e-4 * e).exp()
+            })
+            .collect();
+        (x, y)
+    }
+
+    #[test]
+    fn a_line_is_straight_and_a_bend_is_not_though_its_r2_is_high() {
+        let (x, y) = series(0.0);
+        let line = straightness(&x, &y, None, 0.95);
+        assert!(line.straight, "{}", line.words);
+        let (x, y) = series(0.004);
+        let bent = straightness(&x, &y, None, 0.95);
+        assert!(bent.r2_enough && !bent.straight && !bent.curvature_contains_zero, "{}", bent.words);
+        assert!((bent.curvature.unwrap().value - 0.004).abs() < 2e-4);
+    }
+
+    #[test]
+    fn too_few_points_cannot_tell() {
+        let s = straightness(&[1.0, 2.0], &[2.0, 1.0], None, 0.95);
+        assert!(!s.straight && s.words.contains("cannot tell"));
+        let s = straightness(&[1.0, f64::NAN, 2.0], &[2.0, 1.0, -1.0], None, 0.95);
+        assert!(!s.straight);
+    }
+
+    #[test]
+    fn slopes_between_neighbours() {
+        let slopes = local_slopes(&[4.0, 1.0, 1.0, 2.0], &[0.25, 1.0, 1.0, 0.5]);
+        assert_eq!(slopes.len(), 2);
+        assert!(slopes.iter().all(|s| (s.slope - 1.0).abs() < 1e-12));
+    }
+
+    #[test]
+    fn the_runs_test_is_exact() {
+        // 10 rows, 5 up then 5 down: 2 runs, P = 2/252, and by symmetry 10 runs as well.
+        let p = runs_p(2, 5, 5).unwrap();
+        assert!((p - 4.0 / 252.0).abs() < 1e-9, "{p}");
+        assert!(runs_p(1, 5, 0).is_none());
+    }
 }

@@ -4,22 +4,27 @@
 use super::minimise::{Problem, Solver, Stop};
 use super::search::spread;
 use crate::document::Ends;
+use crate::numeric::Theta;
 use crate::numeric::quantile::{normal_cdf, t_quantile};
 use crate::numeric::random::Random;
-use crate::numeric::Theta;
 
 const STOP: Stop = Stop { steps: 60, tolerance: 1e-8 };
 
 /// Refits of `refits` samples of whole runs; coordinates of each, in order.
-pub fn refits(problem: &Problem<'_>, optimum: &Theta, refits: usize, seed: u64, threads: usize) -> Vec<Theta> {
+pub fn refits(
+    problem: &Problem<'_>,
+    optimum: &Theta,
+    refits: usize,
+    seed: u64,
+    threads: usize,
+) -> Vec<Theta> {
     spread(refits, threads, |solver: &mut Solver, i| {
         let mut random = Random::new(seed, i as u64 + 1);
         let mut counts = vec![0.0; problem.data.runs];
         for _ in 0..problem.data.runs {
             counts[random.below(problem.data.runs)] += 1.0;
         }
-        let w: Vec<f64> =
-            problem.w.iter().zip(&problem.data.run).map(|(w, run)| w * counts[*run]).collect();
+        let w: Vec<f64> = problem.w.iter().zip(&problem.data.run).map(|(w, run)| w * counts[*run]).collect();
         let sample = Problem { w: &w, ..*problem };
         solver.minimise(&sample, optimum, STOP).theta
     })

@@ -41,7 +41,8 @@ impl Data {
         let mut names: Vec<&str> = Vec::new();
         for (index, row) in table.rows.iter().enumerate() {
             let inputs = form.inputs(&|name| row.get(name));
-            let response = row.get(form.response).filter(|y| y.is_finite() && (!form.log_response || *y > 0.0));
+            let response =
+                row.get(form.response).filter(|y| y.is_finite() && (!form.log_response || *y > 0.0));
             let (Some(inputs), Some(y)) = (inputs, response) else {
                 dropped.push(DroppedRow {
                     row: row.line,
@@ -83,9 +84,8 @@ impl Data {
 }
 
 fn missing(form: &Form, row: &Row) -> String {
-    let absent = form.variables.iter().find(|v| {
-        row.get(v.name).is_none_or(|x| !x.is_finite() || (v.log && x <= 0.0))
-    });
+    let absent =
+        form.variables.iter().find(|v| row.get(v.name).is_none_or(|x| !x.is_finite() || (v.log && x <= 0.0)));
     absent.map_or_else(|| format!("`{}`", form.response), |v| format!("`{}`", v.name))
 }
 

@@ -23,13 +23,13 @@ pub struct Problem<'a> {
 }
 
 /// A function of the coordinates with its gradient.
-pub type Functional = dyn Fn(&Theta) -> (f64, Theta) + Sync;
+pub type Functional<'f> = dyn Fn(&Theta) -> (f64, Theta) + Sync + 'f;
 
 /// An observation of a function of the coordinates; how profiles and prediction intervals are walked.
 #[derive(Clone, Copy)]
 pub struct Pull<'a> {
     /// g and its gradient.
-    pub of: &'a Functional,
+    pub of: &'a Functional<'a>,
     /// Where it is pulled to.
     pub target: f64,
     /// How hard.
@@ -199,7 +199,8 @@ impl Solver {
             let cost = problem.penalty.cost(self.residual[i]);
             let w = problem.w[i];
             // r = Y − e^f has dr/df = −e^f and d²r/df² = −e^f; r = y − f has −1 and 0.
-            let (s, s2) = if raw { (libm::exp(self.work.f[i]), libm::exp(self.work.f[i])) } else { (1.0, 0.0) };
+            let (s, s2) =
+                if raw { (libm::exp(self.work.f[i]), libm::exp(self.work.f[i])) } else { (1.0, 0.0) };
             self.coef[i] = -w * cost.slope * s;
             self.bend[i] = w * (cost.bend * s * s - cost.slope * s2);
             self.weight[i] = w * cost.weight * s * s;

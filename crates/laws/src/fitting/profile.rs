@@ -41,23 +41,11 @@ pub enum Of {
 
 /// The interval of g. `reach` bounds the walk: an end further than that from the optimum is open (absent). `step` is a first guess of
 /// the half-width, a standard error if there is one.
-pub fn interval(
-    base: &Base<'_>,
-    of: Of,
-    g: &Functional,
-    step: f64,
-    reach: (f64, f64),
-) -> Ends {
+pub fn interval(base: &Base<'_>, of: Of, g: &Functional<'_>, step: f64, reach: (f64, f64)) -> Ends {
     Ends { lo: end(base, of, g, -step.abs(), reach.0), hi: end(base, of, g, step.abs(), reach.1) }
 }
 
-fn end(
-    base: &Base<'_>,
-    of: Of,
-    g: &Functional,
-    step: f64,
-    limit: f64,
-) -> Option<f64> {
+fn end(base: &Base<'_>, of: Of, g: &Functional<'_>, step: f64, limit: f64) -> Option<f64> {
     let allowed = base.quantile * base.quantile * base.variance;
     let centre = g(&base.theta).0;
     if !(allowed > 0.0 && centre.is_finite() && allowed.is_finite()) {

@@ -42,11 +42,7 @@ pub fn best_of(problem: &Problem<'_>, ends: &[Optimum]) -> Option<Best> {
 }
 
 /// `job(i)` for i in 0..count over `threads` threads, results in order. Each job depends on i alone.
-pub fn spread<T: Send>(
-    count: usize,
-    threads: usize,
-    job: impl Fn(&mut Solver, usize) -> T + Sync,
-) -> Vec<T> {
+pub fn spread<T: Send>(count: usize, threads: usize, job: impl Fn(&mut Solver, usize) -> T + Sync) -> Vec<T> {
     let threads = threads.clamp(1, 64).min(count.max(1));
     // Interleaved, since neighbouring starts cost alike.
     let part = |t: usize| {
@@ -55,9 +51,7 @@ pub fn spread<T: Send>(
     };
     let mut slots: Vec<Option<T>> = (0..count).map(|_| None).collect();
     if threads == 1 || count < 8 {
-        return (0..count)
-            .scan(Solver::default(), |solver, i| Some(job(solver, i)))
-            .collect();
+        return (0..count).scan(Solver::default(), |solver, i| Some(job(solver, i))).collect();
     }
     std::thread::scope(|scope| {
         let part = &part;

@@ -1,6 +1,8 @@
 //! L(N, D) = E + A/N^alpha + B/D^beta (Hoffmann et al. 2022, arXiv 2203.15556, approach 3), exponents free or tied.
 
-use super::{Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord};
+use super::{
+    Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord,
+};
 use crate::fitting::data::Data;
 use crate::numeric::{Theta, theta_of};
 
@@ -12,10 +14,20 @@ const TIED: &[Coord] = &[ln_coord("ln_a"), ln_coord("ln_b"), floor_coord("ln_e")
 
 const E: Reported =
     Reported { name: "E", role: Role::Floor, log: true, of: |t| t[2], meaning: "irreducible loss" };
-const A: Reported =
-    Reported { name: "A", role: Role::Scale, log: true, of: |t| t[0], meaning: "coefficient of the size term" };
-const B: Reported =
-    Reported { name: "B", role: Role::Scale, log: true, of: |t| t[1], meaning: "coefficient of the data term" };
+const A: Reported = Reported {
+    name: "A",
+    role: Role::Scale,
+    log: true,
+    of: |t| t[0],
+    meaning: "coefficient of the size term",
+};
+const B: Reported = Reported {
+    name: "B",
+    role: Role::Scale,
+    log: true,
+    of: |t| t[1],
+    meaning: "coefficient of the data term",
+};
 const ALPHA: Reported =
     Reported { name: "alpha", role: Role::Exponent, log: false, of: |t| t[3], meaning: "exponent of N" };
 const BETA: Reported =

@@ -227,7 +227,9 @@ impl Form {
                 return Err(LawError::MissingColumn {
                     form: self.id.to_owned(),
                     column: format!("`{name}`"),
-                    hint: format!("name it `{name}` in the header, or map a column with --column {name}=NAME"),
+                    hint: format!(
+                        "name it `{name}` in the header, or map a column with --column {name}=NAME"
+                    ),
                 });
             }
         }

@@ -3,7 +3,9 @@
 //! Kaplan et al. 2020 (arXiv 2001.08361), equations 1.1 to 1.3, write L = (X_c/X)^alpha; with an irreducible loss the scale X_c has no
 //! meaning of its own, and A is reported.
 
-use super::{Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord};
+use super::{
+    Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord,
+};
 use crate::fitting::data::Data;
 use crate::numeric::{Theta, theta_of};
 
@@ -21,8 +23,13 @@ const ALPHA: Reported = Reported {
     of: |t| t[1],
     meaning: "exponent of the power law",
 };
-const A: Reported =
-    Reported { name: "A", role: Role::Scale, log: true, of: |t| t[0], meaning: "coefficient of the power law" };
+const A: Reported = Reported {
+    name: "A",
+    role: Role::Scale,
+    log: true,
+    of: |t| t[0],
+    meaning: "coefficient of the power law",
+};
 const E: Reported =
     Reported { name: "E", role: Role::Floor, log: true, of: |t| t[2], meaning: "irreducible loss" };
 
@@ -45,7 +52,11 @@ macro_rules! pair {
                 response: "loss",
                 log_response: true,
                 coords: PURE,
-                reported: &[ALPHA, scale!($scale, "value of the variable at which the law gives a loss of 1"), A],
+                reported: &[
+                    ALPHA,
+                    scale!($scale, "value of the variable at which the law gives a loss of 1"),
+                    A,
+                ],
                 kernel: PURE_KERNEL,
                 starts: pure_starts,
                 linear: None,

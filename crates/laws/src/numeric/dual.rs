@@ -59,10 +59,7 @@ impl Dual {
         let (p, q) = (libm::exp(self.v - top), libm::exp(other.v - top));
         let sum = p + q;
         let (p, q) = (p / sum, q / sum);
-        Self {
-            v: top + libm::log(sum),
-            g: std::array::from_fn(|i| p * self.g[i] + q * other.g[i]),
-        }
+        Self { v: top + libm::log(sum), g: std::array::from_fn(|i| p * self.g[i] + q * other.g[i]) }
     }
 }
 

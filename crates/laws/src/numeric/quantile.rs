@@ -24,13 +24,10 @@ pub fn t_quantile(p: f64, dof: f64) -> f64 {
     if dof > 1e7 {
         return normal_quantile(p);
     }
-    let ln_scale = libm::lgamma(0.5 * (dof + 1.0)) - libm::lgamma(0.5 * dof)
+    let ln_scale = libm::lgamma(0.5 * (dof + 1.0))
+        - libm::lgamma(0.5 * dof)
         - 0.5 * libm::log(dof * std::f64::consts::PI);
-    invert(
-        p,
-        |t| t_cdf(t, dof),
-        |t| libm::exp(ln_scale - 0.5 * (dof + 1.0) * libm::log1p(t * t / dof)),
-    )
+    invert(p, |t| t_cdf(t, dof), |t| libm::exp(ln_scale - 0.5 * (dof + 1.0) * libm::log1p(t * t / dof)))
 }
 
 /// P(F > f) with `d1` and `d2` degrees of freedom.
@@ -54,7 +51,11 @@ fn invert(p: f64, cdf: impl Fn(f64) -> f64, density: impl Fn(f64) -> f64) -> f64
     let mut x = 0.5 * (lo + hi);
     for _ in 0..200 {
         let error = cdf(x) - p;
-        if error > 0.0 { hi = x } else { lo = x }
+        if error > 0.0 {
+            hi = x
+        } else {
+            lo = x
+        }
         let slope = density(x);
         let newton = x - error / slope;
         let next = if slope > 0.0 && newton > lo && newton < hi { newton } else { 0.5 * (lo + hi) };
@@ -108,7 +109,8 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_tables() {
-        for (dof, want) in [(1.0, 12.706_204_736), (2.0, 4.302_652_730), (4.0, 2.776_445_105), (25.0, 2.059_538_553)]
+        for (dof, want) in
+            [(1.0, 12.706_204_736), (2.0, 4.302_652_730), (4.0, 2.776_445_105), (25.0, 2.059_538_553)]
         {
             assert!((t_quantile(0.975, dof) - want).abs() < 1e-8, "{dof}");
         }

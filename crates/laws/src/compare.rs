@@ -1,0 +1,64 @@
+//! Which of several forms do the data support? Judged by the corrected Akaike criterion and by rows that were held out; when the two
+//! disagree, or the difference is small, the answer is that the data cannot tell.
+
+use crate::document::{Candidate, Comparison, FitRecord};
+
+/// Name of the verdict when the data cannot tell.
+pub const NEITHER: &str = "neither";
+
+/// Compares forms fitted to the same rows. `labels` and `records` go together.
+pub fn compare(question: &str, records: &[(&str, &FitRecord)]) -> Comparison {
+    let candidates: Vec<Candidate> = records
+        .iter()
+        .map(|(label, r)| Candidate {
+            label: (*label).to_owned(),
+            aicc: r.aicc,
+            holdout_rms: r.holdout.as_ref().and_then(|h| h.rms),
+            num_params: r.state.theta.len(),
+        })
+        .collect();
+    let by_fit = winner(&candidates, |c| c.aicc, |best, next| next - best > 2.0);
+    let by_holdout = winner(&candidates, |c| c.holdout_rms, |best, next| best < 0.9 * next);
+    let floor_known = |label: &str| {
+        records
+            .iter()
+            .find(|(l, _)| *l == label)
+            .and_then(|(_, r)| r.identified.get("E"))
+            .is_none_or(|known| *known)
+    };
+    let (supported, words) = match (&by_fit, &by_holdout) {
+        (Some(a), Some(b)) if a == b && floor_known(a) => {
+            (a.clone(), format!("{a} has the better Akaike criterion and forecasts the held-out rows better"))
+        }
+        (Some(a), Some(b)) if a == b => (
+            NEITHER.to_owned(),
+            format!("{a} fits and forecasts better, but its irreducible loss is not identified"),
+        ),
+        (Some(a), Some(b)) => {
+            (NEITHER.to_owned(), format!("{a} fits better, {b} forecasts the held-out rows better"))
+        }
+        (None, Some(b)) => {
+            (NEITHER.to_owned(), format!("the fits are equally good; {b} forecasts the held-out rows better"))
+        }
+        (Some(a), None) => {
+            (NEITHER.to_owned(), format!("{a} has the better Akaike criterion, held-out rows do not tell"))
+        }
+        (None, None) => (NEITHER.to_owned(), "neither the fit nor held-out rows tell them apart".to_owned()),
+    };
+    Comparison { question: question.to_owned(), candidates, supported, words }
+}
+
+/// The candidate with the lowest score, if it is clearly lower than the next.
+fn winner(
+    candidates: &[Candidate],
+    score: impl Fn(&Candidate) -> Option<f64>,
+    clear: impl Fn(f64, f64) -> bool,
+) -> Option<String> {
+    let mut scored: Vec<(f64, &str)> =
+        candidates.iter().filter_map(|c| Some((score(c)?, c.label.as_str()))).collect();
+    if scored.len() < candidates.len() || scored.len() < 2 {
+        return None;
+    }
+    scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+    clear(scored[0].0, scored[1].0).then(|| scored[0].1.to_owned())
+}

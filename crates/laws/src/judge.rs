@@ -1,0 +1,63 @@
+//! Does an interval pin a parameter down? Said in words when it does not.
+
+use crate::document::Ends;
+use crate::forms::{Reported, Role};
+
+/// Whether the interval is narrow enough to use, and a sentence if it is not.
+pub fn judge(reported: &Reported, value: f64, ends: Ends) -> (bool, Option<String>) {
+    let name = reported.name;
+    let say = |why: String| (false, Some(format!("{name} is not identified: {why}")));
+    let span = || match (ends.lo, ends.hi) {
+        (None, None) => "the data bound it on neither side".to_owned(),
+        (None, Some(hi)) => format!("the data only say it is below {}", number(hi)),
+        (Some(lo), None) => format!("the data only say it is above {}", number(lo)),
+        (Some(lo), Some(hi)) => format!("its interval is {} to {}", number(lo), number(hi)),
+    };
+    let (Some(lo), Some(hi)) = (ends.lo, ends.hi) else { return say(span()) };
+    let half = 0.5 * (hi - lo);
+    match reported.role {
+        Role::Exponent if lo <= 0.0 && hi >= 0.0 => say(format!("{}, which contains zero", span())),
+        Role::Exponent if half > 0.5 * value.abs() => say(format!("{}, more than ±50 %", span())),
+        Role::Floor if half > 0.25 * value => say(format!("{}, more than ±25 %", span())),
+        Role::Scale if hi > 100.0 * lo => say(format!("{}, a factor of more than 100", span())),
+        _ => (true, None),
+    }
+}
+
+/// Four significant digits, in the notation people read fastest.
+pub fn number(value: f64) -> String {
+    let a = value.abs();
+    if a == 0.0 || (1e-3..1e5).contains(&a) {
+        let digits = if a >= 1e3 {
+            1
+        } else if a >= 100.0 {
+            2
+        } else if a >= 10.0 {
+            3
+        } else {
+            4
+        };
+        format!("{value:.digits$}")
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forms::by_id;
+
+    #[test]
+    fn wide_or_open_intervals_are_called_so() {
+        let form = by_id("l_n").unwrap()[1];
+        let (alpha, scale, floor) = (&form.reported[0], &form.reported[1], &form.reported[2]);
+        let ends = |lo: f64, hi: f64| Ends { lo: Some(lo), hi: Some(hi) };
+        assert!(judge(alpha, 0.08, ends(0.07, 0.09)).0);
+        assert!(!judge(alpha, 0.08, ends(-0.01, 0.17)).0);
+        assert!(!judge(scale, 5.0, ends(0.1, 50.0)).0);
+        assert!(judge(floor, 1.7, ends(1.5, 1.9)).0);
+        let (known, words) = judge(floor, 1.7, Ends { lo: None, hi: Some(2.0) });
+        assert!(!known && words.unwrap().contains("only say it is below 2.0000"));
+    }
+}

@@ -1,0 +1,442 @@
+//! One form fitted to one table: optimum, intervals, residuals, hold-out, and the recipe in words.
+
+use crate::document::{Correlation, Ends, FitRecord, FitState, Holdout, ParamEstimate, Params, Residual};
+use crate::fitting::data::Data;
+use crate::fitting::minimise::{FINE, Optimum, POLISH, Problem, Solver};
+use crate::fitting::penalty::Penalty;
+use crate::fitting::{bootstrap, profile, search, varpro};
+use crate::forms::{Form, Reported, Role};
+use crate::judge::judge;
+use crate::numeric::dual::Dual;
+use crate::numeric::linear::{inverse, quadratic};
+use crate::numeric::quantile::t_quantile;
+use crate::numeric::{MAX_COORDS, Square, Theta};
+use crate::seeds::{Repeats, Variance, variance};
+use crate::straight::{local_slopes, residual_tests, straightness};
+use crate::table::same_level;
+use crate::{LawError, Options, Table};
+use std::collections::BTreeMap;
+
+/// From this many runs on, a bootstrap by run is made; below it, a profile interval with Student's t.
+pub const BOOTSTRAP_FROM: usize = 20;
+
+/// What a fit is told besides its rows.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// What was held fixed.
+    pub condition: BTreeMap<String, f64>,
+    /// Repeated seeds of the whole table.
+    pub repeats: Repeats,
+}
+
+/// Everything about the optimum that later steps need.
+pub(crate) struct Fitted<'a> {
+    pub(crate) form: &'a Form,
+    pub(crate) data: Data,
+    pub(crate) theta: Theta,
+    /// The optimum in squared ln loss, from which profiles are walked.
+    pub(crate) square: Theta,
+    pub(crate) ssr: f64,
+    pub(crate) variance: Option<Variance>,
+    pub(crate) covariance: Option<Square>,
+    pub(crate) quantile: Option<f64>,
+}
+
+/// Fits `form` to the rows of `table`.
+///
+/// # Errors
+/// Too few rows, a missing column, or no finite optimum.
+pub fn fit_form(
+    form: &Form,
+    table: &Table,
+    setting: &Setting,
+    options: &Options,
+) -> Result<FitRecord, LawError> {
+    form.check(table)?;
+    let (data, dropped) = Data::of(form, table);
+    let penalty = penalty_for(form, options);
+    let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
+    let (best, varpro_objective) = optimum(&problem, options)?;
+    let fitted = around(form, data.clone(), &best.optimum, table, setting, options);
+    let mut solver = Solver::default();
+    let (objective, logs) = solver.report(&problem, &best.optimum.theta);
+    let residuals = residuals(form, &data, table, &logs);
+
+    let runs = data.runs;
+    let refits = if runs >= BOOTSTRAP_FROM && options.bootstrap >= 20 {
+        bootstrap::refits(&problem, &fitted.theta, options.bootstrap, options.seed, options.threads)
+    } else {
+        Vec::new()
+    };
+    let mut record = FitRecord {
+        form: form.id.to_owned(),
+        variant: form.variant.to_owned(),
+        formula: form.formula.to_owned(),
+        condition: setting.condition.clone(),
+        loss_unit: table.loss_unit.clone(),
+        n_convention: table.n_convention.clone(),
+        c_convention: table.c_convention.clone(),
+        level: options.level,
+        interval_method: interval_method(&fitted, &refits),
+        objective: Some(objective).filter(|o| o.is_finite()),
+        objective_kind: penalty.words(),
+        r2_loglog: r_squared(&data.y, &logs),
+        residual_tests: residual_tests(&residuals),
+        residuals,
+        rows_used: data.len(),
+        runs_used: runs,
+        rows_dropped: dropped,
+        starts: best.starts,
+        starts_agree: best.agree,
+        varpro_objective,
+        aicc: aicc(fitted.ssr, data.len(), form.p()),
+        state: state(&fitted),
+        ..FitRecord::default()
+    };
+    parameters(&mut record, &fitted, &refits, options);
+    one_variable(&mut record, &fitted, table, setting, options);
+    record.holdout = options.holdout.then(|| holdout(form, table, &fitted.theta, penalty)).flatten();
+    record.recipe = recipe(form, &record, options);
+    remarks(&mut record, &fitted);
+    Ok(record)
+}
+
+fn penalty_for(form: &Form, options: &Options) -> Penalty {
+    if form.log_response { Penalty::of(options.loss, options.delta) } else { Penalty::square() }
+}
+
+/// Full multi-start and, where the form allows it, variable projection; the better of the two is reported.
+fn optimum(problem: &Problem<'_>, options: &Options) -> Result<(search::Best, Option<f64>), LawError> {
+    let starts = (problem.form.starts)(problem.data, options.dense);
+    let ends =
+        search::spread(starts.len(), options.threads, |solver, i| solver.search(problem, &starts[i], FINE));
+    let mut best = search::best_of(problem, &ends);
+    let mut reached = None;
+    if let Some(part) = problem.form.linear {
+        let projected = varpro::search(problem, part, options.threads);
+        if let Some(other) = search::best_of(problem, &projected) {
+            reached = Some(Solver::default().report(problem, &other.optimum.theta).0);
+            if best.is_none_or(|b| other.optimum.objective < b.optimum.objective) {
+                // How many of the grid's own starts came as far.
+                let near = other.optimum.objective * 1.0001 + 1e-14;
+                let agree = ends.iter().filter(|e| e.objective <= near).count();
+                best = Some(search::Best { starts: starts.len(), agree, ..other });
+            }
+        }
+    }
+    let best = best.filter(|b| b.optimum.theta.iter().all(|t| t.is_finite())).ok_or_else(|| {
+        LawError::NoOptimum {
+            form: problem.form.label(),
+            why: "no start led to a finite objective".to_owned(),
+        }
+    })?;
+    Ok((best, reached.filter(|r| r.is_finite())))
+}
+
+/// Variance, covariance and the least-squares optimum around the reported one.
+pub(crate) fn around<'a>(
+    form: &'a Form,
+    data: Data,
+    best: &Optimum,
+    table: &Table,
+    setting: &Setting,
+    options: &Options,
+) -> Fitted<'a> {
+    let mut solver = Solver::default();
+    let squares = Problem { form, data: &data, w: &data.w, penalty: Penalty::square(), pull: None };
+    let square = solver.minimise(&squares, &best.theta, POLISH).theta;
+    let (ssr, _) = solver.report(&squares, &square);
+    let lines: Vec<usize> = data.source.iter().map(|i| table.rows[*i].line).collect();
+    let outside = if form.response == "loss" { setting.repeats.outside(&lines) } else { (0.0, 0) };
+    // Weights count rows: a row of weight 2 is the same row twice.
+    let count: f64 = data.w.iter().sum::<f64>().max(data.len() as f64 * 1e-9);
+    let variance = variance(ssr, count - form.p() as f64, outside);
+    let work = solver.evaluate(&squares, &best.theta);
+    let p = form.p();
+    let mut information = [[0.0; MAX_COORDS]; MAX_COORDS];
+    for i in 0..p {
+        for j in 0..p {
+            information[i][j] = crate::fitting::data::dot3(&data.w, &work.jac[i], &work.jac[j]);
+        }
+    }
+    let covariance = variance.and_then(|v| {
+        let mut out = inverse(&information, p)?;
+        out.iter_mut().flatten().for_each(|x| *x *= v.value);
+        Some(out)
+    });
+    let quantile = variance.map(|v| t_quantile(0.5 + 0.5 * options.level, v.dof));
+    Fitted { form, data, theta: best.theta, square, ssr, variance, covariance, quantile }
+}
+
+fn state(fitted: &Fitted<'_>) -> FitState {
+    let p = fitted.form.p();
+    FitState {
+        names: fitted.form.coords.iter().map(|c| c.name.to_owned()).collect(),
+        theta: fitted.theta[..p].to_vec(),
+        covariance: fitted
+            .covariance
+            .map(|c| c[..p].iter().map(|row| row[..p].to_vec()).collect())
+            .unwrap_or_default(),
+        sigma: fitted.variance.map(|v| libm::sqrt(v.value)),
+        dof: fitted.variance.map_or(0.0, |v| v.dof),
+        quantile: fitted.quantile.filter(|q| q.is_finite()),
+    }
+}
+
+fn interval_method(fitted: &Fitted<'_>, refits: &[Theta]) -> String {
+    let seeds = match fitted.variance {
+        Some(Variance { pooled: true, dof, .. }) => {
+            format!("variance of a run pooled from residuals and repeated seeds ({dof} degrees of freedom)")
+        }
+        Some(Variance { dof, .. }) => {
+            format!(
+                "variance of a run from the residuals ({dof} degrees of freedom), which holds the seeds' share"
+            )
+        }
+        None => "no degree of freedom left: no interval".to_owned(),
+    };
+    if refits.is_empty() {
+        format!("profile of the squared error of ln loss with Student's t; {seeds}")
+    } else {
+        format!(
+            "bootstrap by run: percentiles of {} refits over {} runs, widened for the sample size",
+            refits.len(),
+            fitted.data.runs
+        )
+    }
+}
+
+/// A reported parameter and its gradient in the coordinates (its logarithm, if `log`).
+fn functional(reported: &Reported) -> impl Fn(&Theta) -> (f64, Theta) + Sync + use<> {
+    let of = reported.of;
+    move |theta: &Theta| {
+        let d = of(&Dual::coordinates(theta));
+        (d.v, d.g)
+    }
+}
+
+/// How far a profile is walked before its end is called open.
+fn reach(reported: &Reported, centre: f64) -> (f64, f64) {
+    match reported.role {
+        Role::Floor => (-11.5, 5.9),
+        Role::Exponent => (-2.9, 11.9),
+        Role::Scale if reported.log => (centre - 80.0, centre + 80.0),
+        _ => (centre - 1e3 - 1e3 * centre.abs(), centre + 1e3 + 1e3 * centre.abs()),
+    }
+}
+
+pub(crate) fn base_of<'a>(fitted: &'a Fitted<'_>) -> Option<profile::Base<'a>> {
+    Some(profile::Base {
+        form: fitted.form,
+        data: &fitted.data,
+        theta: fitted.square,
+        ssr: fitted.ssr,
+        variance: fitted.variance?.value,
+        quantile: fitted.quantile?,
+    })
+}
+
+fn parameters(record: &mut FitRecord, fitted: &Fitted<'_>, refits: &[Theta], options: &Options) {
+    let p = fitted.form.p();
+    let mut gradients: Vec<(&str, Theta)> = Vec::new();
+    let mut params = Vec::new();
+    for reported in fitted.form.reported {
+        let g = functional(reported);
+        let (centre, gradient) = g(&fitted.theta);
+        let se = fitted
+            .covariance
+            .map(|c| libm::sqrt(quadratic(&c, &gradient, p)))
+            .filter(|s| s.is_finite() && *s > 0.0);
+        let profiled = base_of(fitted).map_or(Ends::default(), |base| {
+            let step = se.unwrap_or(0.1 * centre.abs().max(0.1)).clamp(1e-12, 30.0);
+            profile::interval(&base, profile::Of::Value, &g, step, reach(reported, centre))
+        });
+        let drawn: Vec<f64> = refits.iter().map(|t| g(t).0).collect();
+        let mut percentile = bootstrap::percentiles(&drawn, options.level, fitted.data.runs, p);
+        let (low, high) = reach(reported, centre);
+        percentile.lo = percentile.lo.filter(|x| *x > low);
+        percentile.hi = percentile.hi.filter(|x| *x < high);
+        let se = if refits.is_empty() { se } else { bootstrap::spread_of(&drawn).or(se) };
+        let plain =
+            |x: Option<f64>| x.map(|v| if reported.log { libm::exp(v) } else { v }).filter(|v| v.is_finite());
+        let plain_ends = |e: Ends| Ends { lo: plain(e.lo), hi: plain(e.hi) };
+        let value = plain(Some(centre)).unwrap_or(0.0);
+        let ends =
+            if refits.is_empty() { widened(plain_ends(profiled), value) } else { plain_ends(percentile) };
+        let (known, words) = judge(reported, value, ends);
+        record.identified.insert(reported.name.to_owned(), known);
+        record.not_identified.extend(words);
+        params.push((
+            reported.name.to_owned(),
+            ParamEstimate {
+                value,
+                se: se.map(|s| if reported.log { s * value } else { s }).filter(|s| s.is_finite()),
+                lo: ends.lo,
+                hi: ends.hi,
+                profile: (!refits.is_empty()).then(|| plain_ends(profiled)),
+                bootstrap: None,
+            },
+        ));
+        gradients.push((reported.name, gradient));
+    }
+    record.params = Params(params);
+    record.correlations = correlations(fitted, &gradients);
+}
+
+/// The interval belongs to the squared error; the estimate may come from another objective and is never left outside.
+fn widened(ends: Ends, value: f64) -> Ends {
+    Ends { lo: ends.lo.map(|l| l.min(value)), hi: ends.hi.map(|h| h.max(value)) }
+}
+
+fn correlations(fitted: &Fitted<'_>, gradients: &[(&str, Theta)]) -> Vec<Correlation> {
+    let Some(covariance) = fitted.covariance else { return Vec::new() };
+    let p = fitted.form.p();
+    let cross = |a: &Theta, b: &Theta| -> f64 {
+        (0..p).map(|i| (0..p).map(|j| a[i] * covariance[i][j] * b[j]).sum::<f64>()).sum()
+    };
+    let mut out = Vec::new();
+    for (k, (b, gb)) in gradients.iter().enumerate() {
+        for (a, ga) in &gradients[..k] {
+            let r = cross(ga, gb) / libm::sqrt(cross(ga, ga) * cross(gb, gb));
+            if r.is_finite() {
+                out.push(Correlation { a: (*a).to_owned(), b: (*b).to_owned(), r: r.clamp(-1.0, 1.0) });
+            }
+        }
+    }
+    out
+}
+
+fn residuals(form: &Form, data: &Data, table: &Table, logs: &[f64]) -> Vec<Residual> {
+    let mut order: Vec<usize> = (0..data.len()).collect();
+    order.sort_by(|a, b| data.x[0][*a].total_cmp(&data.x[0][*b]).then(data.source[*a].cmp(&data.source[*b])));
+    let plain = |y: f64| if form.log_response { libm::exp(y) } else { y };
+    order
+        .into_iter()
+        .map(|i| {
+            let row = &table.rows[data.source[i]];
+            Residual {
+                row: row.line,
+                run: row.run.clone(),
+                n: row.n,
+                d: row.d,
+                c: row.c,
+                observed: plain(data.y[i]),
+                predicted: plain(data.y[i] - logs[i]),
+                residual: logs[i],
+            }
+        })
+        .collect()
+}
+
+fn r_squared(y: &[f64], residuals: &[f64]) -> Option<f64> {
+    let mean = y.iter().sum::<f64>() / y.len() as f64;
+    let total: f64 = y.iter().map(|v| (v - mean) * (v - mean)).sum();
+    let rest: f64 = residuals.iter().map(|r| r * r).sum();
+    (total > 0.0).then(|| 1.0 - rest / total).filter(|r| r.is_finite())
+}
+
+/// n·ln(SSR/n) + 2k + 2k(k+1)/(n−k−1), k counting the variance too.
+fn aicc(ssr: f64, n: usize, p: usize) -> Option<f64> {
+    let (n, k) = (n as f64, p as f64 + 1.0);
+    (n - k - 1.0 > 0.0 && ssr > 0.0)
+        .then(|| n * libm::log(ssr / n) + 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0))
+}
+
+/// Slopes, curvature and straightness of a form in one variable.
+fn one_variable(
+    record: &mut FitRecord,
+    fitted: &Fitted<'_>,
+    table: &Table,
+    setting: &Setting,
+    options: &Options,
+) {
+    let [variable] = fitted.form.variables else { return };
+    if !variable.log || !fitted.form.log_response {
+        return;
+    }
+    let x: Vec<f64> = fitted.data.x[0].iter().map(|v| libm::exp(*v)).collect();
+    let y: Vec<f64> = fitted.data.y.iter().map(|v| libm::exp(*v)).collect();
+    let lines: Vec<usize> = fitted.data.source.iter().map(|i| table.rows[*i].line).collect();
+    let seeds = (fitted.form.response == "loss").then(|| setting.repeats.outside(&lines));
+    let straight = straightness(&x, &y, seeds, options.level);
+    record.local_slope = local_slopes(&x, &y);
+    record.curvature = straight.curvature.clone();
+    record.straight = Some(straight);
+}
+
+/// Leaves out the rows of the largest budget (or the largest value of the only variable), refits and forecasts them.
+fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalty) -> Option<Holdout> {
+    let key = if form.variables.len() == 1 {
+        form.variables[0].name
+    } else if table.has("c") {
+        "c"
+    } else {
+        form.variables[0].name
+    };
+    let top = *table.levels(key).last()?;
+    let out = |v: Option<f64>| v.is_some_and(|x| same_level(x, top));
+    let (kept, left) = (table.filtered(|r| !out(r.get(key))), table.filtered(|r| out(r.get(key))));
+    form.check(&kept).ok()?;
+    let (data, _) = Data::of(form, &kept);
+    let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
+    let mut starts = (form.starts)(&data, false);
+    starts.push(*theta);
+    let best = search::search(&problem, &starts, 1)?;
+    let (tested_data, _) = Data::of(form, &left);
+    let test = Problem { form, data: &tested_data, w: &tested_data.w, ..problem };
+    let (_, logs) = Solver::default().report(&test, &best.optimum.theta);
+    let tested = residuals(form, &tested_data, &left, &logs);
+    let count = tested.len() as f64;
+    let finite = |x: f64| Some(x).filter(|v| v.is_finite());
+    let symbol = key.to_uppercase();
+    Some(Holdout {
+        left_out: format!("{symbol} = {}", isoflop_base::units::si(top)),
+        rows_fitted: data.len(),
+        rows_tested: tested.len(),
+        rms: finite(libm::sqrt(logs.iter().map(|r| r * r).sum::<f64>() / count)),
+        bias: finite(logs.iter().sum::<f64>() / count),
+        tested,
+    })
+}
+
+fn recipe(form: &Form, record: &FitRecord, options: &Options) -> String {
+    let mut text = format!(
+        "{} ({}). Minimised {} over {} rows of {} runs, in the coordinates {}, from {} starts by damped Newton steps with \
+         analytic gradients, the best polished.",
+        form.formula,
+        form.source,
+        record.objective_kind,
+        record.rows_used,
+        record.runs_used,
+        record.state.names.join(", "),
+        record.starts,
+    );
+    if record.varpro_objective.is_some() {
+        text.push_str(" Cross-checked by variable projection on a grid of exponents.");
+    }
+    text.push_str(&format!(" Intervals at {} %: {}.", 100.0 * options.level, record.interval_method));
+    text
+}
+
+fn remarks(record: &mut FitRecord, fitted: &Fitted<'_>) {
+    if fitted.variance.is_some_and(|v| v.lack_of_fit) {
+        record.notes.push(
+            "the residuals are larger than repeated seeds explain: the form misses something, and the intervals count that as noise"
+                .to_owned(),
+        );
+    }
+    if record.starts > 1 && record.starts_agree * 20 < record.starts {
+        record.notes.push(format!(
+            "only {} of {} starts reached the optimum: a hard landscape",
+            record.starts_agree, record.starts
+        ));
+    }
+    for (coordinate, value) in fitted.form.coords.iter().zip(&fitted.theta) {
+        if *value <= coordinate.lo || *value >= coordinate.hi {
+            record.notes.push(format!("{} ended at the edge of its range ({value})", coordinate.name));
+        }
+    }
+    if record.params.get("alpha").is_some_and(|a| a.value < 0.0) {
+        record.notes.push("the exponent is negative: loss rises where the law says it falls".to_owned());
+    }
+}

@@ -1,0 +1,146 @@
+//! How far runs differ that differ in nothing but their seed.
+
+use crate::Table;
+use crate::document::SeedSpread;
+use crate::table::same_level;
+
+/// Rows that share N, D and every setting the table knows, and differ in seed or run.
+#[derive(Debug, Clone, Default)]
+pub struct Repeats {
+    groups: Vec<Group>,
+}
+
+#[derive(Debug, Clone)]
+struct Group {
+    lines: Vec<usize>,
+    sum_of_squares: f64,
+    mean_loss: f64,
+}
+
+impl Repeats {
+    /// The repeated (N, D) of a table.
+    pub fn of(table: &Table) -> Self {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (i, row) in table.rows.iter().enumerate() {
+            let same = |j: usize| {
+                let other = &table.rows[j];
+                let close = |a: Option<f64>, b: Option<f64>| match (a, b) {
+                    (Some(x), Some(y)) => same_level(x, y),
+                    _ => false,
+                };
+                close(row.n, other.n)
+                    && close(row.d, other.d)
+                    && row.seed.is_some()
+                    && other.seed.is_some()
+                    && ["lr", "batch", "junk", "unique_tokens"]
+                        .iter()
+                        .all(|k| row.extra.get(*k) == other.extra.get(*k))
+                    && row.labels == other.labels
+            };
+            match groups.iter().position(|g| same(g[0])) {
+                Some(k) => groups[k].push(i),
+                None => groups.push(vec![i]),
+            }
+        }
+        let summed = groups.into_iter().filter_map(|members| {
+            let distinct =
+                members.iter().map(|i| table.rows[*i].seed).collect::<std::collections::BTreeSet<_>>();
+            if distinct.len() < 2 {
+                return None;
+            }
+            let logs: Vec<f64> = members.iter().map(|i| libm::log(table.rows[*i].loss)).collect();
+            let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+            Some(Group {
+                lines: members.iter().map(|i| table.rows[*i].line).collect(),
+                sum_of_squares: logs.iter().map(|x| (x - mean) * (x - mean)).sum(),
+                mean_loss: libm::exp(mean),
+            })
+        });
+        Self { groups: summed.collect() }
+    }
+
+    /// Pooled spread, if anything was repeated.
+    pub fn spread(&self) -> Option<SeedSpread> {
+        let (ss, dof) = self.outside(&[]);
+        if dof == 0 {
+            return None;
+        }
+        let sigma_ln = libm::sqrt(ss / dof as f64);
+        let mean_loss = self.groups.iter().map(|g| g.mean_loss).sum::<f64>() / self.groups.len() as f64;
+        Some(SeedSpread { sigma_ln, sigma_loss: sigma_ln * mean_loss, dof, groups: self.groups.len() })
+    }
+
+    /// Sum of squares and degrees of freedom of the groups that are not part of `lines`: what seeds tell beyond those rows, whose own
+    /// scatter already is in their residuals.
+    pub fn outside(&self, lines: &[usize]) -> (f64, usize) {
+        let mut total = (0.0, 0);
+        for group in self.groups.iter().filter(|g| !g.lines.iter().any(|l| lines.contains(l))) {
+            total.0 += group.sum_of_squares;
+            total.1 += group.lines.len() - 1;
+        }
+        total
+    }
+}
+
+/// Variance of one run's ln loss about a law, from residuals and seeds together.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Variance {
+    /// σ².
+    pub value: f64,
+    /// Its degrees of freedom.
+    pub dof: f64,
+    /// The residuals are larger than seeds explain (5 % level): the law misses something, and σ² is the residuals' own.
+    pub lack_of_fit: bool,
+    /// Seeds outside of the rows entered.
+    pub pooled: bool,
+}
+
+/// Pools Σ w·r² with `dof` degrees of freedom with what the seeds outside say. `None` without any degree of freedom.
+pub fn variance(ssr: f64, dof: f64, (seed_ss, seed_dof): (f64, usize)) -> Option<Variance> {
+    let seed_dof = seed_dof as f64;
+    match (dof > 0.0, seed_dof > 0.0) {
+        (false, false) => None,
+        (true, false) => Some(Variance { value: ssr / dof, dof, lack_of_fit: false, pooled: false }),
+        (false, true) => {
+            Some(Variance { value: seed_ss / seed_dof, dof: seed_dof, lack_of_fit: false, pooled: true })
+        }
+        (true, true) => {
+            let f = (ssr / dof) / (seed_ss / seed_dof).max(1e-300);
+            if crate::numeric::quantile::f_tail(f, dof, seed_dof) < 0.05 {
+                Some(Variance { value: ssr / dof, dof, lack_of_fit: true, pooled: false })
+            } else {
+                let dof = dof + seed_dof;
+                Some(Variance { value: (ssr + seed_ss) / dof, dof, lack_of_fit: false, pooled: true })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Row;
+
+    #[test]
+    fn only_rows_that_differ_in_seed_alone_are_repeats() {
+        let mut table = Table::default();
+        for (line, (n, seed, loss)) in
+            [(1e5, 1, 2.0), (1e5, 2, 2.02), (1e5, 3, 1.98), (2e5, 1, 1.9)].into_iter().enumerate()
+        {
+            table.rows.push(Row { seed: Some(seed), ..Row::of(line + 1, n, 1e7, loss) });
+        }
+        let repeats = Repeats::of(&table);
+        let spread = repeats.spread().unwrap();
+        assert_eq!((spread.dof, spread.groups), (2, 1));
+        assert!((spread.sigma_ln - 0.01).abs() < 1e-4);
+        assert_eq!(repeats.outside(&[2]), (0.0, 0));
+    }
+
+    #[test]
+    fn residuals_beyond_the_seeds_are_lack_of_fit() {
+        let fine = variance(4.0, 4.0, (3.0, 3)).unwrap();
+        assert!(fine.pooled && !fine.lack_of_fit && (fine.value - 1.0).abs() < 1e-12 && fine.dof == 7.0);
+        assert!(variance(400.0, 4.0, (3.0, 3)).unwrap().lack_of_fit);
+        assert!(variance(0.0, 0.0, (0.0, 0)).is_none());
+    }
+}
