@@ -66,7 +66,7 @@ impl FromStr for ModelShape {
             }
         };
         let shape = Self { n_layer: number(l, 'L')?, d_model: number(d, 'd')?, n_head: number(h, 'h')? };
-        if shape.d_model % shape.n_head != 0 {
+        if !shape.d_model.is_multiple_of(shape.n_head) {
             return Err(fail(&format!("{} heads do not divide width {}", shape.n_head, shape.d_model)));
         }
         Ok(shape)
