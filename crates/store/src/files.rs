@@ -7,6 +7,8 @@
 //! 3. [`Appender`] appends a record, and cuts back what a failed or killed append left behind;
 //! 4. [`take_lock`] takes a lock that the system releases when its holder dies.
 
+#![expect(clippy::disallowed_methods, reason = "this is the module that may touch files")]
+
 use crate::{LockHolder, StoreError};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
