@@ -1,1 +1,24 @@
-//! Placeholder.
+//! The model and everything about training it that is pure computation: no file, no clock; same input, same bytes.
+//!
+//! Start with [`reference`](mod@reference), GPT-2 forward and backward in plain loops. [`gpt::CpuGpt`] is the same model walked in the
+//! order the caches like; [`engine::Engine`] is all a training loop sees of it.
+//!
+//! Letters: `B` sequences, `T` positions, `C` channels, `H` heads, `V` vocabulary, `L` layers.
+
+pub mod config;
+pub mod engine;
+pub mod gpt;
+pub mod init;
+pub mod layout;
+pub mod ledger;
+pub mod plan;
+pub mod reference;
+pub mod schedule;
+
+pub use config::{AdamWConfig, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute};
+pub use engine::{
+    BatchStats, Engine, EngineError, NoisePair, Reduce, SequenceLoss, SingleDevice, TokenBatch, Update,
+};
+pub use gpt::CpuGpt;
+pub use isoflop_kernels::{KernelError, KernelSet};
+pub use plan::MemoryPlan;

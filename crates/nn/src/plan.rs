@@ -1,0 +1,50 @@
+//! Memory to the byte, before anything is allocated.
+
+use crate::engine::MemoryUse;
+use crate::gpt::Sizes;
+use crate::{EngineOptions, GptConfig};
+use isoflop_kernels::AlignedBuffer;
+
+/// What an engine will allocate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Name and bytes of each group.
+    pub groups: Vec<(&'static str, u64)>,
+}
+
+impl MemoryPlan {
+    /// The plan for a model under these options: the sizes [`crate::CpuGpt::new`] allocates.
+    pub fn new(config: &GptConfig, options: &EngineOptions) -> Self {
+        Self::of(&Sizes::new(config, options))
+    }
+
+    pub(crate) fn of(sizes: &Sizes) -> Self {
+        let bytes = |len: usize| AlignedBuffer::bytes(len) as u64;
+        let packed = sizes.packs.iter().map(|pack| bytes(pack.len())).sum();
+        let groups = vec![
+            ("weights", bytes(sizes.layout.len)),
+            ("gradients", bytes(sizes.layout.len)),
+            ("moments", 2 * bytes(sizes.layout.len)),
+            ("packed weights", packed),
+            ("activations", bytes(sizes.kept.total * sizes.sequences)),
+            ("backward", bytes(sizes.work.total * sizes.sequences)),
+            (
+                "logits",
+                bytes(sizes.logits_rows * sizes.logits_stride) + bytes(sizes.sequences * sizes.length),
+            ),
+            ("scratch", bytes(sizes.scratch * sizes.threads) + bytes(sizes.length * sizes.width)),
+        ];
+        Self { groups }
+    }
+
+    /// All groups together.
+    pub fn total(&self) -> u64 {
+        self.groups.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+impl From<MemoryPlan> for MemoryUse {
+    fn from(plan: MemoryPlan) -> Self {
+        Self { groups: plan.groups }
+    }
+}

@@ -1,0 +1,204 @@
+//! What a training loop relies on: the same bits whatever the threads, resuming exactly, refusing what is not finite.
+
+use isoflop_base::tensor::{TensorGroup, TensorSpec};
+use isoflop_base::{TensorError, TensorSink, TensorSource};
+use isoflop_nn::{
+    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, TokenBatch,
+};
+use std::collections::HashMap;
+
+fn config() -> GptConfig {
+    GptConfig { shape: "L2-d40-h5".parse().unwrap(), vocab: 131, context: 50, init: Init::Scaled }
+}
+
+fn engine(threads: usize, micro_batch: usize) -> CpuGpt {
+    let options = EngineOptions { threads, micro_batch, ..EngineOptions::default() };
+    CpuGpt::new(&config(), &AdamWConfig::default(), &options).unwrap()
+}
+
+fn batch(step: u64, sequences: usize, length: usize) -> TokenBatch {
+    let token = |i: u64| ((step * 7919 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u32 % 131;
+    TokenBatch::new((0..(sequences * (length + 1)) as u64).map(token).collect(), sequences, length)
+}
+
+fn train(engine: &mut CpuGpt, steps: std::ops::Range<u64>) -> Vec<u64> {
+    steps
+        .map(|step| {
+            let stats = engine.accumulate(&batch(step, 7, 50), 1.0).unwrap();
+            engine.update(1e-2).unwrap();
+            stats.loss.to_bits()
+        })
+        .collect()
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let mut one = engine(1, 7);
+    let losses = train(&mut one, 0..12);
+    for threads in [2, 3, 8] {
+        let mut many = engine(threads, 7);
+        assert_eq!(train(&mut many, 0..12), losses, "{threads} threads");
+        assert_eq!(many.weights().1, one.weights().1, "{threads} threads");
+    }
+}
+
+/// A checkpoint in memory.
+#[derive(Default)]
+struct Memory {
+    tensors: HashMap<String, Vec<u8>>,
+    counters: HashMap<String, u64>,
+    announced: Vec<TensorSpec>,
+}
+
+impl TensorSink for Memory {
+    fn begin(&mut self, specs: &[TensorSpec]) -> Result<(), TensorError> {
+        self.announced = specs.to_vec();
+        Ok(())
+    }
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), TensorError> {
+        assert_eq!(self.announced[self.tensors.len()].name, name, "tensors come in the order announced");
+        assert_eq!(self.announced[self.tensors.len()].bytes(), bytes.len());
+        self.tensors.insert(name.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+    fn counter(&mut self, name: &str, value: u64) -> Result<(), TensorError> {
+        self.counters.insert(name.to_owned(), value);
+        Ok(())
+    }
+}
+
+impl TensorSource for Memory {
+    fn has(&self, _: TensorGroup, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+    fn read_f32(
+        &mut self,
+        _: TensorGroup,
+        name: &str,
+        _: &[usize],
+        out: &mut [f32],
+    ) -> Result<(), TensorError> {
+        let bytes = self.tensors.get(name).ok_or_else(|| TensorError::Missing(name.to_owned()))?;
+        for (out, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+            *out = f32::from_le_bytes(b.try_into().unwrap());
+        }
+        Ok(())
+    }
+    fn read_u8(&mut self, _: TensorGroup, name: &str, _: &[usize], _: &mut [u8]) -> Result<(), TensorError> {
+        Err(TensorError::Missing(name.to_owned()))
+    }
+    fn counter(&self, name: &str) -> Option<u64> {
+        self.counters.get(name).copied()
+    }
+}
+
+#[test]
+fn resumed_is_uninterrupted_bit_for_bit() {
+    let mut whole = engine(2, 7);
+    let losses = train(&mut whole, 0..14);
+    let mut first = engine(2, 7);
+    let mut resumed_losses = train(&mut first, 0..6);
+    let mut checkpoint = Memory::default();
+    first.save(&mut checkpoint).unwrap();
+    let mut second = engine(1, 7);
+    second.load(&mut checkpoint).unwrap();
+    resumed_losses.extend(train(&mut second, 6..14));
+    assert_eq!(resumed_losses, losses);
+    assert_eq!(second.weights().1, whole.weights().1);
+    let mut end = (Memory::default(), Memory::default());
+    whole.save(&mut end.0).unwrap();
+    second.save(&mut end.1).unwrap();
+    assert!(end.0.tensors == end.1.tensors && end.0.counters == end.1.counters, "moments too");
+}
+
+#[test]
+fn micro_batches_make_the_gradient_of_the_whole() {
+    let (mut whole, mut parts) = (engine(2, 8), engine(2, 2));
+    let big = batch(3, 8, 50);
+    whole.accumulate(&big, 1.0).unwrap();
+    for part in 0..4 {
+        let mut tokens = Vec::new();
+        for s in part * 2..part * 2 + 2 {
+            tokens.extend_from_slice(big.inputs(s));
+            tokens.push(*big.targets(s).last().unwrap());
+        }
+        parts.accumulate(&TokenBatch::new(tokens, 2, 50), 0.25).unwrap();
+    }
+    let scale = whole.gradients().iter().fold(0f32, |a, g| a.max(g.abs()));
+    for (a, b) in whole.gradients().iter().zip(parts.gradients()) {
+        assert!((a - b).abs() < 1e-6 * scale, "{a} {b}");
+    }
+    let (whole, parts) = (whole.update(1e-3).unwrap(), parts.update(1e-3).unwrap());
+    assert!(whole.noise.is_none(), "one micro-batch has no pair");
+    let pair = parts.noise.unwrap();
+    assert_eq!((pair.small_tokens, pair.big_tokens), (100, 400));
+    assert!(pair.small_squared > pair.big_squared, "a smaller batch has a noisier, larger gradient");
+    assert!((pair.big_squared.sqrt() - parts.grad_norm).abs() < 1e-12);
+}
+
+#[test]
+fn what_is_not_finite_changes_nothing() {
+    let mut model = engine(2, 4);
+    train_small(&mut model, 3);
+    let mut good = Memory::default();
+    model.save(&mut good).unwrap();
+    for name in
+        ["transformer.h.0.attn.c_attn.weight", "transformer.h.1.mlp.c_proj.bias", "transformer.wte.weight"]
+    {
+        let mut bad =
+            Memory { tensors: good.tensors.clone(), counters: good.counters.clone(), ..Memory::default() };
+        bad.tensors.get_mut(name).unwrap()[8..12].copy_from_slice(&f32::NAN.to_le_bytes());
+        model.load(&mut bad).unwrap();
+        let before = model.weights().1.to_vec();
+        model.accumulate(&batch(9, 4, 50), 1.0).unwrap();
+        assert!(matches!(model.update(1e-2), Err(EngineError::NonFinite { .. })), "{name}");
+        let same = before.iter().zip(model.weights().1).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{name}: the weights changed");
+        model.load(&mut good).unwrap();
+        train_small(&mut model, 1);
+    }
+}
+
+fn train_small(model: &mut CpuGpt, steps: u64) {
+    for step in 0..steps {
+        assert!(model.accumulate(&batch(step, 4, 50), 1.0).unwrap().loss.is_finite());
+        model.update(1e-2).unwrap();
+    }
+}
+
+#[test]
+fn wrong_batches_are_refused() {
+    let mut model = engine(1, 4);
+    assert!(matches!(model.accumulate(&batch(0, 5, 50), 1.0), Err(EngineError::Batch { .. })));
+    assert!(matches!(model.accumulate(&batch(0, 2, 51), 1.0), Err(EngineError::Batch { .. })));
+    let beyond = TokenBatch::new(vec![0, 131, 2], 1, 2);
+    assert!(matches!(model.accumulate(&beyond, 1.0), Err(EngineError::Token { token: 131, vocab: 131 })));
+    assert!(matches!(model.next_token_logits(&[]), Err(EngineError::Batch { .. })));
+    assert!(model.accumulate(&batch(0, 3, 17), 1.0).unwrap().loss.is_finite(), "shorter sequences are fine");
+}
+
+#[test]
+fn the_plan_is_what_is_held() {
+    for (shape, micro_batch) in [("L2-d24-h2", 8), ("L3-d100-h5", 3)] {
+        let config = GptConfig { shape: shape.parse().unwrap(), ..config() };
+        let options = EngineOptions { threads: 2, micro_batch, ..EngineOptions::default() };
+        let model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
+        assert_eq!(CpuGpt::plan(&config, &options).total(), model.memory().total());
+    }
+}
+
+#[test]
+fn learning_works_on_every_kernel_set() {
+    for set in KernelSet::runnable() {
+        let options = EngineOptions { kernels: set, micro_batch: 2, ..EngineOptions::default() };
+        let mut model = CpuGpt::new(&config(), &AdamWConfig::default(), &options).unwrap();
+        let same = batch(5, 2, 50);
+        let before = model.accumulate(&same, 1.0).unwrap().loss;
+        for _ in 0..40 {
+            model.update(1e-2).unwrap();
+            model.accumulate(&same, 1.0).unwrap();
+        }
+        let after = model.accumulate(&same, 1.0).unwrap().loss;
+        assert!(after < before - 2.0, "{set:?}: {before} to {after}");
+    }
+}
