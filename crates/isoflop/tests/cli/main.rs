@@ -3,4 +3,8 @@
 mod architecture;
 mod bad_input;
 mod common;
+mod determinism;
+mod resume;
+mod small_study;
 mod tidy;
+mod verbs;

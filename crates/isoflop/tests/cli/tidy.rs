@@ -45,7 +45,7 @@ fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back().is_some_and(ident);
         let after = line[at + word.len()..].chars().next().is_some_and(ident);
-        !before && !(after && !word.ends_with('_'))
+        !before && (!after || word.ends_with('_'))
     })
 }
 
