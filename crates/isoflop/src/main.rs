@@ -2,8 +2,21 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the binary is where people are spoken to")]
 
+mod artifacts;
 mod cli;
+mod clock;
+mod conduct;
+mod executor;
 mod exit;
+mod forecasts;
+mod hf_config;
+mod plan;
+mod progress;
+mod sampling;
+mod signals;
+mod study;
+mod summary;
+mod train;
 mod verbs;
 
 use clap::Parser as _;

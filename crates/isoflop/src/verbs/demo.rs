@@ -1,13 +1,210 @@
-//! `isoflop demo`.
+//! `isoflop demo`: the main job on the built-in corpus, with nothing to set up.
 
 use crate::cli::Context;
+use crate::conduct::Conductor;
+use crate::exit::UserError;
+use crate::plan::{self, Speed};
+use crate::signals::Stop;
+use crate::study::raw::RawStudy;
+use crate::study::resolve::{self, Machine};
+use crate::{artifacts, executor};
+use anyhow::Context as _;
+use isoflop_base::study::Study;
+use isoflop_base::units::duration;
+use isoflop_data::Corpus;
+use isoflop_report::Preset;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// The standard preset is this file as it stands.
+const STUDY: &str = include_str!("../../../../studies/demo.toml");
+
+/// What a preset changes in the demo's study.
+const PRESETS: [(&str, &[&str]); 3] = [
+    (
+        "quick",
+        &[
+            "name=demo-quick",
+            "series.tokens=2.4M",
+            "series.branches=[\"0.6M\", \"1.2M\"]",
+            "train.eval_tokens=512k",
+        ],
+    ),
+    ("standard", &[]),
+    (
+        "full",
+        &[
+            "name=demo-full",
+            "series.tokens=14M",
+            "series.branches=[\"1.75M\", \"3.5M\", \"7M\"]",
+            "series.seeds=[1, 2, 3]",
+            "series.extra_seeds={}",
+        ],
+    ),
+];
+
+/// Time besides training: sampling, fitting, drawing, and a machine that slows down.
+const MARGIN: f64 = 1.1;
 
 /// Arguments of `isoflop demo`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct DemoArgs {}
+pub(crate) struct DemoArgs {
+    /// Where everything goes.
+    #[arg(long, value_name = "DIR", default_value = "isoflop-demo")]
+    out: PathBuf,
+    /// Minutes it may take: the largest preset that fits is taken.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// Take this preset however long it takes.
+    #[arg(long, value_parser = ["quick", "standard", "full"])]
+    preset: Option<String>,
+}
 
 /// Runs the verb.
-pub(crate) fn run(_args: DemoArgs, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`isoflop demo` is not built yet")
+pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    if !(args.minutes > 0.0 && args.minutes.is_finite()) {
+        return Err(UserError::new(format!("--minutes {} is no time", args.minutes))
+            .hint("give a number above 0, e.g. --minutes 10")
+            .into());
+    }
+    let stop = Stop::listen()?;
+    let machine = executor::machine()?;
+    let corpus = isoflop_data::builtin().map_err(UserError::from_error)?;
+    let store_root = if ctx.store_given { ctx.store.clone() } else { args.out.join("runs") };
+    crate::conduct::open_store(&store_root)?;
+    let standard = study("standard", &ctx.sets, &corpus, &machine)?;
+    eprintln!(
+        "isoflop {}: {} kernels, {} threads; timing each size for a moment …",
+        env!("CARGO_PKG_VERSION"),
+        machine.kernels,
+        standard.train.threads
+    );
+    let speeds = plan::time_sizes(&standard, &corpus, &stop)?;
+    let choice = choose(&args, ctx, &corpus, &machine, &speeds)?;
+    eprintln!("preset {}: {}\n", choice.name, choice.why);
+    let study = study(&choice.name, &ctx.sets, &corpus, &machine)?;
+    let conductor = Conductor {
+        study: &study,
+        corpus: &corpus,
+        store_root,
+        out: args.out,
+        preset: Some(choice),
+        stop: &stop,
+        json: ctx.json,
+    };
+    conductor.conduct(&speeds)
+}
+
+/// The demo's study under a preset; the user's own `--set` come last and win.
+fn study(preset: &str, sets: &[String], corpus: &Corpus, machine: &Machine) -> anyhow::Result<Study> {
+    let changes = PRESETS.iter().find(|(name, _)| *name == preset).map_or(&[][..], |(_, changes)| changes);
+    let all: Vec<String> = changes.iter().map(|c| c.to_string()).chain(sets.iter().cloned()).collect();
+    let raw = RawStudy::parse("studies/demo.toml", STUDY, &all)?;
+    Ok(resolve::resolve(&raw, corpus, machine, executor::flops_per_token)?)
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Chosen {
+    schema: String,
+    preset: Preset,
+}
+
+/// The preset: forced, or the one this directory was begun with, or the largest that fits.
+fn choose(
+    args: &DemoArgs,
+    ctx: &Context,
+    corpus: &Corpus,
+    machine: &Machine,
+    speeds: &[Speed],
+) -> anyhow::Result<Preset> {
+    let preset = match (&args.preset, begun_with(&args.out)?) {
+        (Some(name), _) => Preset { name: name.clone(), why: "asked for by --preset".to_owned() },
+        (None, Some(before)) => return Ok(before),
+        (None, None) => largest_that_fits(args.minutes, ctx, corpus, machine, speeds)?,
+    };
+    let chosen = Chosen { schema: "isoflop.preset/1".to_owned(), preset: preset.clone() };
+    artifacts::write(&args.out, "preset.json", serde_json::to_string_pretty(&chosen)?.as_bytes())?;
+    Ok(preset)
+}
+
+/// What an interrupted demo in this directory had chosen: going on must not depend on today's speed.
+fn begun_with(out: &Path) -> anyhow::Result<Option<Preset>> {
+    let path = out.join("preset.json");
+    match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        text => {
+            let text = text.with_context(|| format!("reading {}", path.display()))?;
+            let chosen: Chosen = serde_json::from_str(&text).with_context(|| {
+                format!("{} cannot be read\nhint: remove it to choose a preset anew", path.display())
+            })?;
+            Ok(Some(chosen.preset))
+        }
+    }
+}
+
+fn largest_that_fits(
+    minutes: f64,
+    ctx: &Context,
+    corpus: &Corpus,
+    machine: &Machine,
+    speeds: &[Speed],
+) -> anyhow::Result<Preset> {
+    let mut expected = Vec::new();
+    for (name, _) in PRESETS {
+        let study = study(name, &ctx.sets, corpus, machine)?;
+        let seconds = plan::plan(&study, speeds)?.seconds.value().copied().unwrap_or(f64::INFINITY) * MARGIN;
+        expected.push((name, seconds));
+    }
+    let listed: Vec<String> = expected.iter().map(|(name, s)| format!("{name} {}", duration(*s))).collect();
+    let fits = expected.iter().rev().find(|(_, seconds)| *seconds <= minutes * 60.0);
+    let (name, reason) = match fits {
+        Some((name, _)) => (*name, format!("the largest that fits {minutes} minutes")),
+        None => ("quick", format!("none fits {minutes} minutes, this is the smallest")),
+    };
+    Ok(Preset { name: name.to_owned(), why: format!("{reason} (expected: {})", listed.join(", ")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isoflop_base::Measured;
+
+    fn machine() -> Machine {
+        Machine { kernels: "naive".to_owned(), threads: 1, bf16: false }
+    }
+
+    fn context() -> Context {
+        Context { json: false, store: PathBuf::new(), store_given: false, sets: Vec::new() }
+    }
+
+    #[test]
+    fn every_preset_resolves_to_seven_sizes_over_two_decades() {
+        let corpus = isoflop_data::builtin().unwrap();
+        for (name, _) in PRESETS {
+            let study = study(name, &[], &corpus, &machine()).unwrap();
+            let first = study.runs.first().unwrap().shape.params();
+            let last = study.runs.last().unwrap().shape.params();
+            assert!(last >= 100 * first, "{name}: {first} to {last}");
+            assert!(study.resolutions.iter().all(|r| r.key != "series.epochs"), "{name} repeats its text");
+        }
+    }
+
+    #[test]
+    fn speed_chooses_the_preset_and_nothing_else() {
+        let corpus = isoflop_data::builtin().unwrap();
+        let standard = study("standard", &[], &corpus, &machine()).unwrap();
+        let pick = |flops_per_s: f64| {
+            let mut speeds: Vec<Speed> = Vec::new();
+            for run in &standard.runs {
+                let rate = flops_per_s / executor::flops_per_token(run.shape, 256, 256);
+                speeds.push(Speed { shape: run.shape, tokens_per_s: Measured::measured(rate) });
+            }
+            largest_that_fits(10.0, &context(), &corpus, &machine(), &speeds).unwrap().name
+        };
+        assert_eq!(pick(1e9), "quick");
+        assert_eq!(pick(120e9), "quick");
+        assert_eq!(pick(1e12), "standard");
+        assert_eq!(pick(10e12), "full");
+    }
 }

@@ -1,13 +1,35 @@
-//! `isoflop plan`.
+//! `isoflop plan`: what a study will cost, before anything runs.
 
 use crate::cli::Context;
+use crate::signals::Stop;
+use crate::study::{self, resolve};
+use crate::{executor, plan};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `isoflop plan`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct PlanArgs {}
+pub(crate) struct PlanArgs {
+    /// The study file.
+    #[arg(value_name = "STUDY.toml")]
+    study: PathBuf,
+    /// Skip the quick timing: no expected seconds.
+    #[arg(long)]
+    no_timing: bool,
+}
 
 /// Runs the verb.
-pub(crate) fn run(_args: PlanArgs, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`isoflop plan` is not built yet")
+pub(crate) fn run(args: PlanArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let stop = Stop::listen()?;
+    let raw = study::read(&args.study, &ctx.sets)?;
+    let corpus = resolve::open_corpus(&raw)?;
+    let study = resolve::resolve(&raw, &corpus, &executor::machine()?, executor::flops_per_token)?;
+    let speeds = if args.no_timing { Vec::new() } else { plan::time_sizes(&study, &corpus, &stop)? };
+    let plan = plan::plan(&study, &speeds)?;
+    if ctx.json {
+        println!("{}", serde_json::to_string_pretty(&plan)?);
+    } else {
+        print!("{}", plan.text());
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,76 @@
-//! `isoflop sample`.
+//! `isoflop sample`: text from a checkpoint.
 
 use crate::cli::Context;
+use crate::executor;
+use crate::exit::UserError;
+use crate::sampling::{Draw, generate};
+use crate::signals::Stop;
+use isoflop_data::tokenizer::{BYTE_VOCAB, decode_bytes, encode_bytes};
+use isoflop_store::Checkpoint;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `isoflop sample`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct SampleArgs {}
+pub(crate) struct SampleArgs {
+    /// A GPT-2 checkpoint directory with bytes as tokens, such as the demo leaves.
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+    /// Text to continue.
+    #[arg(long, default_value = "\n")]
+    prompt: String,
+    /// Tokens to add.
+    #[arg(long, default_value_t = 256)]
+    length: usize,
+    /// 0 takes the likeliest token each time, 1 draws from the model's own distribution.
+    #[arg(long, default_value_t = 0.8)]
+    temperature: f64,
+    /// Same seed, same text.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
 
 /// Runs the verb.
-pub(crate) fn run(_args: SampleArgs, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`isoflop sample` is not built yet")
+pub(crate) fn run(args: SampleArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let stop = Stop::listen()?;
+    if args.prompt.is_empty() {
+        return Err(UserError::new("an empty prompt has no token to go on from")
+            .hint("give --prompt at least one character, such as a line break")
+            .into());
+    }
+    if !(args.temperature >= 0.0 && args.temperature.is_finite()) {
+        return Err(UserError::new(format!("a temperature of {} cannot be drawn at", args.temperature))
+            .hint("choose 0 or above, e.g. --temperature 0.8")
+            .into());
+    }
+    let mut checkpoint = Checkpoint::open_dir(&args.checkpoint).map_err(UserError::from_error)?;
+    let config = crate::hf_config::from_checkpoint(&checkpoint)?;
+    if config.vocab != BYTE_VOCAB {
+        return Err(UserError::new(format!(
+            "{} has a vocabulary of {}; only bytes ({BYTE_VOCAB}) can be turned into text yet",
+            args.checkpoint.display(),
+            config.vocab
+        ))
+        .hint("sample it with transformers: the directory loads there as it is")
+        .into());
+    }
+    let (mut engine, config) = executor::engine_of(&mut checkpoint, 1)?;
+    let draw = Draw { length: args.length, temperature: args.temperature, seed: args.seed };
+    let tokens = generate(&mut engine, config.context, &encode_bytes(&args.prompt), draw, &stop)?;
+    let text = decode_bytes(&tokens);
+    if ctx.json {
+        let document = serde_json::json!({
+            "schema": "isoflop.sample/1",
+            "checkpoint": args.checkpoint,
+            "prompt": args.prompt,
+            "text": text,
+            "tokens": tokens.len(),
+            "temperature": args.temperature,
+            "seed": args.seed,
+        });
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        println!("{}{text}", args.prompt);
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,263 @@
+//! From a study's runs in the store to the files a user takes away: points, curves, law, report.
+
+use crate::executor;
+use crate::forecasts::StoredForecast;
+use crate::sampling::{Draw, generate};
+use crate::signals::Stop;
+use crate::study::recipe;
+use crate::train::program::Program;
+use anyhow::Context as _;
+use isoflop_base::record::{CURVE_COLUMNS, POINT_COLUMNS};
+use isoflop_base::study::Study;
+use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
+use isoflop_data::{Corpus, TokenizerKind};
+use isoflop_laws::{LawDocument, Options, Table};
+use isoflop_report::{Completion, Fact, LearningRate, LedgerRow, Preset, ReportInput, RunRow, Totals};
+use isoflop_store::{Checkpoint, RunView, Store, StoreError};
+use std::path::Path;
+
+/// The prompt every size completes.
+const PROMPT: &str = "It is a truth universally acknowledged, that ";
+/// Bytes each size adds to it.
+const COMPLETION_LENGTH: usize = 160;
+
+/// What the runs of a study have left so far.
+pub(crate) struct Gathered {
+    pub(crate) points: Vec<Point>,
+    pub(crate) curves: Vec<CurveRow>,
+    pub(crate) rows: Vec<RunRow>,
+}
+
+/// Reads the study's runs as they are on disk; runs that were not begun are left out.
+pub(crate) fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
+    let mut all = Gathered { points: Vec::new(), curves: Vec::new(), rows: Vec::new() };
+    for spec in &study.runs {
+        let view = match store.read_run(&spec.id) {
+            Err(StoreError::NoSuchRun { .. }) => continue,
+            view => view?,
+        };
+        all.points.extend(view.points()?);
+        all.curves.extend(view.curves()?);
+        let status = view.status()?;
+        let seconds = total_seconds(&view)?;
+        let tokens = study.tokens_at(Program::new(spec, &study.train).steps()) as f64;
+        let per_token = executor::flops_per_token(spec.shape, study.data.vocab, study.train.context);
+        let rate = match (&status, seconds.value()) {
+            (Status::Done, Some(s)) if *s > 0.0 => Measured::measured(tokens / s),
+            _ => Measured::missing("the run is not finished"),
+        };
+        all.rows.push(RunRow {
+            run: spec.id.clone(),
+            shape: spec.shape,
+            seed: spec.seed,
+            status,
+            seconds,
+            flops_per_s: rate.clone().map(|r| r * per_token),
+            tokens_per_s: rate,
+        });
+    }
+    Ok(all)
+}
+
+/// Seconds of training, branches included, as the newest checkpoint has them.
+fn total_seconds(view: &RunView) -> anyhow::Result<Measured<f64>> {
+    let newest = view.checkpoints()?.complete.into_iter().next();
+    let seconds = match newest {
+        Some(info) => view.open_checkpoint(&info.label)?.state()["total_seconds"].as_f64(),
+        None => None,
+    };
+    Ok(seconds.map_or_else(|| Measured::missing("no checkpoint yet"), Measured::measured))
+}
+
+impl Gathered {
+    /// The points with the status of their run, for the laws.
+    pub(crate) fn table(&self) -> Table {
+        let status =
+            |run: &str| self.rows.iter().find(|r| r.run == run).map_or(&Status::Running, |r| &r.status);
+        Table::from_points(self.points.iter().map(|p| (p, status(&p.run))))
+    }
+
+    /// The laws, or why there are none yet.
+    pub(crate) fn laws(&self, threads: usize) -> Result<LawDocument, isoflop_laws::LawError> {
+        let table = self.table();
+        let mut laws = isoflop_laws::fit(&table, &Options { threads, ..Options::default() })?;
+        laws.paired = isoflop_laws::paired_differences(&table, &|row| {
+            self.points
+                .iter()
+                .find(|p| p.run == row.run && Some(p.tokens as f64) == row.d)
+                .map(|p| p.blocks.as_slice())
+        });
+        Ok(laws)
+    }
+
+    /// `points.csv`.
+    pub(crate) fn points_csv(&self) -> anyhow::Result<Vec<u8>> {
+        let word = |run: &str| self.rows.iter().find(|r| r.run == run).map_or("running", |r| r.status.word());
+        csv(POINT_COLUMNS, self.points.iter().map(|p| p.csv_cells(word(&p.run))))
+    }
+
+    /// `curves.csv`.
+    pub(crate) fn curves_csv(&self) -> anyhow::Result<Vec<u8>> {
+        csv(CURVE_COLUMNS, self.curves.iter().map(CurveRow::csv_cells))
+    }
+}
+
+fn csv(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> anyhow::Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(columns)?;
+    for row in rows {
+        writer.write_record(&row)?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+/// One prompt completed by every size: the first run of each, its last point.
+pub(crate) fn completions(
+    study: &Study,
+    store: &Store,
+    corpus: &Corpus,
+    stop: &Stop,
+) -> anyhow::Result<Vec<Completion>> {
+    let mut out: Vec<Completion> = Vec::new();
+    if corpus.info.tokenizer != TokenizerKind::Bytes {
+        return Ok(out);
+    }
+    for spec in &study.runs {
+        if out.iter().any(|c| c.shape == spec.shape) {
+            continue;
+        }
+        let Ok(view) = store.read_run(&spec.id) else { continue };
+        let label = format!("point-{}", study.tokens_at(*spec.ends.last().expect("a run has an end")));
+        let Ok(mut checkpoint) = view.open_checkpoint(&label) else { continue };
+        let text = complete(&mut checkpoint, stop)?;
+        out.push(Completion { shape: spec.shape, prompt: PROMPT.to_owned(), text });
+    }
+    Ok(out)
+}
+
+fn complete(checkpoint: &mut Checkpoint, stop: &Stop) -> anyhow::Result<String> {
+    let (mut engine, config) = executor::engine_of(checkpoint, 1)?;
+    let prompt = isoflop_data::tokenizer::encode_bytes(PROMPT);
+    let draw = Draw { length: COMPLETION_LENGTH, temperature: 0.7, seed: 1 };
+    let tokens = generate(&mut engine, config.context, &prompt, draw, stop)?;
+    Ok(isoflop_data::tokenizer::decode_bytes(&tokens))
+}
+
+/// Everything the page shows.
+pub(crate) struct Page<'a> {
+    pub(crate) study: &'a Study,
+    pub(crate) corpus: &'a Corpus,
+    pub(crate) gathered: Gathered,
+    pub(crate) laws: Option<LawDocument>,
+    pub(crate) forecasts: Vec<StoredForecast>,
+    pub(crate) completions: Vec<Completion>,
+    pub(crate) preset: Option<Preset>,
+    pub(crate) date: String,
+    pub(crate) wall_seconds: Measured<f64>,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Page<'_> {
+    /// The page's data, for `report-input.json` and the page itself.
+    pub(crate) fn input(self) -> anyhow::Result<ReportInput> {
+        let Page { study, corpus, gathered, .. } = self;
+        let trained: Option<f64> = gathered
+            .rows
+            .iter()
+            .filter(|r| r.status == Status::Done)
+            .map(|r| Some(r.flops_per_s.value()? * r.seconds.value()?))
+            .sum();
+        let totals = Totals {
+            flops: trained.map_or_else(|| Measured::missing("a run has no time"), Measured::measured),
+            seconds: self.wall_seconds,
+            energy_j: Measured::missing("no energy counter was read during this study"),
+            peak_memory_bytes: isoflop_meter::System::real().peak_memory(),
+        };
+        Ok(ReportInput {
+            title: study.name.clone(),
+            made_by: format!("isoflop {}", env!("CARGO_PKG_VERSION")),
+            date: Some(self.date),
+            preset: self.preset,
+            corpus: Some(corpus_facts(study, corpus)),
+            machine: machine_facts(study),
+            study: serde_json::to_value(study)?,
+            study_toml: toml::to_string(study).context("writing the resolved study as TOML")?,
+            ledger: ledger(study),
+            learning_rate: learning_rate(study),
+            claims: study.claims.clone(),
+            completions: self.completions,
+            forecasts: self.forecasts.into_iter().map(|f| f.row(&gathered.points)).collect(),
+            laws: self.laws,
+            totals,
+            notes: self.notes,
+            runs: gathered.rows,
+            points: gathered.points,
+            curves: gathered.curves,
+            ..ReportInput::default()
+        })
+    }
+}
+
+fn corpus_facts(study: &Study, corpus: &Corpus) -> isoflop_report::Corpus {
+    let info = &corpus.info;
+    let tokenizer = match &info.tokenizer {
+        TokenizerKind::Bytes => "bytes".to_owned(),
+        TokenizerKind::Gpt2 => "gpt2 bpe".to_owned(),
+        TokenizerKind::Named { name, .. } => name.clone(),
+        TokenizerKind::Unknown => "unknown".to_owned(),
+    };
+    isoflop_report::Corpus {
+        name: info.name.clone(),
+        tokenizer,
+        vocab: info.vocab as u64,
+        train_tokens: info.train_tokens,
+        val_tokens: info.val_tokens,
+        eval_tokens: Some(study.train.eval_tokens),
+        credit: (info.name == "builtin").then(|| {
+            "twenty-five public-domain books and plays of English literature, Shakespeare to Chesterton"
+                .to_owned()
+        }),
+        sha256: Some(info.sha256.clone()),
+    }
+}
+
+fn machine_facts(study: &Study) -> Vec<Fact> {
+    let system = isoflop_meter::System::real();
+    let (cpu, memory) = (system.cpu(), system.memory());
+    let fact = |name: &str, value: Measured<String>| Fact { name: name.to_owned(), value };
+    vec![
+        fact("processor", cpu.model),
+        fact("cores", cpu.usable.map(|n| n.to_string())),
+        fact("memory", memory.total.map(isoflop_base::units::bytes)),
+        fact("kernels", Measured::measured(study.train.kernels.clone())),
+        fact("precision", Measured::measured(study.train.precision.word().to_owned())),
+        fact("threads", Measured::measured(study.train.threads.to_string())),
+    ]
+}
+
+fn ledger(study: &Study) -> Vec<LedgerRow> {
+    let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
+    shapes.dedup();
+    shapes
+        .into_iter()
+        .map(|shape| LedgerRow {
+            shape,
+            exact_per_token: executor::flops_per_token(shape, study.data.vocab, study.train.context),
+            six_n: 6.0 * shape.params() as f64,
+        })
+        .collect()
+}
+
+fn learning_rate(study: &Study) -> Option<LearningRate> {
+    let automatic = study.resolutions.iter().any(|r| r.key == "train.lr");
+    automatic.then(|| LearningRate {
+        rule: recipe::LR_RULE.to_owned(),
+        why: recipe::LR_REASON.to_owned(),
+        sweep: Vec::new(),
+    })
+}
+
+/// Replaces a file of the output directory.
+pub(crate) fn write(out: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    Ok(isoflop_store::write_artifact(out.join(name), bytes)?)
+}

@@ -1,0 +1,229 @@
+//! What a study will cost, said before it runs: parameters, tokens, exact FLOPs, memory, and the time they should take
+//! at a speed measured here and now.
+
+use crate::executor;
+use crate::progress::Expected;
+use crate::signals::Stop;
+use crate::train::program::Program;
+use isoflop_base::study::{Resolution, RunSpec, Study};
+use isoflop_base::units::{bytes, duration, si};
+use isoflop_base::{Measured, ModelShape};
+use isoflop_data::{Corpus, Sampler};
+use isoflop_nn::{Engine as _, SingleDevice, TokenBatch};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+/// Seconds for which each size is timed.
+const TIMING_S: f64 = 0.4;
+/// A size whose micro-batch should take longer than this is not timed but extrapolated.
+const TOO_LONG_S: f64 = 3.0;
+/// A held-out token costs a forward pass, a third of a training token.
+const EVALUATION_SHARE: f64 = 1.0 / 3.0;
+
+/// Training speed of one size.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Speed {
+    pub(crate) shape: ModelShape,
+    pub(crate) tokens_per_s: Measured<f64>,
+}
+
+/// One run's cost.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PlanRow {
+    pub(crate) run: String,
+    pub(crate) shape: ModelShape,
+    pub(crate) params: u64,
+    pub(crate) params_total: u64,
+    /// Tokens at the end of each finished point.
+    pub(crate) points_tokens: Vec<u64>,
+    /// Tokens trained on in all, branches included.
+    pub(crate) tokens_executed: u64,
+    pub(crate) lr: f64,
+    /// Exact training FLOPs, branches included.
+    pub(crate) flops: f64,
+    /// Exact FLOPs over 6ND.
+    pub(crate) flops_over_6nd: f64,
+    pub(crate) tokens_per_s: Measured<f64>,
+    pub(crate) seconds: Measured<f64>,
+    pub(crate) memory_bytes: u64,
+}
+
+/// The cost of a study.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Plan {
+    pub(crate) schema: &'static str,
+    pub(crate) study: String,
+    pub(crate) rows: Vec<PlanRow>,
+    pub(crate) flops: f64,
+    pub(crate) seconds: Measured<f64>,
+    pub(crate) peak_memory_bytes: u64,
+    pub(crate) resolutions: Vec<Resolution>,
+}
+
+/// Times each size of a study for a moment on its own batches. Nothing of it enters a run.
+pub(crate) fn time_sizes(study: &Study, corpus: &Corpus, stop: &Stop) -> anyhow::Result<Vec<Speed>> {
+    let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
+    shapes.dedup();
+    let mut speeds: Vec<Speed> = Vec::new();
+    let mut flops_per_s: Option<f64> = None;
+    for shape in shapes {
+        let flops = executor::flops_per_token(shape, study.data.vocab, study.train.context);
+        let micro_tokens = (study.train.micro_batch * study.train.context) as f64;
+        let tokens_per_s = match flops_per_s {
+            Some(rate) if micro_tokens * flops / rate > TOO_LONG_S => {
+                Measured::estimated(rate / flops, "the FLOP/s of the largest size that was timed")
+            }
+            _ => Measured::measured(time_one(study, shape, corpus, stop)?),
+        };
+        flops_per_s = tokens_per_s.value().map(|t| t * flops).or(flops_per_s);
+        speeds.push(Speed { shape, tokens_per_s });
+    }
+    Ok(speeds)
+}
+
+/// Tokens per second of whole optimiser steps; a batch of many micro-batches is timed by its first few.
+fn time_one(study: &Study, shape: ModelShape, corpus: &Corpus, stop: &Stop) -> anyhow::Result<f64> {
+    let train = &study.train;
+    let mut engine = executor::engine(study, shape, 0)?;
+    let sampler =
+        Sampler::new(corpus.train.len(), train.context, 0).map_err(crate::exit::UserError::from_error)?;
+    let per_step = (train.batch_tokens / train.context as u64) as usize / train.micro_batch;
+    let (mut row, mut tokens, mut started) = (0, 0u64, None::<Instant>);
+    loop {
+        for micro in 0..per_step {
+            stop.check()?;
+            let rows = sampler
+                .batch(&*corpus.train, row, train.micro_batch)
+                .map_err(crate::exit::UserError::from_error)?;
+            row += train.micro_batch as u64;
+            engine.accumulate(
+                &TokenBatch::new(rows, train.micro_batch, train.context),
+                1.0 / per_step as f32,
+            )?;
+            tokens += (train.micro_batch * train.context) as u64;
+            let elapsed = started.map_or(0.0, |s: Instant| s.elapsed().as_secs_f64());
+            if micro > 0 && elapsed > TIMING_S {
+                break;
+            }
+        }
+        engine.reduce(&mut SingleDevice)?;
+        engine.update(1e-6)?;
+        match started {
+            // The first step warms caches, pages and threads.
+            None => (tokens, started) = (0, Some(Instant::now())),
+            Some(since) if since.elapsed().as_secs_f64() >= TIMING_S => {
+                return Ok(tokens as f64 / since.elapsed().as_secs_f64());
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// The cost of a study at these speeds.
+pub(crate) fn plan(study: &Study, speeds: &[Speed]) -> anyhow::Result<Plan> {
+    let rows: Vec<PlanRow> =
+        study.runs.iter().map(|run| plan_row(study, run, speeds)).collect::<anyhow::Result<_>>()?;
+    let total: Option<f64> = rows.iter().map(|r| r.seconds.value().copied()).sum();
+    Ok(Plan {
+        schema: "isoflop.plan/1",
+        study: study.name.clone(),
+        flops: rows.iter().map(|r| r.flops).sum(),
+        seconds: match total {
+            Some(seconds) => Measured::estimated(seconds, "a quick timing of each size"),
+            None => Measured::missing("not every size was timed"),
+        },
+        peak_memory_bytes: rows.iter().map(|r| r.memory_bytes).max().unwrap_or(0),
+        rows,
+        resolutions: study.resolutions.clone(),
+    })
+}
+
+fn plan_row(study: &Study, run: &RunSpec, speeds: &[Speed]) -> anyhow::Result<PlanRow> {
+    let train = &study.train;
+    let per_token = executor::flops_per_token(run.shape, study.data.vocab, train.context);
+    let tokens_executed = study.tokens_at(Program::new(run, train).steps());
+    let evaluations = (tokens_executed as f64
+        / study.tokens_at(*run.ends.last().expect("an end")) as f64
+        / train.eval_every)
+        .ceil();
+    let evaluated =
+        run.ends.len() as f64 * train.eval_tokens as f64 + evaluations * train.curve_tokens as f64;
+    let work = tokens_executed as f64 + EVALUATION_SHARE * evaluated;
+    let speed = speeds.iter().find(|s| s.shape == run.shape);
+    let tokens_per_s = speed.map_or_else(|| Measured::missing("not timed"), |s| s.tokens_per_s.clone());
+    let seconds = match tokens_per_s.value() {
+        Some(rate) => Measured::estimated(work / rate, "a quick timing"),
+        None => Measured::missing("not timed"),
+    };
+    Ok(PlanRow {
+        run: run.id.clone(),
+        shape: run.shape,
+        params: run.shape.params(),
+        params_total: run.shape.params_total(study.data.vocab, train.context),
+        points_tokens: run.ends.iter().map(|e| study.tokens_at(*e)).collect(),
+        tokens_executed,
+        lr: run.lr,
+        flops: per_token * tokens_executed as f64,
+        flops_over_6nd: per_token / (6.0 * run.shape.params() as f64),
+        tokens_per_s,
+        seconds,
+        memory_bytes: executor::planned_bytes(study, run.shape)?,
+    })
+}
+
+impl Plan {
+    /// What the progress display should expect.
+    pub(crate) fn expected(&self, study: &Study) -> Vec<Expected> {
+        self.rows
+            .iter()
+            .map(|row| Expected {
+                id: row.run.clone(),
+                seconds: row.seconds.value().copied().unwrap_or(0.0),
+                batch_tokens: study.train.batch_tokens,
+                flops_per_token: row.flops / row.tokens_executed as f64,
+            })
+            .collect()
+    }
+
+    /// The plan as a table for people.
+    pub(crate) fn text(&self) -> String {
+        let mut out = String::new();
+        let width = self.rows.iter().map(|r| r.run.len()).max().unwrap_or(3);
+        let _ = writeln!(
+            out,
+            "{:width$}  {:>9} {:>9}  {:>22}  {:>9} {:>6}  {:>8}  {:>10} {:>9} {:>10}",
+            "run", "N", "all", "points at tokens", "FLOPs", "/6ND", "lr", "tok/s", "time", "memory"
+        );
+        for row in &self.rows {
+            let points: Vec<String> =
+                row.points_tokens.iter().map(|t| si(*t as f64).replace(' ', "")).collect();
+            let _ = writeln!(
+                out,
+                "{:width$}  {:>9} {:>9}  {:>22}  {:>9.2e} {:>6.2}  {:>8.2e}  {:>10} {:>9} {:>10}",
+                row.run,
+                si(row.params as f64),
+                si(row.params_total as f64),
+                points.join(" "),
+                row.flops,
+                row.flops_over_6nd,
+                row.lr,
+                row.tokens_per_s.value().map_or("–".to_owned(), |v| si(*v)),
+                row.seconds.value().map_or("–".to_owned(), |v| duration(*v)),
+                bytes(row.memory_bytes)
+            );
+        }
+        let time = self.seconds.value().map_or("not timed".to_owned(), |v| format!("about {}", duration(*v)));
+        let _ = writeln!(
+            out,
+            "{} runs, {:.3e} FLOPs exactly counted, {time}, at most {} for the engine",
+            self.rows.len(),
+            self.flops,
+            bytes(self.peak_memory_bytes)
+        );
+        for r in &self.resolutions {
+            let _ = writeln!(out, "  {} = {}: {}", r.key, r.value, r.reason);
+        }
+        out
+    }
+}

@@ -1,0 +1,264 @@
+//! What a person sees while runs train: a bar for the run and one for the series on a terminal, plain lines elsewhere.
+//! All of it goes to stderr; no colour is used.
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use isoflop_base::units::{duration, si};
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+/// Seconds between two plain lines.
+const LINE_EVERY_S: f64 = 5.0;
+/// Seconds over which a speed is measured.
+const SPEED_WINDOW_S: f64 = 1.0;
+
+/// What is known of a run before it starts, for its speed and for the series' remaining time.
+#[derive(Debug, Clone)]
+pub(crate) struct Expected {
+    /// Run id.
+    pub(crate) id: String,
+    /// Seconds it should take.
+    pub(crate) seconds: f64,
+    /// Tokens per optimiser step.
+    pub(crate) batch_tokens: u64,
+    /// Exact training FLOPs per token.
+    pub(crate) flops_per_token: f64,
+}
+
+/// The progress display of a series.
+pub(crate) struct Display {
+    mode: Mode,
+    series: Series,
+    current: Option<Current>,
+}
+
+enum Mode {
+    Hidden,
+    Lines { last: Option<Instant> },
+    Bars { all: MultiProgress, run: ProgressBar, series: ProgressBar },
+}
+
+struct Current {
+    expected: Expected,
+    steps: u64,
+    done: u64,
+    first: u64,
+    segment: String,
+    loss: f64,
+    started: Instant,
+    window: (Instant, u64),
+    steps_per_s: Option<f64>,
+}
+
+/// Expected and real seconds, to foresee the rest.
+#[derive(Debug, Default)]
+struct Series {
+    expected: Vec<Expected>,
+    finished: Vec<String>,
+    real_s: f64,
+    expected_s: f64,
+}
+
+impl Display {
+    /// A display for these runs: bars on a terminal, lines elsewhere.
+    pub(crate) fn new(expected: Vec<Expected>) -> Self {
+        let mode = if std::io::stderr().is_terminal() { bars() } else { Mode::Lines { last: None } };
+        Self { mode, series: Series { expected, ..Series::default() }, current: None }
+    }
+
+    /// Shows nothing.
+    pub(crate) fn hidden() -> Self {
+        Self { mode: Mode::Hidden, series: Series::default(), current: None }
+    }
+
+    /// A line that stays.
+    pub(crate) fn note(&self, text: &str) {
+        match &self.mode {
+            Mode::Hidden => {}
+            Mode::Lines { .. } => eprintln!("{text}"),
+            Mode::Bars { all, .. } => {
+                // A terminal that went away is no reason to stop training.
+                let _ = all.println(text);
+            }
+        }
+    }
+
+    /// A run begins, or goes on after `done` of its `steps`.
+    pub(crate) fn start_run(&mut self, id: &str, steps: u64, done: u64) {
+        let known = self.series.expected.iter().find(|e| e.id == id).cloned();
+        let expected = known.unwrap_or(Expected {
+            id: id.to_owned(),
+            seconds: 0.0,
+            batch_tokens: 0,
+            flops_per_token: 0.0,
+        });
+        let now = Instant::now();
+        self.current = Some(Current {
+            expected,
+            steps,
+            done,
+            first: done,
+            segment: String::new(),
+            loss: f64::NAN,
+            started: now,
+            window: (now, done),
+            steps_per_s: None,
+        });
+        if let Mode::Bars { run, .. } = &self.mode {
+            run.set_length(steps);
+            run.set_position(done);
+            run.set_prefix(id.to_owned());
+        }
+    }
+
+    /// `done` steps of the current run are executed.
+    pub(crate) fn step(&mut self, done: u64, loss: f64, segment: &str) {
+        let Some(current) = &mut self.current else { return };
+        current.done = done;
+        current.loss = loss;
+        if current.segment != segment {
+            current.segment = segment.to_owned();
+        }
+        let (since, steps) = current.window;
+        let elapsed = since.elapsed().as_secs_f64();
+        if elapsed < SPEED_WINDOW_S && !(current.steps_per_s.is_none() && elapsed > 0.2) {
+            return;
+        }
+        current.steps_per_s = Some((done - steps) as f64 / elapsed);
+        current.window = (Instant::now(), done);
+        self.draw();
+    }
+
+    /// What is being done besides training.
+    pub(crate) fn phase(&self, what: &str) {
+        if let Mode::Bars { run, .. } = &self.mode {
+            run.set_message(format!("{what} …"));
+        }
+    }
+
+    /// The current run is over.
+    pub(crate) fn finish_run(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        let share = (current.steps - current.first.min(current.steps)) as f64 / current.steps.max(1) as f64;
+        self.series.real_s += current.started.elapsed().as_secs_f64();
+        self.series.expected_s += current.expected.seconds * share;
+        self.skip_run(&current.expected.id);
+    }
+
+    /// A run that needs no training counts as done.
+    pub(crate) fn skip_run(&mut self, id: &str) {
+        self.series.finished.push(id.to_owned());
+        self.draw();
+    }
+
+    /// Takes the bars away.
+    pub(crate) fn close(&self) {
+        if let Mode::Bars { all, run, series } = &self.mode {
+            run.finish_and_clear();
+            series.finish_and_clear();
+            let _ = all.clear();
+        }
+    }
+
+    fn draw(&mut self) {
+        let remaining = self.series.remaining_s(self.current.as_ref());
+        let status = self.current.as_ref().map(Current::status);
+        match &mut self.mode {
+            Mode::Hidden => {}
+            Mode::Lines { last } => {
+                let due = last.is_none_or(|at| at.elapsed().as_secs_f64() >= LINE_EVERY_S);
+                if let (true, Some(current), Some(status)) = (due, &self.current, status) {
+                    *last = Some(Instant::now());
+                    eprintln!(
+                        "{}  step {}/{}  {status}  series {}",
+                        current.expected.id,
+                        current.done,
+                        current.steps,
+                        duration(remaining)
+                    );
+                }
+            }
+            Mode::Bars { run, series, .. } => {
+                if let (Some(current), Some(status)) = (&self.current, status) {
+                    run.set_position(current.done);
+                    run.set_message(status);
+                }
+                series.set_length(self.series.expected.len() as u64);
+                series.set_position(self.series.finished.len() as u64);
+                series.set_message(format!("ETA {}", duration(remaining)));
+            }
+        }
+    }
+}
+
+impl Current {
+    fn status(&self) -> String {
+        let segment = match self.segment.as_str() {
+            "trunk" | "" => String::new(),
+            tokens => {
+                tokens.parse().map_or(String::new(), |t: f64| format!("branch {}  ", si(t).replace(' ', "")))
+            }
+        };
+        let Some(rate) = self.steps_per_s else { return segment };
+        let tokens = rate * self.expected.batch_tokens as f64;
+        let left = (self.steps - self.done.min(self.steps)) as f64 / rate;
+        format!(
+            "{segment}loss {:.4}  {}tok/s  {:.1} GFLOP/s  ETA {}",
+            self.loss,
+            si(tokens),
+            tokens * self.expected.flops_per_token / 1e9,
+            duration(left)
+        )
+    }
+}
+
+impl Series {
+    /// Seconds until the last run is done: what was expected, times how wrong that has been so far.
+    fn remaining_s(&self, current: Option<&Current>) -> f64 {
+        let (mut real, mut expected) = (self.real_s, self.expected_s);
+        let mut left: f64 = self
+            .expected
+            .iter()
+            .filter(|e| !self.finished.contains(&e.id) && current.is_none_or(|c| c.expected.id != e.id))
+            .map(|e| e.seconds)
+            .sum();
+        if let Some(current) = current {
+            let total = current.steps.max(1) as f64;
+            real += current.started.elapsed().as_secs_f64();
+            expected += current.expected.seconds * (current.done - current.first) as f64 / total;
+            left += current.expected.seconds * (1.0 - current.done as f64 / total).max(0.0);
+        }
+        let correction = if expected > 1.0 { real / expected } else { 1.0 };
+        left * correction
+    }
+}
+
+fn bars() -> Mode {
+    let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(4));
+    let style = |template: &str| {
+        ProgressStyle::with_template(template).expect("the template is ours").progress_chars("=> ")
+    };
+    let run = all.add(ProgressBar::new(0).with_style(style("{prefix} [{bar:24}] {pos}/{len}  {msg}")));
+    let series = all.add(ProgressBar::new(0).with_style(style("series [{bar:24}] {pos}/{len} runs  {msg}")));
+    run.enable_steady_tick(Duration::from_millis(500));
+    Mode::Bars { all, run, series }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected(id: &str, seconds: f64) -> Expected {
+        Expected { id: id.to_owned(), seconds, batch_tokens: 16, flops_per_token: 6.0 }
+    }
+
+    #[test]
+    fn the_rest_is_foreseen_from_how_wrong_expectations_were() {
+        let series = Series {
+            expected: vec![expected("a", 10.0), expected("b", 30.0), expected("c", 60.0)],
+            finished: vec!["a".to_owned()],
+            real_s: 20.0,
+            expected_s: 10.0,
+        };
+        assert_eq!(series.remaining_s(None), 180.0);
+    }
+}

@@ -1,0 +1,130 @@
+//! The last words of a study: its laws in a line each, the forecast's outcome, the verdicts, a plot, and where the page is.
+
+use crate::conduct::report_path;
+use crate::plan::Plan;
+use isoflop_base::units::{duration, si};
+use isoflop_laws::FitRecord;
+use isoflop_report::ReportInput;
+use isoflop_report::ascii::{Plot, Series, loglog};
+use isoflop_report::claims::{Ruling, judge};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What a person reads at the end.
+pub(crate) fn text(input: &ReportInput, seconds: f64, out: &Path) -> String {
+    let mut text = String::new();
+    if let Some(plot) = plot(input) {
+        let _ = writeln!(text, "\n{}\n", loglog(&plot, 78, 22));
+    }
+    for fit in input.laws.iter().flat_map(|l| &l.fits).filter(|f| f.variant != "irreducible") {
+        let _ = writeln!(text, "{}", law_line(fit));
+    }
+    for forecast in &input.forecasts {
+        let words = forecast.forecast.outcome.as_ref().map_or("no outcome yet", |o| o.words.as_str());
+        let _ = writeln!(text, "forecast of {}: {words}", forecast.name);
+    }
+    let verdicts = judge(input);
+    if !verdicts.is_empty() {
+        let _ = writeln!(text, "\nclaims");
+    }
+    for v in verdicts {
+        let ruling = match v.ruling {
+            Ruling::Reproduced => "reproduced",
+            Ruling::NotReproduced => "not reproduced",
+            Ruling::CannotTell => "cannot tell",
+        };
+        let _ = writeln!(text, "  {ruling:15} {}: {}", v.claim, v.measured);
+    }
+    for run in input.runs.iter().filter(|r| r.status != isoflop_base::Status::Done) {
+        let _ = writeln!(text, "{}: {}, left out of every fit", run.run, run.status.word());
+    }
+    let _ = writeln!(text, "\n{} runs in {}", input.runs.len(), duration(seconds));
+    let _ = writeln!(text, "points, curves and law: {}", out.display());
+    let _ = writeln!(text, "report: {}", report_path(out).display());
+    text
+}
+
+/// `L(N) at D = 12.0 M: alpha 0.081 (0.074 to 0.088), R² 0.994`.
+fn law_line(fit: &FitRecord) -> String {
+    let condition: Vec<String> =
+        fit.condition.iter().map(|(name, value)| format!("{name} = {}", si(*value))).collect();
+    let at = if condition.is_empty() { String::new() } else { format!(" at {}", condition.join(", ")) };
+    let params: Vec<String> = fit
+        .params
+        .iter()
+        .map(|(name, p)| match (p.lo, p.hi) {
+            (Some(lo), Some(hi)) => format!("{name} {} ({} to {})", short(p.value), short(lo), short(hi)),
+            _ => format!("{name} {}", short(p.value)),
+        })
+        .collect();
+    let r2 = fit.r2_loglog.map_or(String::new(), |r| format!(", R² {r:.4}"));
+    format!("{:16}{at}  {}{r2}", fit.form, params.join(", "))
+}
+
+fn short(value: f64) -> String {
+    match value.abs() {
+        v if v == 0.0 || (1e-3..1e4).contains(&v) => format!("{value:.4}"),
+        _ => format!("{value:.3e}"),
+    }
+}
+
+/// Loss against N, a series per D.
+fn plot(input: &ReportInput) -> Option<Plot> {
+    let mut tokens: Vec<u64> = input.points.iter().map(|p| p.tokens).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    let finished =
+        |run: &str| input.runs.iter().any(|r| r.run == run && r.status == isoflop_base::Status::Done);
+    let series: Vec<Series> = tokens
+        .iter()
+        .map(|&d| Series {
+            name: format!("D = {}", si(d as f64)),
+            points: input
+                .points
+                .iter()
+                .filter(|p| p.tokens == d && finished(&p.run))
+                .map(|p| (p.params as f64, p.loss))
+                .collect(),
+            line: line(input, d as f64),
+        })
+        .filter(|s| s.points.len() > 1)
+        .collect();
+    (!series.is_empty()).then(|| Plot {
+        title: "validation loss against model size".to_owned(),
+        x_label: "N, non-embedding parameters".to_owned(),
+        y_label: "nats per token".to_owned(),
+        series,
+        unicode: false,
+    })
+}
+
+/// The pure power law fitted at this D, as points along N.
+fn line(input: &ReportInput, d: f64) -> Vec<(f64, f64)> {
+    let fits = input.laws.iter().flat_map(|l| &l.fits);
+    let at_d = |f: &&FitRecord| {
+        f.form == "l_n"
+            && f.variant != "irreducible"
+            && f.condition.values().any(|v| (v / d - 1.0).abs() < 0.005)
+    };
+    let Some(fit) = fits.into_iter().find(at_d) else { return Vec::new() };
+    let mut line: Vec<(f64, f64)> = fit.residuals.iter().filter_map(|r| Some((r.n?, r.predicted))).collect();
+    line.sort_by(|a, b| a.0.total_cmp(&b.0));
+    line
+}
+
+/// The same as one JSON document.
+pub(crate) fn document(input: &ReportInput, plan: &Plan, out: &Path) -> serde_json::Value {
+    serde_json::json!({
+        "schema": "isoflop.study/1",
+        "study": input.title,
+        "preset": input.preset,
+        "out": out,
+        "report": report_path(out),
+        "plan": plan,
+        "runs": input.runs,
+        "law": input.laws,
+        "forecasts": input.forecasts,
+        "claims": judge(input),
+        "totals": input.totals,
+    })
+}
