@@ -150,7 +150,9 @@ mod tests {
     }
 
     fn row(i: u64) -> Row {
-        Row { name: format!("ä\"{i}"), loss: 1.0 / (i as f64 + 3.0), val: (i % 2 == 0).then_some(0.1) }
+        Row {
+            name: format!("ä\"{i}"), loss: 1.0 / (i as f64 + 3.0), val: i.is_multiple_of(2).then_some(0.1)
+        }
     }
 
     fn file(rows: u64) -> (tempfile::TempDir, PathBuf, Vec<u8>) {

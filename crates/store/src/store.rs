@@ -24,7 +24,8 @@ pub struct Store {
 pub struct RunSummary {
     /// Run id.
     pub id: String,
-    /// How far it is.
+    /// How far it is. In JSON its fields stand beside the others: `"status": "done"`.
+    #[serde(flatten)]
     pub status: Status,
     /// Kaplan's N, from its points or its specification.
     pub params: Option<u64>,
@@ -122,18 +123,23 @@ impl Store {
 
     /// A run as it is on disk, without its lock. Errors: [`StoreError::NoSuchRun`] with the nearest ids.
     pub fn read_run(&self, id: &str) -> Result<RunView, StoreError> {
-        let found = match names::check("run id", id) {
-            Ok(()) => RunView::read(id, self.root.join(id))?,
-            Err(_) => None,
-        };
-        match found {
+        let dir = self.find(id)?;
+        match RunView::read(id, dir)? {
             Some(view) => Ok(view),
-            None => Err(StoreError::NoSuchRun {
-                id: id.to_owned(),
-                store: self.root.clone(),
-                nearest: names::nearest(id, &self.run_ids()?),
-            }),
+            None => Err(self.no_such_run(id)),
         }
+    }
+
+    /// The directory of the run `id`, which exists.
+    fn find(&self, id: &str) -> Result<PathBuf, StoreError> {
+        let dir = self.root.join(id);
+        let exists = names::check("run id", id).is_ok() && dir.join(run::SPEC).is_file();
+        if exists { Ok(dir) } else { Err(self.no_such_run(id)) }
+    }
+
+    fn no_such_run(&self, id: &str) -> StoreError {
+        let nearest = names::nearest(id, &self.run_ids().unwrap_or_default());
+        StoreError::NoSuchRun { id: id.to_owned(), store: self.root.clone(), nearest }
     }
 
     /// Ids of all runs, sorted.
@@ -194,11 +200,11 @@ impl Store {
         (runs, fresh)
     }
 
-    /// Deletes a run with all it holds. Errors if another process writes it.
+    /// Deletes a run with all it holds, damaged or not. Errors if another process writes it.
     pub fn remove_run(&self, id: &str) -> Result<(), StoreError> {
-        let view = self.read_run(id)?;
-        let _lock = run::lock(id, view.dir())?;
-        files::withdraw_directory(view.dir())?;
+        let dir = self.find(id)?;
+        let _lock = run::lock(id, &dir)?;
+        files::withdraw_directory(&dir)?;
         files::sweep_removed(&self.root)
     }
 

@@ -1,13 +1,331 @@
-//! `isoflop runs`.
+//! `isoflop runs`: what is in a store, read, compared, exported, removed.
 
-use crate::cli::Context;
-use std::process::ExitCode;
+mod compare;
+mod show;
+mod table;
+
+use crate::{cli::Context, exit::UserError};
+use isoflop_base::units;
+use isoflop_store::{ExportFormat, Listing, RunSummary, Store, StoreError};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+use table::Table;
 
 /// Arguments of `isoflop runs`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct RunsArgs {}
+pub(crate) struct RunsArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Lists the runs: status, N, D, loss, speed.
+    Ls,
+    /// One run: points, checkpoints, health, specification. Verifies every hash.
+    Show {
+        /// Run id, as `isoflop runs ls` lists it.
+        id: String,
+    },
+    /// What differs between runs, and by how much their losses do, paired by held-out block.
+    Compare {
+        /// Run ids; each is compared with the first.
+        #[arg(required = true, num_args = 2..)]
+        ids: Vec<String>,
+    },
+    /// Writes points and curves as tables.
+    Export {
+        /// Run ids [default: all].
+        ids: Vec<String>,
+        /// Format of the tables.
+        #[arg(long, value_enum, default_value_t = Format::Csv)]
+        format: Format,
+        /// Where to write them [default: the store].
+        #[arg(short, long = "out", value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Deletes runs with their checkpoints.
+    Rm {
+        /// Run ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Really delete.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Rebuilds the index, which is only a cache, from the run directories.
+    Reindex,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Csv,
+    Jsonl,
+}
+
+/// What a command has to say: in JSON and in words.
+struct Answer {
+    json: Value,
+    text: String,
+    /// Notes for people, on stderr.
+    notes: Vec<String>,
+}
 
 /// Runs the verb.
-pub(crate) fn run(_args: RunsArgs, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`isoflop runs` is not built yet")
+pub(crate) fn run(args: RunsArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let answer = answer(args.command, ctx).map_err(user_or_store_error)?;
+    for note in &answer.notes {
+        eprintln!("note: {note}");
+    }
+    let text = if ctx.json { serde_json::to_string_pretty(&answer.json)? + "\n" } else { answer.text };
+    match io::stdout().write_all(text.as_bytes()) {
+        // `isoflop runs ls | head` is no failure.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn answer(command: Command, ctx: &Context) -> anyhow::Result<Answer> {
+    let store = Store::open_existing(&ctx.store)?;
+    match command {
+        Command::Ls => Ok(listing(store.list()?, &store)),
+        Command::Show { id } => show::show(&store, &id),
+        Command::Compare { ids } => compare::compare(&store, &ids),
+        Command::Export { ids, format, out } => export(&store, &ids, format, out),
+        Command::Rm { ids, yes } => remove(&store, &ids, yes),
+        Command::Reindex => reindex(&store),
+    }
+}
+
+/// Names that do not exist are the user's to mend (exit code 2); damage and full disks are not (1).
+fn user_or_store_error(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<StoreError>() {
+        Some(
+            e @ (StoreError::NoSuchRun { .. } | StoreError::NoSuchStore { .. } | StoreError::BadName { .. }),
+        ) => UserError::from_error(e).into(),
+        _ => error,
+    }
+}
+
+fn listing(listing: Listing, store: &Store) -> Answer {
+    let Listing { runs, notes } = listing;
+    let mut table = Table::new(&[
+        ("run", false),
+        ("status", false),
+        ("N", true),
+        ("D tokens", true),
+        ("loss nats/token", true),
+        ("points", true),
+        ("tokens/s", true),
+        ("when (UTC)", false),
+    ]);
+    for run in &runs {
+        table.row(summary_cells(run));
+    }
+    let text = match runs.is_empty() {
+        true => format!("no runs in {}\n", store.root().display()),
+        false => table.to_string(),
+    };
+    Answer { json: json!({ "store": store.root(), "runs": runs, "notes": notes }), text, notes }
+}
+
+fn summary_cells(run: &RunSummary) -> Vec<String> {
+    vec![
+        run.id.clone(),
+        run.status.word().to_owned(),
+        table::or_dash(run.params.map(|n| units::si(n as f64))),
+        table::or_dash(run.tokens.map(|n| units::si(n as f64))),
+        table::or_dash(run.loss.map(|loss| table::loss(loss, run.loss_se))),
+        run.num_points.to_string(),
+        table::or_dash(run.tokens_per_s.map(units::si)),
+        table::or_dash((run.updated_unix_s > 0).then(|| table::utc(run.updated_unix_s))),
+    ]
+}
+
+fn export(store: &Store, ids: &[String], format: Format, out: Option<PathBuf>) -> anyhow::Result<Answer> {
+    let format = match format {
+        Format::Csv => ExportFormat::Csv,
+        Format::Jsonl => ExportFormat::Jsonl,
+    };
+    let dir = out.unwrap_or_else(|| store.root().to_owned());
+    let files = store.export(ids, format, &dir)?;
+    let text = files.iter().map(|f| format!("wrote {}\n", f.display())).collect();
+    Ok(Answer { json: json!({ "files": files }), text, notes: Vec::new() })
+}
+
+fn remove(store: &Store, ids: &[String], yes: bool) -> anyhow::Result<Answer> {
+    let ids: BTreeSet<&String> = ids.iter().collect();
+    // All ids are looked up before the first run is deleted.
+    let lines = ids.iter().map(|id| contents(store, id)).collect::<Result<Vec<_>, _>>()?;
+    if !yes {
+        let message = format!("this would delete\n  {}", lines.join("\n  "));
+        return Err(UserError::new(message).hint("add --yes to delete them for good").into());
+    }
+    for id in &ids {
+        store.remove_run(id)?;
+    }
+    let text = lines.iter().map(|l| format!("deleted {l}\n")).collect();
+    Ok(Answer { json: json!({ "deleted": ids }), text, notes: Vec::new() })
+}
+
+/// What deleting a run would delete. A damaged one can be deleted too.
+fn contents(store: &Store, id: &str) -> Result<String, StoreError> {
+    let run = match store.read_run(id) {
+        Err(StoreError::CorruptFile { .. }) => return Ok(format!("{id}: unreadable")),
+        other => other?,
+    };
+    let points =
+        run.points().map_or_else(|_| "unreadable points".to_owned(), |p| table::count(p.len(), "point"));
+    let checkpoints = run.checkpoints()?.complete;
+    let size: u64 = checkpoints.iter().map(|c| c.bytes).sum();
+    let checkpoints = table::count(checkpoints.len(), "checkpoint");
+    Ok(format!("{id}: {points}, {checkpoints} ({})", units::bytes(size)))
+}
+
+fn reindex(store: &Store) -> anyhow::Result<Answer> {
+    let Listing { runs, notes } = store.reindex()?;
+    Ok(Answer {
+        json: json!({ "runs": runs.len(), "notes": notes }),
+        text: format!("{} in the index of {}\n", table::count(runs.len(), "run"), store.root().display()),
+        notes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isoflop_base::{BlockLoss, Measured, Point, PointKind, Status};
+
+    pub(super) fn point(run: &str, tokens: u64, block_losses: &[(f64, u64)]) -> Point {
+        let (sum, n) = block_losses.iter().fold((0.0, 0), |(s, n), (x, t)| (s + x, n + t));
+        Point {
+            run: run.into(),
+            kind: PointKind::Final,
+            shape: "L2-d32-h2".parse().unwrap(),
+            params: 24_576,
+            params_total: 50_000,
+            tokens,
+            flops: 1e12,
+            flops_6nd: 1e12,
+            loss: sum / n as f64,
+            loss_se: Some(0.01),
+            bits_per_byte: None,
+            epochs: 0.1,
+            unique_tokens: tokens,
+            steps: 100,
+            batch_tokens: 2048,
+            lr: 1e-3,
+            schedule: "wsd".into(),
+            init: "scaled".into(),
+            context: 256,
+            vocab: 256,
+            seed: 1,
+            precision: "f32".into(),
+            kernels: "portable".into(),
+            seconds: Measured::measured(1.5),
+            tokens_per_s: Measured::measured(1e5),
+            energy_j: Measured::missing("no meter"),
+            blocks: block_losses
+                .iter()
+                .enumerate()
+                .map(|(i, &(sum, tokens))| BlockLoss { block: i as u32, sum, tokens })
+                .collect(),
+        }
+    }
+
+    fn two_runs() -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for (id, lr, shift) in [("L2-d32-h2-s1", 0.001, 0.0), ("L2-d32-h2-s2", 0.002, 1.0)] {
+            let mut run =
+                store.create_or_open_run(id, &json!({ "train": { "lr": lr, "warmup": 0.05 } })).unwrap();
+            run.add_point(1, &point(id, 6_000_000, &[(30.0 + shift, 10), (50.0 + shift, 10)])).unwrap();
+            run.set_status(Status::Done).unwrap();
+        }
+        let ctx = Context { json: false, store: dir.path().to_owned(), store_given: true, sets: Vec::new() };
+        (dir, ctx)
+    }
+
+    fn ask(ctx: &Context, command: Command) -> anyhow::Result<Answer> {
+        answer(command, ctx).map_err(user_or_store_error)
+    }
+
+    #[test]
+    fn ls_is_a_table_with_units() {
+        let (_dir, ctx) = two_runs();
+        let found = ask(&ctx, Command::Ls).unwrap();
+        let lines: Vec<&str> = found.text.lines().collect();
+        assert!(
+            lines[0].starts_with("run           status       N  D tokens  loss nats/token"),
+            "{}",
+            lines[0]
+        );
+        assert!(
+            lines[1].starts_with("L2-d32-h2-s1  done    24.6 k    6.00 M  4.0000 ± 0.0100"),
+            "{}",
+            lines[1]
+        );
+        assert_eq!(found.json["runs"][1]["status"], "done");
+        assert_eq!(found.json["runs"][1]["loss"], 4.1);
+    }
+
+    #[test]
+    fn show_and_compare_name_what_matters() {
+        let (_dir, ctx) = two_runs();
+        let shown = ask(&ctx, Command::Show { id: "L2-d32-h2-s1".into() }).unwrap();
+        assert!(
+            shown.text.contains("health: sound") && shown.text.contains("\"lr\": 0.001"),
+            "{}",
+            shown.text
+        );
+        assert!(shown.text.contains("energy missing (no meter)"), "{}", shown.text);
+        assert_eq!(shown.json["points"][0]["tokens"], 6_000_000);
+
+        let ids = ["L2-d32-h2-s1", "L2-d32-h2-s2"].map(String::from).to_vec();
+        let compared = ask(&ctx, Command::Compare { ids }).unwrap();
+        assert!(compared.text.contains("train.lr"), "{}", compared.text);
+        assert!(!compared.text.contains("warmup"), "{}", compared.text);
+        assert!(compared.text.contains("+0.1000 ± 0.0000"), "{}", compared.text);
+    }
+
+    #[test]
+    fn unknown_runs_and_stores_are_the_users_errors() {
+        let (dir, ctx) = two_runs();
+        let error = ask(&ctx, Command::Show { id: "L2-d32-h2".into() }).err().unwrap();
+        assert_eq!(crate::exit::code_of(&error), 2);
+        assert!(error.to_string().contains("nearest: `L2-d32-h2-s1`"), "{error}");
+        let nowhere = Context { store: dir.path().join("none"), ..ctx };
+        assert_eq!(crate::exit::code_of(&ask(&nowhere, Command::Ls).err().unwrap()), 2);
+    }
+
+    #[test]
+    fn rm_asks_first() {
+        let (dir, ctx) = two_runs();
+        let ids = vec!["L2-d32-h2-s1".to_owned()];
+        let error = ask(&ctx, Command::Rm { ids: ids.clone(), yes: false }).err().unwrap();
+        assert!(error.to_string().contains("L2-d32-h2-s1: 1 point, 0 checkpoints"), "{error}");
+        assert!(error.to_string().contains("hint: add --yes") && crate::exit::code_of(&error) == 2);
+        let both = [ids.clone(), vec!["nothing".to_owned()]].concat();
+        assert!(ask(&ctx, Command::Rm { ids: both, yes: true }).is_err());
+        assert!(dir.path().join("L2-d32-h2-s1").exists());
+        ask(&ctx, Command::Rm { ids, yes: true }).unwrap();
+        assert!(!dir.path().join("L2-d32-h2-s1").exists());
+        let left = ask(&ctx, Command::Reindex).unwrap();
+        assert_eq!(left.json["runs"], 1);
+    }
+
+    #[test]
+    fn export_goes_to_the_store_unless_told() {
+        let (dir, ctx) = two_runs();
+        let export = |out| Command::Export { ids: Vec::new(), format: Format::Csv, out };
+        ask(&ctx, export(None)).unwrap();
+        assert!(dir.path().join("points.csv").exists());
+        let found = ask(&ctx, export(Some(dir.path().join("out")))).unwrap();
+        assert!(found.text.contains("out/curves.csv"), "{}", found.text);
+    }
 }

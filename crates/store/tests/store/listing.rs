@@ -85,6 +85,16 @@ fn a_damaged_run_is_noted_and_does_not_hide_the_others() {
 }
 
 #[test]
+fn even_a_run_whose_specification_is_damaged_can_be_removed() {
+    let (_dir, store) = store();
+    make_run(&store, "a", 2.5);
+    fs::write(store.root().join("a/spec.json"), "{").unwrap();
+    assert!(matches!(store.read_run("a"), Err(StoreError::CorruptFile { .. })));
+    store.remove_run("a").unwrap();
+    assert!(store.run_ids().unwrap().is_empty());
+}
+
+#[test]
 fn many_threads_may_list_and_write_at_once() {
     let (_dir, store) = store();
     std::thread::scope(|scope| {

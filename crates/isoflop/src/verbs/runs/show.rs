@@ -1,0 +1,140 @@
+//! `isoflop runs show`: everything about one run.
+
+use super::{
+    Answer,
+    table::{self, Table},
+};
+use isoflop_base::{Measured, Point, Status, units};
+use isoflop_store::{Checkpoints, Health, RunView, Store};
+use serde_json::json;
+use std::fmt::Write as _;
+
+pub(super) fn show(store: &Store, id: &str) -> anyhow::Result<Answer> {
+    let run = store.read_run(id)?;
+    let status = run.status()?;
+    // What is damaged is told by the health below; the rest is still shown.
+    let points = run.points().unwrap_or_default();
+    let checkpoints = run.checkpoints()?;
+    let attempts = run.num_attempts()?;
+    let health = run.health();
+    let listed: Vec<_> = checkpoints
+        .complete
+        .iter()
+        .map(|c| json!({ "label": c.label, "position": c.position, "pinned": c.pinned, "bytes": c.bytes, "dir": c.dir }))
+        .collect();
+    let json = json!({
+        "id": id,
+        "dir": run.dir(),
+        "status": status,
+        "points": points,
+        "checkpoints": listed,
+        "attempts": attempts,
+        "health": health,
+        "spec": run.spec(),
+    });
+    let text = in_words(&run, &status, &points, &checkpoints, attempts, &health);
+    Ok(Answer { json, text, notes: Vec::new() })
+}
+
+fn in_words(
+    run: &RunView,
+    status: &Status,
+    points: &[Point],
+    checkpoints: &Checkpoints,
+    attempts: usize,
+    health: &Health,
+) -> String {
+    let mut out = format!("{}  {}\n{}\n", run.id(), status_words(status), run.dir().display());
+    if attempts > 0 {
+        let _ = writeln!(out, "interrupted and resumed: {}", table::count(attempts, "attempt set aside"));
+    }
+    if let Some(row) = run.last_curve_row() {
+        let _ = writeln!(
+            out,
+            "last logged: {}, step {}, {} tokens, training loss {:.4} nats/token",
+            row.segment,
+            row.step,
+            units::si(row.tokens as f64),
+            row.train_loss
+        );
+    }
+    if !points.is_empty() {
+        let _ = write!(out, "\n{}", points_table(points));
+        if let Some(Measured::Missing { reason }) = points.last().map(|p| &p.energy_j) {
+            let _ = writeln!(out, "energy missing ({reason})");
+        }
+    }
+    if !checkpoints.complete.is_empty() {
+        let _ = write!(out, "\n{}", checkpoints_table(checkpoints));
+    }
+    match health.problems.as_slice() {
+        [] => out.push_str("\nhealth: sound (records, lengths and hashes verified)\n"),
+        problems => {
+            let _ = writeln!(out, "\nhealth: {}", table::count(problems.len(), "problem"));
+            for problem in problems {
+                let _ = writeln!(out, "  {}", problem.replace('\n', "\n  "));
+            }
+        }
+    }
+    let spec = serde_json::to_string_pretty(run.spec()).expect("JSON values are plain data");
+    let _ = write!(out, "\nspecification:\n{spec}\n");
+    out
+}
+
+fn status_words(status: &Status) -> String {
+    match status {
+        Status::Diverged { step, segment } => format!("diverged at step {step} of {segment}"),
+        Status::Failed { reason } => format!("failed: {reason}"),
+        other => other.word().to_owned(),
+    }
+}
+
+fn points_table(points: &[Point]) -> Table {
+    let mut table = Table::new(&[
+        ("point", false),
+        ("N", true),
+        ("D tokens", true),
+        ("loss nats/token", true),
+        ("bits/byte", true),
+        ("FLOPs", true),
+        ("time", true),
+        ("tokens/s", true),
+        ("energy", true),
+    ]);
+    for point in points {
+        let kind = match point.kind {
+            isoflop_base::PointKind::Final => "final",
+            isoflop_base::PointKind::Branch => "branch",
+        };
+        table.row(vec![
+            kind.to_owned(),
+            units::si(point.params as f64),
+            units::si(point.tokens as f64),
+            table::loss(point.loss, point.loss_se),
+            table::or_dash(point.bits_per_byte.map(|b| format!("{b:.4}"))),
+            format!("{:.3e}", point.flops),
+            measured(&point.seconds, |s| units::duration(*s)),
+            measured(&point.tokens_per_s, |t| units::si(*t)),
+            measured(&point.energy_j, |j| format!("{}J", units::si(*j))),
+        ]);
+    }
+    table
+}
+
+/// A `~` marks an estimate, a dash what is missing.
+fn measured<T>(value: &Measured<T>, words: impl Fn(&T) -> String) -> String {
+    match value {
+        Measured::Measured { value } => words(value),
+        Measured::Estimated { value, .. } => format!("~{}", words(value)),
+        Measured::Missing { .. } => "–".to_owned(),
+    }
+}
+
+fn checkpoints_table(checkpoints: &Checkpoints) -> Table {
+    let mut table = Table::new(&[("checkpoint", false), ("position", true), ("size", true), ("", false)]);
+    for c in &checkpoints.complete {
+        let kept = if c.pinned { "kept" } else { "" };
+        table.row(vec![c.label.clone(), c.position.to_string(), units::bytes(c.bytes), kept.to_owned()]);
+    }
+    table
+}
