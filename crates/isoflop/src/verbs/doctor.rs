@@ -1,13 +1,359 @@
-//! `isoflop doctor`.
+//! `isoflop doctor`: what this machine is, which kernels were chosen and why, what can be measured here.
 
 use crate::cli::Context;
+use isoflop_base::Measured;
+use isoflop_base::units::bytes;
+use isoflop_kernels::KernelSet;
+use isoflop_meter::{
+    Cpu, Disk, EnergyMeter, Gpu, Load, LoadMeter, Memory, System, Temperature, disk, energy, gpu,
+};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Load and power are watched for this long.
+const WATCHED: Duration = Duration::from_millis(600);
+/// A share of the processors in others' hands that makes timings doubtful.
+const BUSY: f64 = 0.15;
+/// Free space below which a run may not finish writing.
+const LITTLE_DISK: u64 = 1 << 30;
 
 /// Arguments of `isoflop doctor`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {}
 
 /// Runs the verb.
-pub(crate) fn run(_args: DoctorArgs, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`isoflop doctor` is not built yet")
+pub(crate) fn run(_args: DoctorArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let report = examine(&ctx.store);
+    if ctx.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", page(&report));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything the verb says.
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    version: &'static str,
+    built: Built,
+    kernel: Measured<String>,
+    cpu: Cpu,
+    memory: Memory,
+    kernels: Kernels,
+    load: Load,
+    energy: Energy,
+    temperature: Measured<Temperature>,
+    gpus: Measured<Vec<Gpu>>,
+    store: Store,
+    corpus: Corpus,
+    advice: Vec<String>,
+}
+
+/// What the program was built for.
+#[derive(Debug, Serialize)]
+struct Built {
+    os: &'static str,
+    arch: &'static str,
+    optimised: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Kernels {
+    /// The set that will run; missing if `ISOFLOP_KERNELS` names one that cannot.
+    chosen: Measured<&'static str>,
+    why: String,
+    sets: Vec<KernelChoice>,
+}
+
+#[derive(Debug, Serialize)]
+struct KernelChoice {
+    name: &'static str,
+    runs_here: bool,
+    why_not: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Energy {
+    domains: Measured<Vec<String>>,
+    scope: &'static str,
+    /// Over the time watched.
+    watts: Measured<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Store {
+    path: String,
+    exists: bool,
+    disk: Measured<Disk>,
+}
+
+#[derive(Debug, Serialize)]
+struct Corpus {
+    /// Whether the embedded text is intact.
+    intact: bool,
+    train_tokens: Measured<u64>,
+    val_tokens: Measured<u64>,
+    sha256: Measured<String>,
+}
+
+fn examine(store: &Path) -> Report {
+    let system = System::real();
+    let (load, mut energy) = (LoadMeter::start(&system), EnergyMeter::open(&system));
+    let start = Instant::now();
+    let (cpu, memory, gpus, corpus) = (system.cpu(), system.memory(), gpu::nvidia(), corpus());
+    std::thread::sleep(WATCHED.saturating_sub(start.elapsed()));
+    let watts = energy.joules().map(|j| j / start.elapsed().as_secs_f64());
+    let asked = std::env::var("ISOFLOP_KERNELS").ok().filter(|name| !name.is_empty());
+    let mut report = Report {
+        schema: "isoflop/doctor/1",
+        version: env!("CARGO_PKG_VERSION"),
+        built: Built {
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+            optimised: !cfg!(debug_assertions),
+        },
+        kernel: kernel_release(),
+        cpu,
+        memory,
+        kernels: kernels(asked.as_deref()),
+        load: load.read(),
+        energy: Energy { domains: energy.domains(), scope: energy::SCOPE, watts },
+        temperature: system.processor_temperature(),
+        gpus,
+        store: Store { path: store.display().to_string(), exists: store.is_dir(), disk: disk::disk(store) },
+        corpus,
+        advice: Vec::new(),
+    };
+    report.advice = advice(&report);
+    report
+}
+
+fn kernel_release() -> Measured<String> {
+    match std::fs::read_to_string("/proc/sys/kernel/osrelease") {
+        Ok(text) => Measured::measured(text.trim().to_owned()),
+        Err(e) => Measured::missing(format!("/proc/sys/kernel/osrelease: {e}")),
+    }
+}
+
+fn kernels(asked: Option<&str>) -> Kernels {
+    let sets = KernelSet::available()
+        .into_iter()
+        .map(|(set, runs)| KernelChoice { name: set.name(), runs_here: runs.is_ok(), why_not: runs.err() })
+        .collect();
+    let (chosen, why) = match asked.map(KernelSet::by_name) {
+        None => {
+            let name = KernelSet::detect().name();
+            (
+                Measured::measured(name),
+                "the fastest this processor runs; ISOFLOP_KERNELS is not set".to_owned(),
+            )
+        }
+        Some(Ok(set)) => (Measured::measured(set.name()), "ISOFLOP_KERNELS asks for it".to_owned()),
+        Some(Err(e)) => {
+            let reason = e.to_string().replace("\nhint: ", "; ");
+            (Measured::missing(reason), "what ISOFLOP_KERNELS asks for cannot run".to_owned())
+        }
+    };
+    Kernels { chosen, why, sets }
+}
+
+fn corpus() -> Corpus {
+    match isoflop_data::builtin() {
+        Ok(corpus) => Corpus {
+            intact: true,
+            train_tokens: Measured::measured(corpus.info.train_tokens),
+            val_tokens: Measured::measured(corpus.info.val_tokens),
+            sha256: Measured::measured(corpus.info.sha256),
+        },
+        Err(e) => {
+            let reason = e.to_string().replace("\nhint: ", "; ");
+            let missing = || Measured::missing(reason.clone());
+            Corpus {
+                intact: false,
+                train_tokens: missing(),
+                val_tokens: missing(),
+                sha256: Measured::missing(reason.clone()),
+            }
+        }
+    }
+}
+
+/// What a person should know or change before a long run.
+fn advice(report: &Report) -> Vec<String> {
+    let mut advice = Vec::new();
+    if !report.built.optimised {
+        advice.push("this is a debug build, tens of times slower: use cargo run --release".to_owned());
+    }
+    if let Measured::Missing { reason } = &report.kernels.chosen {
+        advice.push(format!("no kernel set was chosen: {reason}"));
+    } else if report.kernels.chosen.value() != Some(&KernelSet::detect().name()) {
+        advice.push(format!("ISOFLOP_KERNELS asks for a slower set than {}", KernelSet::detect().name()));
+    }
+    let share = |m: &Measured<f64>| m.value().copied().filter(|&s| s > BUSY).map(|s| (s * 100.0).round());
+    if let Some(percent) = share(&report.load.others) {
+        advice.push(format!(
+            "other programs use {percent} % of the processors: speeds measured now are too low"
+        ));
+    }
+    if let Some(percent) = share(&report.load.stolen) {
+        advice.push(format!("the hypervisor takes {percent} % of the processors away: speeds will vary"));
+    }
+    if let (Some(usable), Some(logical)) = (report.cpu.usable.value(), report.cpu.logical.value())
+        && usable < logical
+    {
+        advice.push(format!(
+            "this process may use {usable} of {logical} processors; threads = \"auto\" follows that"
+        ));
+    }
+    if let Some(disk) = report.store.disk.value().filter(|d| d.free < LITTLE_DISK) {
+        advice.push(format!(
+            "only {} are free where the store lies: give another place with --store",
+            bytes(disk.free)
+        ));
+    }
+    if report.energy.watts.value().is_none() {
+        advice.push("energy is missing in every run made here; speeds and FLOPs are not affected".to_owned());
+    }
+    if !report.corpus.intact {
+        advice.push("the built-in corpus is damaged: build or download the program again".to_owned());
+    }
+    advice
+}
+
+fn page(report: &Report) -> String {
+    let mut out = String::new();
+    let mut line = |label: &str, text: String| {
+        let _ = writeln!(out, "{label:<14} {text}");
+    };
+    let Report { cpu, memory, load, energy, .. } = report;
+    let build = if report.built.optimised { "optimised" } else { "debug" };
+    line(
+        "isoflop",
+        format!("{}, {build} build for {} {}", report.version, report.built.os, report.built.arch),
+    );
+    line("system", say(&report.kernel, Clone::clone));
+    line("processor", say(&cpu.model, Clone::clone));
+    line("cores", cores(cpu));
+    line("features", say(&cpu.features, |f| f.join(" ")));
+    line(
+        "caches",
+        say(&cpu.caches, |caches| {
+            let each = caches.iter().map(|c| format!("L{} {} for {}", c.level, bytes(c.bytes), c.shared_by));
+            each.collect::<Vec<_>>().join(", ")
+        }),
+    );
+    line("throttled", say(&cpu.throttled, |n| format!("{n} times since boot")));
+    line(
+        "memory",
+        say(&memory.total, |&total| {
+            let available = say(&memory.available, |&b| bytes(b));
+            let limit = memory.limit.value().map(|&b| format!(", this process may use {}", bytes(b)));
+            format!("{}, {available} available{}", bytes(total), limit.unwrap_or_default())
+        }),
+    );
+    line("kernels", format!("{} ({})", say(&report.kernels.chosen, |n| (*n).to_owned()), report.kernels.why));
+    for set in &report.kernels.sets {
+        line("", format!("  {:<9} {}", set.name, set.why_not.as_deref().unwrap_or("runs here")));
+    }
+    let percent = |m: &Measured<f64>| say(m, |s| format!("{:.0} %", s * 100.0));
+    line(
+        "load",
+        match load.others.value() {
+            Some(_) => format!(
+                "others {}, stolen {}, idle {}",
+                percent(&load.others),
+                percent(&load.stolen),
+                percent(&load.idle)
+            ),
+            None => percent(&load.others),
+        },
+    );
+    line("energy", say(&energy.watts, |w| format!("{w:.1} W now; {}", energy.scope)));
+    line("temperature", say(&report.temperature, |t| format!("{:.0} °C ({})", t.celsius, t.sensor)));
+    line("NVIDIA", say(&report.gpus, |gpus| gpus.iter().map(device).collect::<Vec<_>>().join("; ")));
+    let exists = if report.store.exists { "" } else { " (not there yet)" };
+    let space = say(&report.store.disk, |d| format!("{} free of {}", bytes(d.free), bytes(d.total)));
+    line("store", format!("{}{exists}, {space}", report.store.path));
+    line(
+        "corpus",
+        say(&report.corpus.train_tokens, |train| {
+            let val = say(&report.corpus.val_tokens, u64::to_string);
+            format!("built-in, intact: {train} bytes to train on, {val} held out")
+        }),
+    );
+    for text in &report.advice {
+        line("note", text.clone());
+    }
+    out
+}
+
+fn cores(cpu: &Cpu) -> String {
+    let mut text = format!("{} usable", say(&cpu.usable, usize::to_string));
+    for (label, value) in
+        [("logical", &cpu.logical), ("physical", &cpu.physical), ("in the affinity mask", &cpu.affinity)]
+    {
+        if let Some(n) = value.value() {
+            let _ = write!(text, ", {n} {label}");
+        }
+    }
+    if let Some(quota) = cpu.quota.value() {
+        let _ = write!(text, ", limited to {quota:.1} by the control group");
+    }
+    text
+}
+
+fn device(gpu: &Gpu) -> String {
+    let power = say(&gpu.power_limit_w, |w| format!("{w:.0} W limit"));
+    format!("{}, {}, {power}; not used by this version", gpu.name, say(&gpu.memory_total, |&b| bytes(b)))
+}
+
+/// A reading in words, with its provenance unless it was simply measured.
+fn say<T>(value: &Measured<T>, text: impl FnOnce(&T) -> String) -> String {
+    match value {
+        Measured::Measured { value } => text(value),
+        Measured::Estimated { value, how } => format!("{} (estimated: {how})", text(value)),
+        Measured::Missing { reason } => format!("missing: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_names_every_reading_or_why_it_is_missing() {
+        let report = examine(Path::new("not-there-yet"));
+        let page = page(&report);
+        for label in ["processor", "cores", "memory", "kernels", "energy", "temperature", "store", "corpus"] {
+            let line =
+                page.lines().find(|l| l.starts_with(label)).unwrap_or_else(|| panic!("{label}:\n{page}"));
+            assert!(line.len() > 16, "{line}");
+        }
+        let document = serde_json::to_value(&report).unwrap();
+        assert!(
+            ["measured", "missing"].map(Some).contains(&document["energy"]["watts"]["provenance"].as_str())
+        );
+        assert_eq!(document["corpus"]["intact"], true);
+        assert_eq!(document["store"]["exists"], false);
+    }
+
+    #[test]
+    fn the_kernel_set_is_chosen_for_a_stated_reason() {
+        let free = kernels(None);
+        assert_eq!(free.chosen.value(), Some(&KernelSet::detect().name()));
+        assert!(free.why.contains("fastest"));
+        let asked = kernels(Some("naive"));
+        assert_eq!(
+            (asked.chosen.value(), asked.why.as_str()),
+            (Some(&"naive"), "ISOFLOP_KERNELS asks for it")
+        );
+        let wrong = kernels(Some("abacus"));
+        assert!(matches!(wrong.chosen, Measured::Missing { reason } if reason.contains("abacus")));
+        assert_eq!(free.sets.len(), KernelSet::ALL.len());
+    }
 }
