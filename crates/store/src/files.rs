@@ -268,7 +268,7 @@ impl Appender {
         let found = self.file.metadata().map_err(unreadable(&self.path))?.len();
         assert!(len <= found, "a log is cut back, never stretched");
         if len < found {
-            self.file.set_len(len).and_then(|()| self.file.sync_all()).map_err(not_writable(&self.path))?;
+            self.file.set_len(len).map_err(not_writable(&self.path))?;
         }
         self.len = len;
         Ok(())

@@ -23,6 +23,7 @@
 
 mod checkpoint;
 mod error;
+mod events;
 mod export;
 mod files;
 mod index;

@@ -3,6 +3,7 @@
 use crate::{
     Checkpoint, CheckpointWriter, Checkpoints, Damaged, StoreError,
     checkpoint::{self, MANIFEST},
+    events::EventFiles,
     files::{self, Appender, Lock, LockFailure, StagedDirectory},
     log::{self, Log},
     names, spec,
@@ -23,6 +24,7 @@ pub(crate) const POINTS: &str = "points.jsonl";
 const LOCK: &str = "lock";
 const CHECKPOINTS: &str = "checkpoints";
 const ATTEMPTS: &str = "attempts";
+const EVENTS: &str = "events";
 /// Marker of an attempt's directory.
 const ATTEMPT: &str = "ATTEMPT.json";
 
@@ -40,6 +42,7 @@ pub struct Run {
     view: RunView,
     metrics: Appender,
     points: Appender,
+    events: EventFiles,
     /// Position of the last record; records never go back.
     last_position: u64,
     /// Held as long as the run is open.
@@ -262,7 +265,8 @@ impl Run {
         files::sweep(&dir.join(ATTEMPTS), ATTEMPT)?;
         let (metrics, last_row) = open_log::<CurveRow>(&dir.join(METRICS))?;
         let (points, last_point) = open_log::<Point>(&dir.join(POINTS))?;
-        Ok(Self { view, metrics, points, last_position: last_row.max(last_point), _lock: lock })
+        let events = EventFiles::new(&dir.join(EVENTS));
+        Ok(Self { view, metrics, points, events, last_position: last_row.max(last_point), _lock: lock })
     }
 
     /// Records how far the run is.
@@ -286,7 +290,8 @@ impl Run {
             ("tokens_per_s", row.tokens_per_s),
         ])?;
         self.advance(position);
-        self.metrics.append(&log::encode(position, row))
+        self.metrics.append(&log::encode(position, row))?;
+        self.events.append(row)
     }
 
     /// Appends a finished point at `position` and syncs it to disk. Errors if a number in it is not finite.
@@ -395,6 +400,7 @@ impl Run {
         }
         self.metrics.cut(rows_len)?;
         self.points.cut(points_len)?;
+        self.events.restart();
         let last = |positions: Option<u64>| positions.unwrap_or(0);
         let kept_rows = rows.records.len() - num_rows;
         let kept_points = points.records.len() - num_points;
