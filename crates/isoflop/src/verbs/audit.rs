@@ -228,7 +228,8 @@ fn shown(row: &Row, value: f64) -> String {
         "W" => format!("{value:.0} W"),
         "J/token" => format!("{} J/token", three(value)),
         "" if value < 1000.0 => three(value),
-        unit => format!("{}{unit}", si(value)).trim().to_owned(),
+        "FLOP/s" => format!("{}FLOP/s", si(value)),
+        unit => format!("{} {unit}", si(value).trim()).trim().to_owned(),
     }
 }
 

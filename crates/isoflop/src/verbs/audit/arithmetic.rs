@@ -311,9 +311,19 @@ fn judge_compute(claim: &Claim, audit: &mut Audit) {
     if let (Some(c), Some(exact)) = (claim.flops, exact)
         && (c / exact - 1.0).abs() > TOLERANCE
     {
-        let text =
-            format!("the reported FLOPs are {:.2} times those of this shape over these tokens", c / exact);
-        audit.find(Level::Contradiction, "flops_against_exact", text);
+        if audit.value("flops_over_6nd").is_some_and(|ratio| (ratio - 1.0).abs() <= TOLERANCE) {
+            let text = format!(
+                "the reported FLOPs are 6·N·D, which leaves out attention and head: this shape takes {:.2} times as many",
+                exact / c
+            );
+            audit.find(Level::Note, "flops_are_6nd", text);
+        } else {
+            let text = format!(
+                "the reported FLOPs are {:.2} times those of this shape over these tokens",
+                c / exact
+            );
+            audit.find(Level::Contradiction, "flops_against_exact", text);
+        }
     } else if let (Some(ratio), None) = (audit.value("flops_over_6nd"), exact)
         && (ratio - 1.0).abs() > TOLERANCE
     {
@@ -402,7 +412,7 @@ fn judge_power(claim: &Claim, audit: &mut Audit) {
     } else if watts > all {
         let text = format!(
             "{watts:.0} W is above the boards' limit of {devices} × {board:.0} W = {all:.0} W: the {:.0} W beyond it would be the \
-             host (measured at the wall), with every card at its limit throughout; the cards alone cannot{busy}",
+             host (measured at the wall), with every card at its limit throughout; the cards alone cannot draw it{busy}",
             watts - all
         );
         audit.find(Level::Note, "watts_include_host", text);
@@ -513,6 +523,8 @@ mod tests {
         claim.flops = Some(exact);
         assert_eq!(ids(&audit(&claim)), []);
         claim.flops = Some(exact / ratio);
+        assert_eq!(ids(&audit(&claim)), [(Level::Note, "flops_are_6nd")]);
+        claim.flops = Some(exact * 1.2);
         assert_eq!(ids(&audit(&claim)), [(Level::Contradiction, "flops_against_exact")]);
         claim.flops = None;
         claim.params = Some(60_000.0);
