@@ -251,6 +251,11 @@ fn floors(document: &LawDocument) -> Vec<crate::document::Comparison> {
     out
 }
 
+/// Whether a name is a form or a recipe.
+pub fn is_known(name: &str) -> bool {
+    RECIPES.contains(&name) || forms::ids().contains(&name)
+}
+
 /// The record of a form, for callers that look one up.
 pub fn find<'a>(document: &'a LawDocument, form: &str, variant: &str) -> Option<&'a FitRecord> {
     document.fits.iter().find(|f| f.form == form && (variant.is_empty() || f.variant == variant))

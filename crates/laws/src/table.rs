@@ -64,6 +64,8 @@ pub struct Table {
     pub n_convention: String,
     /// `exact`, `6nd`, `as given`.
     pub c_convention: String,
+    /// All rows were scored on the same held-out tokens: their standard errors are shared, and tell nothing of their differences.
+    pub shared_evaluation: bool,
 }
 
 impl Default for Table {
@@ -75,6 +77,7 @@ impl Default for Table {
             loss_unit: "nats per token".to_owned(),
             n_convention: "as given".to_owned(),
             c_convention: "as given".to_owned(),
+            shared_evaluation: false,
         }
     }
 }
@@ -83,8 +86,12 @@ impl Table {
     /// Finished points as rows: N is Kaplan's, C the exact ledger's. Points of runs that diverged, failed or are not
     /// finished are listed in `dropped` with that reason.
     pub fn from_points<'a>(points: impl IntoIterator<Item = (&'a Point, &'a Status)>) -> Self {
-        let mut table =
-            Self { n_convention: "kaplan".to_owned(), c_convention: "exact".to_owned(), ..Self::default() };
+        let mut table = Self {
+            n_convention: "kaplan".to_owned(),
+            c_convention: "exact".to_owned(),
+            shared_evaluation: true,
+            ..Self::default()
+        };
         for (i, (point, status)) in points.into_iter().enumerate() {
             match refusal(point, status) {
                 Some(reason) => {
@@ -104,6 +111,42 @@ impl Table {
     /// The rows for which `keep` holds, with everything else as it is.
     pub fn filtered(&self, keep: impl Fn(&Row) -> bool) -> Self {
         Self { rows: self.rows.iter().filter(|r| keep(r)).cloned().collect(), ..self.clone() }
+    }
+
+    /// Adds the rows of another table; lines keep their own files' numbers.
+    pub fn append(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.dropped.extend(other.dropped);
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        self.shared_evaluation &= other.shared_evaluation;
+        for (mine, theirs) in [
+            (&mut self.n_convention, other.n_convention),
+            (&mut self.c_convention, other.c_convention),
+            (&mut self.loss_unit, other.loss_unit),
+        ] {
+            if *mine != theirs {
+                *mine = format!("{mine} and {theirs}");
+            }
+        }
+    }
+
+    /// The rows whose column, number or text, has this value.
+    pub fn with_value(&self, column: &str, value: &str) -> Self {
+        let key = crate::read::columns::canonical_name(column);
+        let wanted = isoflop_base::units::parse_count(value).ok();
+        self.filtered(|r| {
+            let text = r.labels.get(&key).or_else(|| r.labels.get(column));
+            let matches_run = key == "run" && r.run == value;
+            let same_number = match (r.get(&key).or_else(|| r.get(column)), wanted) {
+                (Some(have), Some(want)) => have == want || same_level(have, want) && want > 100.0,
+                _ => false,
+            };
+            matches_run || text.is_some_and(|t| t == value) || same_number
+        })
     }
 
     /// Whether every row has this value.

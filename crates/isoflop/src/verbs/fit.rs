@@ -1,13 +1,204 @@
-//! `isoflop fit`.
+//! `isoflop fit`: laws from runs, or from any table of points.
 
 use crate::cli::Context;
+use crate::exit::UserError;
+use anyhow::Context as _;
+use isoflop_base::{Point, Status};
+use isoflop_laws::{LawDocument, LawError, Loss, Options, ReadOptions, Table, forms, read_table, text};
+use isoflop_store::Store;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `isoflop fit`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct FitArgs {}
+pub(crate) struct FitArgs {
+    /// Tables of points: CSV, TSV, JSON Lines. Without one, the finished runs of the store are fitted.
+    #[arg(value_name = "POINTS")]
+    pub(crate) points: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// Print LaTeX instead of a table for people.
+    #[arg(long)]
+    latex: bool,
+    /// Also write the JSON document to this file.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// How to read and fit; shared with `predict` and `design`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct How {
+    /// Law to fit, e.g. l_n, l_d, l_c, l_nd_chinchilla; may be repeated. `all` is what the columns allow.
+    #[arg(long = "form", value_name = "NAME")]
+    pub(crate) forms: Vec<String>,
+    /// Penalty on the residuals of ln loss (`mse-raw` and `asymmetric`: of the loss itself).
+    #[arg(long, value_name = "PENALTY", default_value = "huber", value_parser = ["huber", "mse", "mse-raw", "asymmetric"])]
+    pub(crate) loss: String,
+    /// Where Huber's penalty turns linear, in ln loss.
+    #[arg(long, value_name = "DELTA", default_value_t = 1e-3)]
+    pub(crate) delta: f64,
+    /// Bootstrap refits (made from 20 runs on).
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) bootstrap: usize,
+    /// Which column is which, e.g. `--column loss=c4_val`; may be repeated.
+    #[arg(long = "column", value_name = "NAME=HEADER")]
+    pub(crate) columns: Vec<String>,
+    /// How N and C are counted, where the columns allow a choice.
+    #[arg(long, value_name = "NAME", default_value = "as-given",
+          value_parser = ["as-given", "kaplan", "total", "chinchilla", "exact", "6nd"])]
+    pub(crate) convention: String,
+    /// Level of the intervals.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    pub(crate) level: f64,
+    /// Seed of the bootstrap.
+    #[arg(long, value_name = "N", default_value_t = 20_220_329)]
+    pub(crate) seed: u64,
+    /// Leave the largest rows out once and forecast them: yes or no.
+    #[arg(long, value_name = "YES|NO", default_value = "yes", value_parser = ["yes", "no"])]
+    pub(crate) holdout: String,
+    /// Use only rows whose column has this value, e.g. `--where dataset=rw`; may be repeated.
+    #[arg(long = "where", value_name = "COLUMN=VALUE")]
+    pub(crate) wheres: Vec<String>,
+}
+
+impl How {
+    /// The options of the fit.
+    pub(crate) fn options(&self) -> Options {
+        let loss = match self.loss.as_str() {
+            "mse" => Loss::Mse,
+            "mse-raw" => Loss::RawMse,
+            "asymmetric" => Loss::Asymmetric,
+            _ => Loss::Huber,
+        };
+        Options {
+            forms: self.forms.clone(),
+            loss,
+            delta: self.delta,
+            bootstrap: self.bootstrap,
+            level: self.level,
+            seed: self.seed,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            holdout: self.holdout == "yes",
+            ..Options::default()
+        }
+    }
+}
 
 /// Runs the verb.
-pub(crate) fn run(_args: FitArgs, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`isoflop fit` is not built yet")
+pub(crate) fn run(args: FitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let options = args.how.options();
+    for name in options.forms.iter().filter(|f| f.as_str() != "all") {
+        if !isoflop_laws::series::is_known(name) {
+            return Err(UserError::from_error(forms::unknown(name)).into());
+        }
+    }
+    let table = read_points(&args.points, &args.how, ctx)?;
+    let document = isoflop_laws::fit(&table, &options).map_err(user)?;
+    let json = to_json(&document)?;
+    if let Some(path) = &args.output {
+        isoflop_store::write_artifact(path, json.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("wrote {}", path.display());
+    }
+    if ctx.json {
+        println!("{json}");
+    } else if args.latex {
+        print!("{}", text::latex(&document));
+    } else {
+        print!("{}", text::document(&document));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every error of a fit is about what it was given.
+pub(crate) fn user(error: LawError) -> anyhow::Error {
+    UserError::from_error(error).into()
+}
+
+pub(crate) fn to_json(document: &LawDocument) -> anyhow::Result<String> {
+    serde_json::to_string_pretty(document).context("cannot write the law document as JSON")
+}
+
+/// The table of the files, or of the store's runs if there is none.
+pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow::Result<Table> {
+    let mut table = match paths {
+        [] => from_store(ctx)?,
+        [one] => from_file(one, how)?,
+        many => {
+            let mut all = from_file(&many[0], how)?;
+            for path in &many[1..] {
+                all.append(from_file(path, how)?);
+            }
+            all
+        }
+    };
+    for condition in &how.wheres {
+        let (column, value) = pair(condition, "--where", "dataset=rw")?;
+        table = table.with_value(column, value);
+        if table.rows.is_empty() {
+            return Err(UserError::new(format!("no row has {column} = {value}"))
+                .hint("check the column's name and the value's spelling")
+                .into());
+        }
+    }
+    convention(table, &how.convention)
+}
+
+fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        UserError::new(format!("cannot read {}: {e}", path.display()))
+            .hint("give the path of a CSV, TSV or JSON Lines table")
+    })?;
+    let mut columns = Vec::new();
+    for mapping in &how.columns {
+        let (name, header) = pair(mapping, "--column", "loss=val_loss")?;
+        columns.push((name.to_owned(), header.to_owned()));
+    }
+    let options = ReadOptions { columns, name: path.display().to_string() };
+    read_table(&bytes, &options).map_err(user)
+}
+
+fn pair<'a>(text: &'a str, flag: &str, example: &str) -> anyhow::Result<(&'a str, &'a str)> {
+    text.split_once('=').filter(|(a, b)| !a.is_empty() && !b.is_empty()).ok_or_else(|| {
+        UserError::new(format!("`{flag} {text}` has no name on both sides of `=`"))
+            .hint(format!("write {flag} {example}"))
+            .into()
+    })
+}
+
+fn from_store(ctx: &Context) -> anyhow::Result<Table> {
+    let none = || {
+        UserError::new(format!("no finished run in {}", ctx.store.display()))
+            .hint("give a table of points (isoflop fit points.csv), or --store DIR with finished runs")
+    };
+    let store = Store::open_existing(&ctx.store).map_err(|_| none())?;
+    let mut points: Vec<(Point, Status)> = Vec::new();
+    for id in store.run_ids()? {
+        let run = store.read_run(&id)?;
+        let status = run.status()?;
+        points.extend(run.points()?.into_iter().map(|p| (p, status.clone())));
+    }
+    if points.is_empty() {
+        return Err(none().into());
+    }
+    Ok(Table::from_points(points.iter().map(|(p, s)| (p, s))))
+}
+
+fn convention(table: Table, name: &str) -> anyhow::Result<Table> {
+    let missing = |what: &str| {
+        UserError::new(format!("--convention {name}: the rows do not say {what}"))
+            .hint("leave --convention out to take the columns as they are")
+    };
+    match name {
+        "total" | "chinchilla" => table
+            .with_total_params()
+            .ok_or_else(|| missing("their total parameters (column params_total)").into()),
+        "6nd" => table.with_6nd().ok_or_else(|| missing("both N and D").into()),
+        "kaplan" if table.n_convention == "as given" => {
+            let mut table = table;
+            "kaplan".clone_into(&mut table.n_convention);
+            Ok(table)
+        }
+        _ => Ok(table),
+    }
 }

@@ -1,0 +1,236 @@
+//! Which column is which.
+
+use crate::LawError;
+
+/// Columns that become fields of a row; all others are kept under their names.
+pub(super) const CORE: &[&str] = &["n", "d", "c", "loss", "loss_se", "weight", "run", "seed", "status"];
+
+/// Canonical names with the headers that mean them, best first, compared without case, spaces and punctuation.
+pub const SYNONYMS: &[(&str, &[&str])] = &[
+    (
+        "n",
+        &[
+            "n",
+            "params",
+            "nparams",
+            "parameters",
+            "numparams",
+            "numparameters",
+            "nparameters",
+            "modelparams",
+            "modelparameters",
+            "paramcount",
+            "parametercount",
+            "modelsize",
+            "nonembeddingparams",
+            "nnonembedding",
+            "paramsnonembedding",
+            "paramstotal",
+            "totalparams",
+            "size",
+        ],
+    ),
+    (
+        "d",
+        &[
+            "d",
+            "tokens",
+            "ntokens",
+            "numtokens",
+            "traintokens",
+            "trainingtokens",
+            "tokensseen",
+            "totaltokens",
+            "datasettokens",
+            "trainingdatasetsize",
+            "datasetsize",
+            "datatokens",
+            "data",
+            "t",
+        ],
+    ),
+    (
+        "c",
+        &[
+            "c",
+            "flops",
+            "flop",
+            "compute",
+            "computebudget",
+            "trainingflops",
+            "trainingflop",
+            "trainflops",
+            "totalflops",
+            "computeflops",
+            "computeflop",
+            "budget",
+            "flops6nd",
+        ],
+    ),
+    (
+        "loss",
+        &[
+            "loss",
+            "finalloss",
+            "valloss",
+            "validationloss",
+            "evalloss",
+            "testloss",
+            "l",
+            "lossval",
+            "finalvalloss",
+            "crossentropy",
+            "crossentropyloss",
+            "nll",
+            "lossc4val",
+            "trainloss",
+        ],
+    ),
+    ("loss_se", &["lossse", "lossstderr", "losssem", "losserr", "losserror", "stderr", "se", "lossstd"]),
+    ("weight", &["weight", "weights", "w"]),
+    ("run", &["run", "runid", "runname", "name", "id", "experiment"]),
+    ("seed", &["seed", "randomseed"]),
+    ("status", &["status", "state"]),
+    ("c_min", &["cmin", "mincompute", "minflops"]),
+    ("s_min", &["smin", "minsteps"]),
+    ("steps", &["steps", "step", "numsteps", "nsteps", "stepstotarget", "updates", "trainsteps"]),
+    (
+        "batch",
+        &[
+            "batch",
+            "batchtokens",
+            "batchsize",
+            "batchsizetokens",
+            "batchsizesequences",
+            "globalbatchsize",
+            "bs",
+            "globalbsseq",
+        ],
+    ),
+    ("b_crit", &["bcrit", "criticalbatch", "criticalbatchsize", "cbs"]),
+    ("unique_tokens", &["uniquetokens", "unique", "u", "uniqued"]),
+    ("epochs", &["epochs", "epoch", "repeats"]),
+    ("junk", &["junk", "junkshare", "junkfraction", "q"]),
+    ("lr", &["lr", "learningrate", "peaklr", "maxlr"]),
+    ("target", &["target", "targetloss", "targetc4valloss"]),
+    ("n_opt", &["nopt", "noptimal"]),
+];
+
+/// A factor in the header: `params (M)`, `tokens_billions`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unit(f64);
+
+impl Unit {
+    /// The unit a header names, one if none.
+    pub fn of(header: &str) -> Self {
+        let h = header.trim().to_ascii_lowercase();
+        let ends = |list: &[&str]| list.iter().any(|s| h.ends_with(s));
+        Self(match () {
+            () if ends(&["(k)", "[k]", "_thousands", "(thousands)"]) => 1e3,
+            () if ends(&["(m)", "[m]", "_millions", "(millions)", "_in_millions"]) => 1e6,
+            () if ends(&["(b)", "[b]", "(g)", "_billions", "(billions)", "_in_billions"]) => 1e9,
+            () if ends(&["(t)", "[t]", "_trillions", "(trillions)"]) => 1e12,
+            () => 1.0,
+        })
+    }
+
+    /// What a cell is multiplied with.
+    pub fn factor(self) -> f64 {
+        self.0
+    }
+}
+
+/// Header without case, unit, spaces and punctuation.
+fn plain(header: &str) -> String {
+    let lower = header.trim().to_lowercase();
+    let mut base = lower.as_str();
+    for open in ['(', '['] {
+        base = base.split(open).next().unwrap_or(base);
+    }
+    for suffix in ["_in_millions", "_in_billions", "_thousands", "_millions", "_billions", "_trillions"] {
+        base = base.strip_suffix(suffix).unwrap_or(base);
+    }
+    base.chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// Which header stands for which canonical column.
+#[derive(Debug, Clone, Default)]
+pub struct Mapping {
+    found: Vec<(String, usize, Unit)>,
+    /// Remarks: choices among several candidates.
+    pub notes: Vec<String>,
+}
+
+impl Mapping {
+    /// Maps a header, the user's own choices first.
+    ///
+    /// # Errors
+    /// A chosen column that does not exist, or no loss column.
+    pub fn of(header: &[String], chosen: &[(String, String)], name: &str) -> Result<Self, LawError> {
+        let mut out = Self::default();
+        for (canonical, wanted) in chosen {
+            let canonical = canonical_name(canonical);
+            let Some(index) = header.iter().position(|h| h == wanted) else {
+                return Err(LawError::BadTable {
+                    what: format!("{name} has no column `{wanted}`"),
+                    hint: format!("its columns are: {}", header.join(", ")),
+                });
+            };
+            out.found.retain(|(c, _, _)| *c != canonical);
+            out.found.push((canonical, index, Unit::of(wanted)));
+        }
+        for (canonical, names) in SYNONYMS {
+            if out.index(canonical).is_some() {
+                continue;
+            }
+            let taken = |i: usize| out.found.iter().any(|(_, j, _)| *j == i);
+            let matches: Vec<usize> = names
+                .iter()
+                .flat_map(|n| header.iter().enumerate().filter(move |(_, h)| plain(h) == *n).map(|(i, _)| i))
+                .filter(|i| !taken(*i))
+                .collect();
+            let Some(&index) = matches.first() else { continue };
+            if CORE.contains(canonical) && matches.len() > 1 {
+                let others: Vec<&str> = matches[1..].iter().map(|i| header[*i].as_str()).collect();
+                out.notes.push(format!(
+                    "`{}` was read as {canonical}; also there: {} (choose with --column {canonical}=NAME)",
+                    header[index],
+                    others.join(", ")
+                ));
+            }
+            out.found.push(((*canonical).to_owned(), index, Unit::of(&header[index])));
+        }
+        if out.index("loss").is_none() {
+            return Err(LawError::BadTable {
+                what: format!("{name} has no column for the loss"),
+                hint: format!("its columns are: {}; choose one with --column loss=NAME", header.join(", ")),
+            });
+        }
+        Ok(out)
+    }
+
+    /// Index of a canonical column.
+    pub fn index(&self, canonical: &str) -> Option<usize> {
+        self.found.iter().find(|(c, _, _)| c == canonical).map(|(_, i, _)| *i)
+    }
+
+    /// Unit of a canonical column.
+    pub fn unit(&self, canonical: &str) -> Unit {
+        self.found.iter().find(|(c, _, _)| c == canonical).map_or(Unit(1.0), |(_, _, u)| *u)
+    }
+
+    /// The name under which column `index` is kept.
+    pub fn key(&self, index: usize, title: &str) -> String {
+        self.found
+            .iter()
+            .find(|(_, i, _)| *i == index)
+            .map_or_else(|| title.trim().to_lowercase(), |(c, _, _)| c.clone())
+    }
+}
+
+/// The canonical name people mean by `N`, `params`, `tokens`, …
+pub fn canonical_name(name: &str) -> String {
+    let p = plain(name);
+    let known = SYNONYMS.iter().find(|(c, names)| plain(c) == p || names.contains(&p.as_str()));
+    known.map_or_else(|| name.trim().to_lowercase(), |(c, _)| (*c).to_owned())
+}

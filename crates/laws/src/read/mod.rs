@@ -1,0 +1,275 @@
+//! Tables as people have them: CSV, TSV, semicolons, JSON Lines, a JSON array; headers in any of their usual spellings; cells such as
+//! `1.2B` or `300M`. A row that cannot be used is listed with its line and the reason, never dropped in silence.
+
+mod cells;
+pub mod columns;
+
+use crate::document::DroppedRow;
+use crate::{LawError, Row, Table};
+use cells::{Cell, number};
+use columns::{Mapping, Unit};
+use std::collections::BTreeMap;
+
+/// How to read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReadOptions {
+    /// Canonical name and the header that stands for it, from `--column n=model_size`.
+    pub columns: Vec<(String, String)>,
+    /// Name of the file, for its extension and for messages.
+    pub name: String,
+}
+
+/// One record before it is understood: line number and a cell per column.
+struct Raw {
+    line: usize,
+    cells: Vec<Cell>,
+}
+
+/// Reads a table from the bytes of a file.
+///
+/// # Errors
+/// Not text, no header, no loss column, or a mapped column that does not exist.
+pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError> {
+    let name = if options.name.is_empty() { "the table" } else { &options.name };
+    let text = as_text(bytes, name)?;
+    let lower = options.name.to_ascii_lowercase();
+    let json = lower.ends_with(".jsonl")
+        || lower.ends_with(".ndjson")
+        || lower.ends_with(".json")
+        || text.trim_start().starts_with(['{', '[']);
+    let (header, raws) = if json { json_records(text, name)? } else { delimited(text, &lower, name)? };
+    let mapping = Mapping::of(&header, &options.columns, name)?;
+    let mut table = build(&header, &raws, &mapping);
+    derive(&mut table);
+    conventions(&mut table, &header);
+    table.notes.extend(mapping.notes);
+    Ok(table)
+}
+
+fn as_text<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, LawError> {
+    let bad = |what: String, hint: &str| LawError::BadTable { what, hint: hint.to_owned() };
+    if bytes.starts_with(b"PAR1") {
+        return Err(bad(
+            format!("{name} is a Parquet file, which is not read here yet"),
+            "write it as CSV, e.g. `duckdb -c \"COPY (FROM 'points.parquet') TO 'points.csv' (HEADER)\"`",
+        ));
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(bad(format!("{name} is UTF-16 text"), "save it as UTF-8 CSV"));
+    }
+    let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        bad(format!("{name} is not UTF-8 text (line {line})"), "save it as UTF-8 CSV")
+    })?;
+    if text.trim().is_empty() {
+        return Err(bad(format!("{name} is empty"), "a table needs a header line and rows"));
+    }
+    Ok(text)
+}
+
+fn delimited(text: &str, lower: &str, name: &str) -> Result<(Vec<String>, Vec<Raw>), LawError> {
+    let first = text.lines().find(|l| !l.trim().is_empty() && !l.starts_with('#')).unwrap_or_default();
+    let count = |c: char| first.matches(c).count();
+    let delimiter = match () {
+        () if lower.ends_with(".tsv") || count('\t') > count(',').max(count(';')) => b'\t',
+        () if count(';') > count(',') => b';',
+        () => b',',
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .flexible(true)
+        .comment(Some(b'#'))
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let bad = |e: csv::Error| LawError::BadTable {
+        what: format!("{name}: {e}"),
+        hint: "check the quoting of that line".to_owned(),
+    };
+    let header: Vec<String> = reader.headers().map_err(bad)?.iter().map(str::to_owned).collect();
+    if header.iter().all(|h| h.parse::<f64>().is_ok()) {
+        return Err(LawError::BadTable {
+            what: format!("{name} has no header line: its first line is {}", header.join(", ")),
+            hint: "name the columns in the first line, e.g. n,d,loss".to_owned(),
+        });
+    }
+    let mut raws = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(bad)?;
+        let line = record.position().map_or(0, |p| p.line() as usize);
+        let cells = record
+            .iter()
+            .map(|c| if c.is_empty() { Cell::Empty } else { Cell::Text(c.to_owned(), delimiter == b';') })
+            .collect();
+        raws.push(Raw { line, cells });
+    }
+    Ok((header, raws))
+}
+
+fn json_records(text: &str, name: &str) -> Result<(Vec<String>, Vec<Raw>), LawError> {
+    use serde_json::Value;
+    let bad = |what: String| LawError::BadTable {
+        what,
+        hint: "expected one JSON object per line, or one array of objects".to_owned(),
+    };
+    let mut objects: Vec<(usize, Result<serde_json::Map<String, Value>, String>)> = Vec::new();
+    if text.trim_start().starts_with('[') {
+        let values: Vec<Value> =
+            serde_json::from_str(text).map_err(|e| bad(format!("{name} is no JSON array: {e}")))?;
+        for (i, value) in values.into_iter().enumerate() {
+            objects.push((i + 1, object(value)));
+        }
+    } else {
+        for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+            let parsed =
+                serde_json::from_str::<Value>(line).map_err(|e| format!("not JSON ({e})")).and_then(object);
+            objects.push((i + 1, parsed));
+        }
+    }
+    let mut header: Vec<String> = Vec::new();
+    for map in objects.iter().filter_map(|(_, o)| o.as_ref().ok()) {
+        for key in map.keys() {
+            if !header.contains(key) {
+                header.push(key.clone());
+            }
+        }
+        if header.len() > 4096 {
+            return Err(bad(format!("{name} has more than 4096 different keys")));
+        }
+    }
+    if header.is_empty() {
+        let why = objects.iter().find_map(|(i, o)| o.as_ref().err().map(|e| format!("line {i}: {e}")));
+        return Err(bad(format!("{name} holds no JSON object ({})", why.unwrap_or_default())));
+    }
+    let raws = objects
+        .into_iter()
+        .map(|(line, map)| Raw {
+            line,
+            cells: match map {
+                Ok(map) => header.iter().map(|h| Cell::of_json(map.get(h))).collect(),
+                Err(why) => vec![Cell::Broken(why)],
+            },
+        })
+        .collect();
+    Ok((header, raws))
+}
+
+fn object(value: serde_json::Value) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+    match value {
+        serde_json::Value::Object(map) => Ok(map),
+        other => Err(format!("not an object but {}", cells::short(&other.to_string()))),
+    }
+}
+
+fn build(header: &[String], raws: &[Raw], mapping: &Mapping) -> Table {
+    let mut table = Table::default();
+    for raw in raws {
+        match row(header, raw, mapping) {
+            Ok(row) => table.rows.push(row),
+            Err((run, reason)) => table.dropped.push(DroppedRow { row: raw.line, run, reason }),
+        }
+    }
+    table
+}
+
+/// A usable row, or (run, reason).
+fn row(header: &[String], raw: &Raw, mapping: &Mapping) -> Result<Row, (String, String)> {
+    if let [Cell::Broken(why)] = raw.cells.as_slice() {
+        return Err((String::new(), why.clone()));
+    }
+    let cell = |name: &str| mapping.index(name).and_then(|i| raw.cells.get(i)).unwrap_or(&Cell::Empty);
+    let run = cell("run").text();
+    let fail = |reason: String| (run.clone(), reason);
+    if raw.cells.len() != header.len() {
+        return Err(fail(format!("{} cells where the header has {}", raw.cells.len(), header.len())));
+    }
+    let status = cell("status").text();
+    let bad_status = ["diverged", "failed", "running", "crashed", "killed", "incomplete", "nan"];
+    if bad_status.contains(&status.to_ascii_lowercase().as_str()) {
+        return Err(fail(format!("its status is `{status}`")));
+    }
+    let positive = |name: &str| -> Result<Option<f64>, (String, String)> {
+        let unit = mapping.unit(name);
+        match cell(name) {
+            Cell::Empty => Ok(None),
+            other => {
+                let v = number(other).map_err(|why| fail(format!("{name}: {why}")))? * unit.factor();
+                if v > 0.0 && v.is_finite() {
+                    Ok(Some(v))
+                } else {
+                    Err(fail(format!("{name} is {}, not a positive number", cells::short(&other.text()))))
+                }
+            }
+        }
+    };
+    let mut out = Row { line: raw.line, run: run.clone(), weight: 1.0, ..Row::default() };
+    out.n = positive("n")?;
+    out.d = positive("d")?;
+    out.c = positive("c")?;
+    out.loss = positive("loss")?.ok_or_else(|| fail("loss is empty".to_owned()))?;
+    out.loss_se = positive("loss_se").unwrap_or(None);
+    if let Some(w) = positive("weight")? {
+        out.weight = w;
+    }
+    out.seed = number(cell("seed")).ok().filter(|s| *s >= 0.0 && s.fract() == 0.0).map(|s| s as u64);
+    for (index, title) in header.iter().enumerate() {
+        let key = mapping.key(index, title);
+        if columns::CORE.contains(&key.as_str()) {
+            continue;
+        }
+        match (&raw.cells[index], number(&raw.cells[index])) {
+            (Cell::Empty, _) => {}
+            (_, Ok(v)) if v.is_finite() => {
+                out.extra.insert(key, v * Unit::of(title).factor());
+            }
+            (other, _) => {
+                out.labels.insert(key, other.text());
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The missing one of N, D and C, from C = 6ND.
+fn derive(table: &mut Table) {
+    let mut derived: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut ratio: Vec<f64> = Vec::new();
+    for row in &mut table.rows {
+        match (row.n, row.d, row.c) {
+            (Some(n), Some(d), None) => {
+                row.c = Some(6.0 * n * d);
+                *derived.entry("C = 6·N·D").or_default() += 1;
+            }
+            (Some(n), None, Some(c)) => {
+                row.d = Some(c / (6.0 * n));
+                *derived.entry("D = C/(6·N)").or_default() += 1;
+            }
+            (None, Some(d), Some(c)) => {
+                row.n = Some(c / (6.0 * d));
+                *derived.entry("N = C/(6·D)").or_default() += 1;
+            }
+            (Some(n), Some(d), Some(c)) => ratio.push(c / (6.0 * n * d)),
+            _ => {}
+        }
+    }
+    for (formula, count) in derived {
+        table.notes.push(format!("{count} rows: {formula} derived from the other two"));
+    }
+    if !ratio.is_empty() {
+        ratio.sort_by(f64::total_cmp);
+        let (low, high) = (ratio[0], ratio[ratio.len() - 1]);
+        table.notes.push(format!("C as given is {low:.3} to {high:.3} times 6·N·D"));
+    }
+}
+
+fn conventions(table: &mut Table, header: &[String]) {
+    let own = ["flops_6nd", "params_total", "bits_per_byte", "batch_tokens"];
+    if own.iter().all(|name| header.iter().any(|h| h == name)) {
+        table.n_convention = "kaplan".to_owned();
+        table.c_convention = "exact".to_owned();
+        table.shared_evaluation = true;
+    }
+}
+
+#[cfg(test)]
+mod tests;
