@@ -25,7 +25,7 @@ pub(crate) struct RunsArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Lists the runs: status, N, D, loss, speed.
+    /// Lists the runs, smallest models first: status, N, D, loss, speed.
     Ls,
     /// One run: points, checkpoints, health, specification. Verifies every hash.
     Show {
@@ -35,12 +35,13 @@ enum Command {
     /// What differs between runs, and by how much their losses do, paired by held-out block.
     Compare {
         /// Run ids; each is compared with the first.
-        #[arg(required = true, num_args = 2..)]
+        #[arg(required = true, num_args = 2.., value_name = "ID")]
         ids: Vec<String>,
     },
     /// Writes points and curves as tables.
     Export {
         /// Run ids [default: all].
+        #[arg(value_name = "ID")]
         ids: Vec<String>,
         /// Format of the tables.
         #[arg(long, value_enum, default_value_t = Format::Csv)]
@@ -52,7 +53,7 @@ enum Command {
     /// Deletes runs with their checkpoints.
     Rm {
         /// Run ids.
-        #[arg(required = true)]
+        #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
         /// Really delete.
         #[arg(long)]
@@ -113,7 +114,8 @@ fn user_or_store_error(error: anyhow::Error) -> anyhow::Error {
 }
 
 fn listing(listing: Listing, store: &Store) -> Answer {
-    let Listing { runs, notes } = listing;
+    let Listing { mut runs, notes } = listing;
+    runs.sort_by(|a, b| (a.params, &a.id).cmp(&(b.params, &b.id)));
     let mut table = Table::new(&[
         ("run", false),
         ("status", false),
