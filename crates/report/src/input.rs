@@ -282,6 +282,15 @@ impl ReportInput {
     /// # Errors
     /// [`ReportError::Parse`] when a value cannot be written.
     pub fn to_json(&self) -> Result<String, ReportError> {
-        Ok(serde_json::to_string(self)? + "\n")
+        // JSON has no NaN: a row that a diverging run may have left would make the document unreadable.
+        let whole = |r: &CurveRow| [r.train_loss, r.flops, r.lr, r.grad_norm].iter().all(|v| v.is_finite());
+        let text = if self.curves.iter().all(whole) {
+            serde_json::to_string(self)?
+        } else {
+            let mut kept = self.clone();
+            kept.curves.retain(whole);
+            serde_json::to_string(&kept)?
+        };
+        Ok(text + "\n")
     }
 }

@@ -35,6 +35,13 @@ pub fn render_table_report(
     page::table(source, made_by, table, laws)
 }
 
+/// The same drawing as [`law_svg`], of a table of points.
+pub fn table_law_svg(table: &isoflop_laws::Table, laws: &isoflop_laws::LawDocument) -> Option<String> {
+    let data = data::Data::of(table);
+    let sheet = page::standalone(&data);
+    figures::law("law", &data, Some(laws), figures::Against::Params, plot::Width::Wide, &sheet)
+}
+
 /// Loss against size as one SVG file that stands alone, in light and dark; `None` when there is nothing to draw.
 pub fn law_svg(input: &ReportInput) -> Option<String> {
     let data = data::Data::of(&page::study_table(input));

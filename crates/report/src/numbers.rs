@@ -110,6 +110,22 @@ pub(crate) fn signed_percent(share: f64, digits: usize) -> String {
     format!("{sign}{text}\u{202f}%")
 }
 
+/// A parameter's name as it is printed.
+pub(crate) fn greek(name: &str) -> String {
+    let (head, tail) = name.split_once('_').map_or((name, None), |(h, t)| (h, Some(t)));
+    let head = match head {
+        "alpha" => "α",
+        "beta" => "β",
+        "gamma" => "γ",
+        "eta" => "η",
+        other => other,
+    };
+    match tail {
+        Some(tail) => format!("{head}_{tail}"),
+        None => head.to_owned(),
+    }
+}
+
 /// A measured value as HTML, its provenance visible: an estimate is marked and says how on hovering, a missing value
 /// says why.
 pub(crate) fn provenance<T>(value: &Measured<T>, show: impl Fn(&T) -> String) -> String {

@@ -188,6 +188,24 @@ impl Svg {
         );
     }
 
+    /// Text that ends in a raised exponent.
+    pub(crate) fn text_power(
+        &mut self,
+        class: &str,
+        anchor: Anchor,
+        x: f64,
+        y: f64,
+        text: &str,
+        exponent: &str,
+    ) {
+        let before = self.out.len();
+        self.text(class, anchor, x, y, text);
+        if self.out.len() > before {
+            self.out.truncate(self.out.len() - "</text>".len());
+            let _ = write!(self.out, "<tspan dy=\"-5\" font-size=\"10\">{}</tspan></text>", escape(exponent));
+        }
+    }
+
     /// Closes what is open.
     pub(crate) fn finish(mut self) -> String {
         for _ in 0..self.open {

@@ -1,13 +1,222 @@
-//! `isoflop report`.
+//! `isoflop report`: the page of a study, of a store's runs, or of any table of points.
+//!
+//! A study leaves `report-input.json` beside its page; from that the same page is drawn again, byte for byte. A store
+//! without one, and a table from elsewhere, are fitted first.
 
+use super::fit::{How, read_points, user};
 use crate::cli::Context;
+use crate::exit::UserError;
+use anyhow::Context as _;
+use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
+use isoflop_laws::{LawDocument, Table};
+use isoflop_report::{ReportInput, RunRow, claims};
+use isoflop_store::Store;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// What a study leaves beside its page.
+const INPUT_FILE: &str = "report-input.json";
 
 /// Arguments of `isoflop report`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ReportArgs {}
+pub(crate) struct ReportArgs {
+    /// A table of points (CSV, TSV, JSON Lines), or the output directory of a study. Without one, the runs of --store.
+    #[arg(value_name = "POINTS|DIR")]
+    input: Option<PathBuf>,
+    /// Where the page goes [default: report.html; for a study's directory, report.html inside it].
+    #[arg(short = 'o', long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Also write the plot of loss against size as an SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What the page will be drawn from.
+enum Source {
+    Study(Box<ReportInput>),
+    Table { name: String, table: Box<Table>, laws: Box<LawDocument> },
+}
 
 /// Runs the verb.
-pub(crate) fn run(_args: ReportArgs, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`isoflop report` is not built yet")
+pub(crate) fn run(args: ReportArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let source = find(&args, ctx)?;
+    let output = args.output.clone().unwrap_or_else(|| match &args.input {
+        Some(dir) if dir.is_dir() => dir.join("report.html"),
+        _ => PathBuf::from("report.html"),
+    });
+    let (page, svg, summary) = match &source {
+        Source::Study(input) => (
+            isoflop_report::render(input),
+            isoflop_report::law_svg(input),
+            serde_json::json!({ "law": input.laws, "claims": claims::judge(input), "forecasts": input.forecasts }),
+        ),
+        Source::Table { name, table, laws } => {
+            let made_by = format!("isoflop {}", env!("CARGO_PKG_VERSION"));
+            let page = isoflop_report::render_table_report(name, &made_by, table, laws);
+            (page, isoflop_report::table_law_svg(table, laws), serde_json::json!({ "law": laws }))
+        }
+    };
+    write(&output, page.as_bytes())?;
+    if let Some(path) = &args.svg {
+        let svg = svg.ok_or_else(|| {
+            UserError::new("there is no plot of loss against size to write as SVG")
+                .hint("it needs at least two sizes that share a token count; leave --svg out")
+        })?;
+        write(path, svg.as_bytes())?;
+    }
+    if ctx.json {
+        let mut document = serde_json::json!({ "schema": "isoflop.page/1", "page": output, "bytes": page.len(), "svg": args.svg });
+        if let (Some(all), Some(parts)) = (document.as_object_mut(), summary.as_object()) {
+            all.extend(parts.iter().map(|(k, v)| (k.clone(), v.clone())));
+        }
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        eprintln!("wrote {}", output.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    isoflop_store::write_artifact(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A study's own record if there is one, else its table of points, else the runs of a store.
+fn find(args: &ReportArgs, ctx: &Context) -> anyhow::Result<Source> {
+    match &args.input {
+        Some(path) if path.is_dir() => {
+            if let Some(input) = stored_input(path)? {
+                return Ok(Source::Study(Box::new(input)));
+            }
+            if path.join("points.csv").is_file() {
+                return table(&path.join("points.csv"), args, ctx);
+            }
+            from_store(path, args)
+        }
+        Some(path) => table(path, args, ctx),
+        None => {
+            // A study's store lies inside its output directory.
+            for dir in [Some(ctx.store.as_path()), ctx.store.parent()].into_iter().flatten() {
+                if let Some(input) = stored_input(dir)? {
+                    return Ok(Source::Study(Box::new(input)));
+                }
+            }
+            from_store(&ctx.store, args)
+        }
+    }
+}
+
+fn stored_input(dir: &Path) -> anyhow::Result<Option<ReportInput>> {
+    let path = dir.join(INPUT_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => {
+            return Err(UserError::new(format!("cannot read {}: {e}", path.display()))
+                .hint("check its permissions, or name a table of points")
+                .into());
+        }
+    };
+    let input = ReportInput::from_json(&text)
+        .map_err(|e| anyhow::Error::from(UserError::from_error(format!("{}: {e}", path.display()))))?;
+    Ok(Some(input))
+}
+
+fn table(path: &Path, args: &ReportArgs, ctx: &Context) -> anyhow::Result<Source> {
+    let table = read_points(&[path.to_path_buf()], &args.how, ctx)?;
+    let laws = isoflop_laws::fit(&table, &args.how.options()).map_err(user)?;
+    let name =
+        path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+    Ok(Source::Table { name, table: Box::new(table), laws: Box::new(laws) })
+}
+
+/// The page of a store's runs: everything they left, and the laws fitted to it now.
+fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
+    let none = || {
+        UserError::new(format!("nothing to report in {}", dir.display())).hint(
+            "name a table of points (isoflop report points.csv), a study's output directory, or --store DIR with runs",
+        )
+    };
+    let store = Store::open_existing(dir).map_err(|_| none())?;
+    let mut points: Vec<Point> = Vec::new();
+    let mut curves: Vec<CurveRow> = Vec::new();
+    let mut runs: Vec<RunRow> = Vec::new();
+    for id in store.run_ids()? {
+        let run = store.read_run(&id)?;
+        let own = run.points()?;
+        if let Some(row) = run_row(&id, &own, run.status()?) {
+            runs.push(row);
+        }
+        points.extend(own);
+        curves.extend(run.curves()?);
+    }
+    if points.is_empty() {
+        return Err(none().into());
+    }
+    let status = |id: &str| runs.iter().find(|r| r.run == id).map_or(&Status::Running, |r| &r.status);
+    let fitted = Table::from_points(points.iter().map(|p| (p, status(&p.run))));
+    let mut notes = Vec::new();
+    let laws = match isoflop_laws::fit(&fitted, &args.how.options()) {
+        Ok(mut laws) => {
+            laws.paired = isoflop_laws::paired_differences(&fitted, &|row| {
+                let point = points.iter().find(|p| p.run == row.run && Some(p.tokens as f64) == row.d);
+                point.map(|p| p.blocks.as_slice())
+            });
+            Some(laws)
+        }
+        Err(e) => {
+            notes.push(format!("No law could be fitted: {e}"));
+            None
+        }
+    };
+    Ok(Source::Study(Box::new(ReportInput {
+        title: format!("the runs of {}", dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy()),
+        made_by: format!("isoflop {}", env!("CARGO_PKG_VERSION")),
+        runs,
+        points,
+        curves,
+        laws,
+        notes,
+        ..ReportInput::default()
+    })))
+}
+
+/// A run's row; `None` when neither a point nor its name tells the model's shape.
+fn run_row(id: &str, points: &[Point], status: Status) -> Option<RunRow> {
+    let last = points.iter().max_by_key(|p| p.tokens);
+    let (shape, seed) = match last {
+        Some(p) => (p.shape, p.seed),
+        None => shape_in(id)?,
+    };
+    let missing = || Measured::missing("the run has no finished point");
+    let seconds = last.map_or_else(missing, |p| p.seconds.clone());
+    let flops_per_s = match (last, seconds.value()) {
+        (Some(p), Some(s)) if *s > 0.0 => Measured::measured(p.flops / s),
+        _ => missing(),
+    };
+    let tokens_per_s = last.map_or_else(missing, |p| p.tokens_per_s.clone());
+    Some(RunRow { run: id.to_owned(), shape, seed, status, seconds, tokens_per_s, flops_per_s })
+}
+
+/// `kaplan-L2-d32-h2-s1` → the shape and the seed.
+fn shape_in(id: &str) -> Option<(ModelShape, u64)> {
+    let parts: Vec<&str> = id.split('-').collect();
+    let at = (0..parts.len().saturating_sub(2))
+        .find(|i| parts[*i..i + 3].join("-").parse::<ModelShape>().is_ok())?;
+    let shape = parts[at..at + 3].join("-").parse().ok()?;
+    let seed = parts.get(at + 3).and_then(|s| s.strip_prefix('s')?.parse().ok()).unwrap_or(0);
+    Some((shape, seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_found_in_a_run_id() {
+        let (shape, seed) = shape_in("kaplan-small-L2-d32-h2-s3").unwrap();
+        assert_eq!((shape.to_string().as_str(), seed), ("L2-d32-h2", 3));
+        assert!(shape_in("nothing-here").is_none());
+    }
 }

@@ -252,7 +252,7 @@ pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdic
             let ends =
                 p.lo.zip(p.hi).map(|(lo, hi)| format!(" [{}]", interval(lo, hi, 3))).unwrap_or_default();
             let at = condition(f).map(|c| format!(" at {c}")).unwrap_or_default();
-            Some(format!("{} {}{ends}{at}", claim.param, fixed(p.value, 4)))
+            Some(format!("{} = {}{ends}{at}", crate::numbers::greek(&claim.param), fixed(p.value, 4)))
         })
         .collect();
     let (ruling, why) = match (unmet(&claim.needs, facts), fits.last()) {

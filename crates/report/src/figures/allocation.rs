@@ -140,7 +140,7 @@ pub(crate) fn contours(id: &str, data: &Data, laws: Option<&LawDocument>, width:
     let x = Axis::over(data.obs.iter().filter_map(|o| o.n), Spread::Log, Style::Count, 0.10)?;
     let y = Axis::over(data.obs.iter().filter_map(|o| o.d), Spread::Log, Style::Count, 0.16)?;
     let height = width.pick(430.0, 360.0);
-    let panel = Panel::new(x, y, 58.0, width.px() - width.pick(70.0, 46.0), 34.0, height - 46.0);
+    let panel = Panel::new(x, y, 58.0, width.px() - width.pick(56.0, 40.0), 58.0, height - 46.0);
     let (ns, ds) = (panel.x.samples(61), panel.y.samples(49));
     let grid: Vec<Vec<Option<f64>>> = ds
         .iter()
@@ -167,9 +167,10 @@ pub(crate) fn contours(id: &str, data: &Data, laws: Option<&LawDocument>, width:
          frontier: the size that a budget of 6ND is best spent on.",
     );
     panel.frame(&mut svg, width.pick(6, 3), 6, true);
-    panel.titles(&mut svg, "parameters N", "training tokens D");
+    panel.titles(&mut svg, "parameters N", "");
+    svg.text("what", Anchor::Start, panel.left - 44.0, panel.top - 26.0, "training tokens D");
     svg.group("contours");
-    let mut ends = Vec::new();
+    let (mut ends, mut tops) = (Vec::new(), Vec::new());
     for (level, label) in &levels {
         let segments = march(&grid, *level);
         let to_px = |(i, j): (f64, f64)| -> Option<(f64, f64)> {
@@ -180,23 +181,28 @@ pub(crate) fn contours(id: &str, data: &Data, laws: Option<&LawDocument>, width:
             ))
         };
         svg.path("contour", segments.iter().flat_map(|(a, b)| [to_px(*a), to_px(*b), None]));
-        let end = segments
-            .iter()
-            .flat_map(|(a, b)| [to_px(*a), to_px(*b)])
-            .flatten()
-            .filter(|p| (p.0 - panel.right).abs() < 1.0)
-            .map(|p| p.1)
-            .next();
-        if let Some(y) = end {
-            ends.push((y, label.clone()));
+        for place in segments.iter().flat_map(|(a, b)| [to_px(*a), to_px(*b)]).flatten() {
+            if place.1 - panel.top < 0.5 {
+                tops.push((place.0, label.clone()));
+            } else if panel.right - place.0 < 0.5 && tops.iter().all(|t| t.1 != *label) {
+                ends.push((place.1, label.clone()));
+            }
         }
     }
     svg.end();
+    tops.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut free_from = 0.0;
+    for (x, label) in &tops {
+        if *x >= free_from && x + 14.0 < panel.right {
+            svg.text("sublabel", Anchor::Middle, *x, panel.top - 7.0, label);
+            free_from = x + 34.0;
+        }
+    }
     let wanted: Vec<f64> = ends.iter().map(|e| e.0).collect();
-    for ((_, label), y) in ends.iter().zip(spread_labels(&wanted, 15.0, panel.top, panel.bottom)) {
+    for ((_, label), y) in ends.iter().zip(spread_labels(&wanted, 15.0, panel.top + 10.0, panel.bottom)) {
         svg.text("sublabel", Anchor::Start, panel.right + 6.0, y + 4.0, label);
     }
-    svg.text("what", Anchor::Start, panel.right + 6.0, panel.top - 12.0, "loss");
+    svg.text("what", Anchor::End, width.px() - 2.0, panel.top - 26.0, "at the edge: fitted loss");
     efficient_frontier(&mut svg, &panel, fit);
     for o in &data.obs {
         let Some((px, py)) = o.n.zip(o.d).and_then(|(n, d)| panel.at(n, d)) else { continue };
@@ -215,20 +221,15 @@ fn efficient_frontier(svg: &mut Svg, panel: &Panel, fit: &FitRecord) {
     let mut line: Vec<Option<(f64, f64)>> = Vec::new();
     for i in 0..=60 {
         let c = (from + (to - from) * f64::from(i) / 60.0).exp();
-        let inside: Vec<(f64, f64, f64)> = panel
-            .x
-            .samples(121)
-            .into_iter()
-            .filter_map(|n| {
-                let d = c / (6.0 * n);
-                panel.y.holds(d).then_some(())?;
-                Some((n, d, law_at(fit, Some(n), Some(d), Some(c))?.0))
-            })
-            .collect();
-        let best = inside.iter().enumerate().min_by(|a, b| a.1.2.total_cmp(&b.1.2));
+        let loss =
+            |ln_n: f64| law_at(fit, Some(ln_n.exp()), Some(c / 6.0 / ln_n.exp()), Some(c)).map(|v| v.0);
+        // The part of the budget's line N·D = C/6 that crosses the panel.
+        let lo = panel.x.lo.max(c / 6.0 / panel.y.hi).ln();
+        let hi = panel.x.hi.min(c / 6.0 / panel.y.lo).ln();
+        let lowest = lowest(lo, hi, &loss);
         // At an end of what was tried the optimum lies beyond it, unknown.
-        let interior = best.filter(|(k, _)| *k > 0 && *k + 1 < inside.len());
-        line.push(interior.and_then(|(_, p)| panel.at(p.0, p.1)));
+        let interior = lowest.filter(|x| x - lo > 0.01 * (hi - lo) && hi - x > 0.01 * (hi - lo));
+        line.push(interior.and_then(|x| panel.at(x.exp(), c / 6.0 / x.exp())));
     }
     let drawn: Vec<(f64, f64)> = line.iter().flatten().copied().collect();
     if drawn.len() < 3 {
@@ -239,9 +240,21 @@ fn efficient_frontier(svg: &mut Svg, panel: &Panel, fit: &FitRecord) {
     if let Some((px, py)) = drawn.last() {
         let anchor = if *px > (panel.left + panel.right) / 2.0 { Anchor::End } else { Anchor::Start };
         let shift = if anchor == Anchor::End { -8.0 } else { 8.0 };
-        svg.text("label", anchor, px + shift, (py + 14.0).min(panel.bottom - 6.0), "efficient frontier");
+        svg.text("label halo", anchor, px + shift, (py + 18.0).min(panel.bottom - 6.0), "efficient frontier");
     }
     svg.end();
+}
+
+/// Where a function with one valley is lowest between `lo` and `hi`, by thirds.
+fn lowest(mut lo: f64, mut hi: f64, value: &dyn Fn(f64) -> Option<f64>) -> Option<f64> {
+    if !(lo < hi) {
+        return None;
+    }
+    for _ in 0..48 {
+        let (a, b) = (lo + (hi - lo) / 3.0, hi - (hi - lo) / 3.0);
+        if value(a)? < value(b)? { hi = b } else { lo = a }
+    }
+    Some((lo + hi) / 2.0)
 }
 
 type GridPoint = (f64, f64);

@@ -4,7 +4,7 @@ use super::curves::{self, Curve};
 use crate::data::{Data, Obs, fits, law_at};
 use crate::input::ReportInput;
 use crate::numbers;
-use crate::plot::{Panel, Width, spread_labels, text_width};
+use crate::plot::{Panel, Width, text_width};
 use crate::scale::{Axis, Spread, Style};
 use crate::svg::{Anchor, Svg};
 use isoflop_laws::LawDocument;
@@ -44,14 +44,14 @@ pub(crate) fn compute(
     let shown: Vec<_> = curves
         .iter()
         .flat_map(|c| &c.places)
-        .filter(|p| p.flops >= from && p.loss <= worst * 1.35)
+        .filter(|p| p.flops >= from && p.loss <= worst * 1.16)
         .map(|p| (p.flops, p.loss))
         .collect();
     let points = || data.obs.iter().filter_map(|o| Some((o.c?, o.loss)));
     let x = Axis::over(points().chain(shown.iter().copied()).map(|p| p.0), Spread::Log, Style::Power, 0.03)?;
     let y = Axis::over(points().chain(shown.iter().copied()).map(|p| p.1), Spread::Log, Style::Plain, 0.05)?;
     let (left, top, height) = (52.0, 34.0, width.pick(450.0, 370.0));
-    let panel = Panel::new(x, y, left, width.px() - width.pick(96.0, 60.0), top, height - 46.0);
+    let panel = Panel::new(x, y, left, width.px() - width.pick(62.0, 46.0), top, height - 46.0);
     let mut svg = Svg::new(
         id,
         width.px(),
@@ -95,7 +95,7 @@ fn fitted(svg: &mut Svg, panel: &Panel, laws: Option<&LawDocument>, front: &[&Ob
     let samples: Vec<f64> =
         panel.x.samples(60).into_iter().filter(|c| *c >= lo * 0.5 && *c <= hi * 2.0).collect();
     let (mut lower, mut upper, mut line) = (Vec::new(), Vec::new(), Vec::new());
-    for c in samples {
+    for c in samples.iter().copied() {
         let Some((value, band)) = law_at(fit, None, None, Some(c)) else { continue };
         line.push(panel.inside(c, value));
         if let (Some((a, b)), Some(px)) = (band, panel.x.at(c)) {
@@ -108,11 +108,14 @@ fn fitted(svg: &mut Svg, panel: &Panel, laws: Option<&LawDocument>, front: &[&Ob
     svg.group("series law");
     svg.band("band", &lower, &upper);
     svg.path("fit", line);
+    if let Some(bent) = fits(laws, "l_c", "irreducible").next() {
+        let at = |c: f64| panel.inside(c, law_at(bent, None, None, Some(c))?.0);
+        svg.path("fit bent", samples.iter().map(|c| at(*c)));
+    }
     let exponent = ["alpha", "alpha_c"].iter().find_map(|n| fit.params.get(n));
     if let Some(p) = exponent {
-        let text = format!("frontier: L ∝ C^−{}", numbers::fixed(p.value.abs(), 3));
-        let x = panel.right - 6.0;
-        svg.text("label", Anchor::End, x, panel.top + width.pick(20.0, 18.0), &text);
+        let (x, y) = (panel.right - 6.0, panel.top + width.pick(22.0, 20.0));
+        svg.text_power("label", Anchor::End, x, y, "frontier: L ∝ C", &numbers::fixed(-p.value, 3));
     }
     svg.end();
 }
@@ -122,27 +125,17 @@ fn size_labels(svg: &mut Svg, panel: &Panel, data: &Data) {
     if data.sizes.len() > 12 {
         return;
     }
-    let ends: Vec<(f64, f64, f64)> = data
-        .sizes
-        .iter()
-        .filter_map(|n| {
-            let own =
-                data.obs.iter().filter(|o| o.n.is_some_and(|m| crate::data::same(m, *n)) && o.c.is_some());
-            let last = own.max_by(|a, b| a.c.unwrap_or(0.0).total_cmp(&b.c.unwrap_or(0.0)))?;
-            let (px, py) = panel.at(last.c?, last.loss)?;
-            Some((*n, px, py))
-        })
-        .collect();
-    let wanted: Vec<f64> = ends.iter().map(|e| e.2).collect();
-    let placed = spread_labels(&wanted, 16.0, panel.top + 4.0, panel.bottom - 4.0);
-    for ((n, px, py), y) in ends.iter().zip(placed) {
+    for n in &data.sizes {
+        let own = data.obs.iter().filter(|o| o.n.is_some_and(|m| crate::data::same(m, *n)) && o.c.is_some());
+        let Some(last) = own.max_by(|a, b| a.c.unwrap_or(0.0).total_cmp(&b.c.unwrap_or(0.0))) else {
+            continue;
+        };
+        let Some((px, py)) = last.c.and_then(|c| panel.at(c, last.loss)) else { continue };
         let class = data.size_class(Some(*n));
         svg.group_of(&format!("series {class}"), &class, "");
-        svg.line("leader", px + 6.0, *py, panel.right + 8.0, y);
-        svg.text("label", Anchor::Start, panel.right + 11.0, y + 4.0, &numbers::count(*n));
+        svg.text("label halo", Anchor::Start, px + 8.0, py - 5.0, &numbers::count(*n));
         svg.end();
     }
-    svg.text("what", Anchor::Start, panel.right + 11.0, panel.top - 12.0, "N");
 }
 
 /// Which mark stands for which token count, in the empty lower left corner.

@@ -138,8 +138,8 @@ pub(crate) fn training_curves(id: &str, input: &ReportInput, data: &Data, width:
     let places = || curves.iter().flat_map(|c| &c.places);
     let first = places().map(|p| p.tokens).fold(f64::INFINITY, f64::min);
     let last = places().map(|p| p.tokens).fold(0.0, f64::max);
-    // The first steps fall from ln V; below 1 % of the run nothing of the end could be told apart.
-    let from = first.max(last * 0.008);
+    // The first steps fall from ln V; below 2 % of the run nothing of the end could be told apart.
+    let from = first.max(last * 0.02);
     let x = Axis::over(places().map(|p| p.tokens).filter(|t| *t >= from), Spread::Log, Style::Count, 0.02)?;
     let shown = places().filter(|p| p.tokens >= from).map(|p| p.loss);
     let points = data.obs.iter().map(|o| o.loss);

@@ -134,7 +134,7 @@ pub(crate) fn law(
     let (left, top) = (52.0, 34.0);
     let bottom = top + main_height;
     let height = bottom + gap + residual_height + 44.0;
-    let right = width.px() - width.pick(148.0, 10.0);
+    let right = width.px() - width.pick(176.0, 10.0);
 
     let xs = || groups.iter().flat_map(|g| g.obs.iter().filter_map(|o| against.x(o)));
     let losses = groups.iter().flat_map(|g| {
@@ -195,6 +195,8 @@ fn draw_group(svg: &mut Svg, panel: &Panel, data: &Data, against: Against, g: &G
         for x in &samples {
             let Some((value, band)) = against.law(fit, *x, g.level) else { continue };
             line.push(panel.at(*x, value).filter(|_| panel.y.holds(value)));
+            // Lines through three points have bands that would hide each other; their exponents' intervals are in words.
+            let band = band.filter(|_| against == Against::Params);
             if let (Some((lo, hi)), Some(px)) = (band, panel.x.at(*x)) {
                 if let (Some(a), Some(b)) = (panel.y.clamped(lo), panel.y.clamped(hi)) {
                     lower.push((px, a));

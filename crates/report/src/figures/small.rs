@@ -31,10 +31,10 @@ pub(crate) fn alpha_by_tokens(
     if rows.len() < 2 || rows.len() > 12 {
         return None;
     }
-    let x = Axis::over(rows.iter().map(|r| r.0), Spread::Log, Style::Count, 0.16)?;
+    let x = Axis::over(rows.iter().map(|r| r.0), Spread::Log, Style::Count, 0.3)?;
     let values = rows.iter().flat_map(|r| [Some(r.1), r.2.map(|e| e.0), r.2.map(|e| e.1)]).flatten();
     let y = Axis::over(values.chain(references.iter().map(|r| r.1)), Spread::Linear, Style::Plain, 0.14)?;
-    let panel = Panel::new(x, y, 52.0, WIDTH - 10.0, 34.0, HEIGHT - 46.0);
+    let panel = Panel::new(x, y, 52.0, WIDTH - 84.0, 34.0, HEIGHT - 46.0);
     let description = rows
         .iter()
         .map(|r| format!("At D = {}: {}.", numbers::count(r.0), numbers::fixed(r.1, 4)))
@@ -44,13 +44,12 @@ pub(crate) fn alpha_by_tokens(
     panel.frame(&mut svg, 4, 5, true);
     panel.titles(&mut svg, "training tokens D", "exponent α of L(N)");
     let wanted: Vec<f64> = references.iter().filter_map(|r| panel.y.at(r.1)).collect();
-    for ((name, value), label_y) in
-        references.iter().zip(spread_labels(&wanted, 14.0, panel.top + 10.0, panel.bottom - 4.0))
-    {
+    let placed = spread_labels(&wanted, 28.0, panel.top + 6.0, panel.bottom - 12.0);
+    for ((name, value), y) in references.iter().zip(placed) {
         let Some(line_y) = panel.y.at(*value) else { continue };
         svg.line("reference", panel.left, line_y, panel.right, line_y);
-        let text = format!("{name} {value}");
-        svg.text("sublabel", Anchor::End, panel.right - 2.0, label_y - 4.0, &text);
+        svg.text("sublabel", Anchor::Start, panel.right + 6.0, y + 1.0, name);
+        svg.text("sublabel", Anchor::Start, panel.right + 6.0, y + 14.0, &value.to_string());
     }
     svg.path("thread", rows.iter().map(|r| panel.at(r.0, r.1)));
     for (i, (d, alpha, ends)) in rows.iter().enumerate() {
@@ -120,39 +119,49 @@ pub(crate) fn ledger_ratio(id: &str, data: &Data, ledger: &[LedgerRow]) -> Optio
     Some(svg.finish())
 }
 
-/// Loss against the learning rate over the rule's, a line per size.
-pub(crate) fn rate_sweep(id: &str, data: &Data, sweep: &[SweepRow], loss_unit: &str) -> Option<String> {
+/// How much each learning rate loses against the best of its size, a line per size.
+pub(crate) fn rate_sweep(id: &str, data: &Data, sweep: &[SweepRow]) -> Option<String> {
     let mut by_size: BTreeMap<ModelShape, Vec<(f64, f64)>> = BTreeMap::new();
     for row in sweep {
         if let Some(loss) = row.loss.filter(|l| l.is_finite() && *l > 0.0) {
             by_size.entry(row.shape).or_default().push((row.factor, loss));
         }
     }
+    for points in by_size.values_mut() {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let best = points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
+        points.iter_mut().for_each(|p| p.1 = p.1 / best - 1.0);
+    }
     let all = || by_size.values().flatten();
-    let x = Axis::over(all().map(|p| p.0), Spread::Log, Style::Plain, 0.08)?;
-    let y = Axis::over(all().map(|p| p.1), Spread::Log, Style::Plain, 0.08)?;
-    let panel = Panel::new(x, y, 52.0, WIDTH - 62.0, 34.0, HEIGHT - 46.0);
+    let x = Axis::over(all().map(|p| p.0), Spread::Log, Style::Octave, 0.08)?;
+    let y = Axis::over(all().map(|p| p.1).chain([0.0, 0.002]), Spread::Linear, Style::Percent, 0.1)?;
+    let panel = Panel::new(x, y, 58.0, WIDTH - 62.0, 34.0, HEIGHT - 46.0);
     let mut svg = Svg::new(
         id,
         WIDTH,
         HEIGHT,
         "Learning-rate sweep",
-        "Validation loss against the peak learning rate as a multiple of the rule's, a line per size.",
+        "Loss above the best of its size against the peak learning rate as a multiple of the rule's, a line per size.",
     );
-    panel.frame(&mut svg, 4, 6, true);
-    panel.titles(&mut svg, "learning rate / the rule's", &format!("loss, {loss_unit}"));
+    panel.frame(&mut svg, 5, 5, true);
+    panel.titles(&mut svg, "learning rate over the rule's", "loss above the size's best");
     let mut ends = Vec::new();
-    for (shape, points) in &mut by_size {
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (shape, points) in &by_size {
         let n = shape.params() as f64;
         let class = data.size_class(Some(n));
         svg.group_of(&format!("series {class}"), &class, "");
         svg.path("curve decayed", points.iter().map(|p| panel.at(p.0, p.1)));
-        let best = points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
-        for (factor, loss) in points.iter() {
-            if let Some((px, py)) = panel.at(*factor, *loss) {
-                let name = if *loss == best { "dot" } else { "dot hollow" };
-                svg.mark(0, name, px, py, 4.2, &format!("{shape} ×{factor}: {}", numbers::fixed(*loss, 4)));
+        for (factor, above) in points {
+            if let Some((px, py)) = panel.at(*factor, *above) {
+                let name = if *above == 0.0 { "dot" } else { "dot hollow" };
+                svg.mark(
+                    0,
+                    name,
+                    px,
+                    py,
+                    4.2,
+                    &format!("{shape} ×{factor}: {}", numbers::signed_percent(*above, 2)),
+                );
             }
         }
         svg.end();
@@ -162,7 +171,8 @@ pub(crate) fn rate_sweep(id: &str, data: &Data, sweep: &[SweepRow], loss_unit: &
     }
     let wanted: Vec<f64> = ends.iter().map(|e| e.1).collect();
     for ((n, _), y) in ends.iter().zip(spread_labels(&wanted, 15.0, panel.top, panel.bottom)) {
-        svg.group(&format!("series {}", data.size_class(Some(*n))));
+        let class = data.size_class(Some(*n));
+        svg.group_of(&format!("series {class}"), &class, "");
         svg.text("label", Anchor::Start, panel.right + 8.0, y + 4.0, &numbers::count(*n));
         svg.end();
     }

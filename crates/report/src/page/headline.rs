@@ -66,9 +66,9 @@ fn exponent_tile(laws: Option<&LawDocument>) -> Option<String> {
     let alpha = fit.params.get("alpha")?;
     let ends = alpha.lo.zip(alpha.hi).map(|(lo, hi)| interval(lo, hi, 3));
     let at = tokens_of(fit).map(|d| format!(" at D = {}", count(d))).unwrap_or_default();
-    let r2 = fit.r2_loglog.map(|r| format!("<br>R² = {} on log-log axes", fixed(r, 4))).unwrap_or_default();
+    let r2 = fit.r2_loglog.map(|r| format!("<br>R² {} log-log", fixed(r, 4))).unwrap_or_default();
     let level = fixed(100.0 * fit.level, 0);
-    let ends = ends.map(|e| format!("{level}\u{202f}% interval {}{r2}", escape(&e)));
+    let ends = ends.map(|e| format!("{level}\u{202f}%: {}{r2}", escape(&e)));
     Some(tile(&format!("exponent α{at}"), &fixed(alpha.value, 3), &ends.unwrap_or(r2)))
 }
 
@@ -155,17 +155,20 @@ pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> S
         escape(&dek),
         bend_note(laws),
         tiles.concat(),
-        preset.map(|p| format!("<p class=\"note\"><small>{p}</small></p>\n")).unwrap_or_default(),
+        preset.map(|p| format!("<p class=\"note\">{p}</p>\n")).unwrap_or_default(),
     )
 }
 
 /// The caveat that belongs beside the headline when the main fit is no straight line.
 fn bend_note(laws: Option<&LawDocument>) -> String {
     let Some(fit) = main_fit(laws) else { return String::new() };
-    match fit.straight.as_ref().filter(|s| !s.straight && !s.words.is_empty()) {
-        Some(s) => format!("<p class=\"dek\">Mind the bend: {}</p>\n", escape(&end_sentence(&s.words))),
-        None => String::new(),
+    let Some(straight) = &fit.straight else { return String::new() };
+    let verdict = crate::claims::straight_line(straight, None, fit.rows_used);
+    if verdict.ruling != Ruling::NotReproduced {
+        return String::new();
     }
+    let why = verdict.why.trim_start_matches("Fails: ");
+    format!("<p class=\"dek\">Mind the bend, the exponent is an average over it: {}</p>\n", escape(why))
 }
 
 /// The text with a full stop at its end.
@@ -192,7 +195,7 @@ pub(crate) fn table(source: &str, made_by: &str, data: &Data, laws: &LawDocument
                     .map(|(lo, hi)| escape(&format!("[{}]", interval(lo, hi, 3))))
                     .unwrap_or_default();
             tiles.push(tile(
-                &format!("{} of L(N, D)", super::laws_table::greek(name)),
+                &format!("{} of L(N, D)", numbers::greek(name)),
                 &numbers::significant(p.value, 4),
                 &ends,
             ));

@@ -6,22 +6,6 @@ use crate::html::escape;
 use crate::numbers::{self, count, fixed, significant};
 use isoflop_laws::{FitRecord, LawDocument, ParamEstimate};
 
-/// A parameter's name as it is printed.
-pub(crate) fn greek(name: &str) -> String {
-    let (head, tail) = name.split_once('_').map_or((name, None), |(h, t)| (h, Some(t)));
-    let head = match head {
-        "alpha" => "α",
-        "beta" => "β",
-        "gamma" => "γ",
-        "eta" => "η",
-        other => other,
-    };
-    match tail {
-        Some(tail) => format!("{head}_{tail}"),
-        None => head.to_owned(),
-    }
-}
-
 fn estimate(name: &str, p: &ParamEstimate, identified: Option<bool>) -> String {
     let open = "open";
     let end = |v: Option<f64>| v.map_or(open.to_owned(), |v| significant(v, 3));
@@ -30,7 +14,12 @@ fn estimate(name: &str, p: &ParamEstimate, identified: Option<bool>) -> String {
         (lo, hi) => format!("{} to {}", end(lo), end(hi)),
     };
     let flag = if identified == Some(false) { " <em>not identified</em>" } else { "" };
-    format!("{} = {} <small>{}{flag}</small>", escape(&greek(name)), significant(p.value, 4), escape(&ends))
+    format!(
+        "{}\u{202f}=\u{202f}{} <span class=\"prompt\">{}{flag}</span>",
+        escape(&numbers::greek(name)),
+        significant(p.value, 4),
+        escape(&ends)
+    )
 }
 
 fn conditions(fit: &FitRecord) -> String {
@@ -82,16 +71,24 @@ pub(crate) fn laws(laws: Option<&LawDocument>) -> String {
     let Some(laws) = laws.filter(|l| !l.fits.is_empty() || !l.not_fitted.is_empty()) else {
         return String::new();
     };
-    let rows: String = laws.fits.iter().map(row).collect();
     let mut body = String::new();
-    if !rows.is_empty() {
+    // The fits at every single size are many and matter least.
+    let (minor, major): (Vec<_>, Vec<_>) =
+        laws.fits.iter().partition(|f| f.form == "l_d" && laws.fits.len() > 8);
+    for (fits, name, open) in
+        [(major, "fits with their intervals", " open"), (minor, "fits of L(D), one size each", "")]
+    {
+        if fits.is_empty() {
+            continue;
+        }
+        let rows: String = fits.iter().map(|f| row(f)).collect();
         body.push_str(&format!(
-            "<details open><summary>{} fits with their intervals</summary><div class=\"scroll\"><table><thead><tr><th>law</th>\
+            "<details{open}><summary>{} {name}</summary><div class=\"scroll\"><table><thead><tr><th>law</th>\
              <th>of</th><th>parameters</th><th class=\"num\">R²</th><th class=\"num\">rms</th><th class=\"num\">held out</th>\
              <th class=\"num\">rows</th></tr></thead><tbody>\n{rows}</tbody></table></div>\
              <p><small>R² in ln L. rms: of ln observed − ln fitted. Held out: the same on rows the fit did not see.</small></p>\
              </details>\n",
-            laws.fits.len()
+            fits.len()
         ));
     }
     let mut list = |title: &str, items: Vec<String>| {

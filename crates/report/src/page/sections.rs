@@ -14,21 +14,36 @@ fn paragraph(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("<p>{}</p>\n", escape(text)) }
 }
 
-/// What the comparisons of forms say about questions that start with `form`.
+/// What the comparisons of a law's forms say, conditions with the same answer together.
 fn supported(laws: Option<&LawDocument>, form: &str) -> String {
-    let words: Vec<String> = laws
-        .into_iter()
-        .flat_map(|l| &l.comparisons)
-        .filter(|c| c.question.starts_with(form) && !c.words.is_empty())
-        .map(|c| {
-            format!(
-                "<li>{}: {}</li>",
-                escape(c.question.trim_end_matches('?')),
-                escape(&end_sentence(&c.words))
-            )
+    let mut answers: Vec<(String, Vec<String>)> = Vec::new();
+    for c in laws.into_iter().flat_map(|l| &l.comparisons) {
+        let (subject, question) = c.question.split_once(": ").unwrap_or((c.question.as_str(), ""));
+        let (id, condition) = subject.split_once(" at ").unwrap_or((subject, ""));
+        if id != form || c.words.is_empty() {
+            continue;
+        }
+        let words = end_sentence(&c.words);
+        let words: String =
+            words.chars().take(1).flat_map(char::to_uppercase).chain(words.chars().skip(1)).collect();
+        let answer = format!("{question} {words}");
+        match answers.iter_mut().find(|a| a.0 == answer) {
+            Some((_, conditions)) => conditions.push(condition.to_owned()),
+            None => answers.push((answer, vec![condition.to_owned()])),
+        }
+    }
+    let items: String = answers
+        .iter()
+        .map(|(answer, conditions)| {
+            let at = conditions.iter().filter(|c| !c.is_empty()).cloned().collect::<Vec<_>>().join("; ");
+            let at = if at.is_empty() { String::new() } else { format!("<b>{}.</b> ", escape(&at)) };
+            let answer = answer.trim();
+            let first: String = answer.chars().take(1).flat_map(char::to_uppercase).collect();
+            let rest: String = answer.chars().skip(1).collect();
+            format!("<p>{at}{}{}</p>\n", escape(&first), escape(&rest))
         })
         .collect();
-    if words.is_empty() { String::new() } else { format!("<ul class=\"methods\">{}</ul>\n", words.concat()) }
+    items
 }
 
 /// Loss against size, against tokens, and the exponent by tokens.
@@ -47,20 +62,20 @@ pub(crate) fn size(figures: &mut Figures, data: &Data, laws: Option<&LawDocument
              point lies from its straight line."
         ),
     );
-    let by_tokens = figures.both(
-        |id, width| figures::law(id, data, laws, Against::Tokens, width, ""),
-        "Loss against training tokens, for each size.",
-        &format!(
-            "The same points read the other way: each line keeps the model fixed. Shaded: {level} % band of the fitted \
-             line."
-        ),
-    );
     let alpha = figures.small(
         |id| figures::alpha_by_tokens(id, data, laws, &REFERENCES),
         "The exponent is not one number.",
         &format!(
             "α of L(N) fitted at each number of training tokens, with {level} % intervals. Dashed: published values, \
              from other text, tokens and sizes."
+        ),
+    );
+    let by_tokens = figures.both(
+        |id, width| figures::law(id, data, laws, Against::Tokens, width, ""),
+        "Loss against training tokens, for each size.",
+        &format!(
+            "The same points read the other way: each line keeps the model fixed, with the {level} % interval of its \
+             exponent beside it."
         ),
     );
     let (title, words) = match fits(laws, "l_n", "pure").count() {
@@ -86,7 +101,7 @@ fn slope_words(laws: Option<&LawDocument>) -> String {
     let moved = if last.1 > first.1 { "steepens" } else { "flattens" };
     format!(
         "The line {moved} from α = {} at {} tokens to {} at {}. An exponent is only comparable with another when the \
-         data, the tokens and the tuning behind both are. Which form do these points support?",
+         data, the tokens and the tuning behind both are.",
         fixed(first.1, 3),
         count(first.0),
         fixed(last.1, 3),
@@ -130,7 +145,7 @@ pub(crate) fn curves(figures: &mut Figures, input: &ReportInput, data: &Data) ->
     let mut sweep = String::new();
     if let Some(rate) = &input.learning_rate {
         let figure = figures.small(
-            |id| figures::rate_sweep(id, data, &rate.sweep, &data.loss_unit),
+            |id| figures::rate_sweep(id, data, &rate.sweep),
             "The learning rate was swept before the series was fixed.",
             "Filled: the lowest loss of each size.",
         );

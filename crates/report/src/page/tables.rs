@@ -56,6 +56,18 @@ pub(crate) fn completions(input: &ReportInput, data: &Data) -> String {
     section("completions", "What a lower loss sounds like", &format!("{lead}{body}"))
 }
 
+/// Text between backticks as code; the text is escaped already.
+fn code(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len() % 2 == 0 {
+        return text.to_owned();
+    }
+    let mark = |(i, part): (usize, &&str)| {
+        if i % 2 == 1 { format!("<code>{part}</code>") } else { (*part).to_owned() }
+    };
+    parts.iter().enumerate().map(mark).collect()
+}
+
 /// The claims and their verdicts.
 pub(crate) fn claims(verdicts: &[Verdict]) -> String {
     let rows: String = verdicts
@@ -71,9 +83,9 @@ pub(crate) fn claims(verdicts: &[Verdict]) -> String {
                  <small>{}</small></td></tr>\n",
                 escape(&v.claim),
                 escape(&v.source),
-                escape(&v.measured),
+                escape(&v.measured).replace("; ", "<br>"),
                 v.ruling.words(),
-                escape(&v.why)
+                code(&escape(&v.why))
             )
         })
         .collect();

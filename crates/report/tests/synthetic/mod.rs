@@ -22,13 +22,13 @@ fn hash(counter: u64) -> f64 {
 }
 
 fn law(n: f64, d: f64) -> f64 {
-    0.62 + 6.1 / n.powf(0.17) + 320.0 / d.powf(0.49)
+    0.24 + 4.05 / n.powf(0.094) + 130.0 / d.powf(0.44)
 }
 
 fn point(index: usize, tokens: u64, seed: u64) -> Point {
     let shape: ModelShape = SHAPES[index].parse().unwrap();
     let n = shape.params() as f64;
-    let noise = 1.0 + 0.0022 * hash(index as u64 * 97 + tokens + seed * 7919);
+    let noise = 1.0 + 0.0034 * hash(index as u64 * 97 + tokens + seed * 7919);
     let mean = law(n, tokens as f64) * noise;
     let blocks: Vec<BlockLoss> = (0..28)
         .map(|b| {
@@ -91,7 +91,8 @@ fn curve(index: usize) -> Vec<CurveRow> {
                 tokens,
                 flops: 6.0 * n * d * RATIOS[index],
                 train_loss: val + 0.04 * hash(step * 13 + index as u64),
-                val_loss: (step % (stride * 4) == 0 || tokens >= to).then_some(val + 0.003 * hash(step + 3)),
+                val_loss: (step % (stride * 4) == 0 || step == to / 2048)
+                    .then_some(val + 0.003 * hash(step + 3)),
                 lr: 1e-2 * (1.0 - share),
                 grad_norm: 0.5,
                 decayed: tokens > decay_from,
