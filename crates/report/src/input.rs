@@ -161,6 +161,29 @@ pub struct ForecastRow {
     pub outcome_se: Option<f64>,
 }
 
+impl ForecastRow {
+    /// The run's name without its study's: from where the model's shape begins.
+    pub(crate) fn short_name(&self) -> String {
+        let name = self.name.as_str();
+        let begins = |i: &usize| {
+            let mut parts = name[*i..].splitn(4, '-');
+            let shape: Vec<&str> = [parts.next(), parts.next(), parts.next()].into_iter().flatten().collect();
+            shape.join("-").parse::<ModelShape>().is_ok()
+        };
+        let start = name.match_indices('L').map(|(i, _)| i).find(begins).unwrap_or(0);
+        let shown: String = name[start..].chars().take(20).collect();
+        if name[start..].chars().count() > 20 { format!("{shown}…") } else { shown }
+    }
+
+    /// The name with its tokens: a run may have forecasts at several.
+    pub(crate) fn label(&self) -> String {
+        match self.forecast.d.filter(|d| d.is_finite()) {
+            Some(d) => format!("{} at {} tokens", self.short_name(), crate::numbers::count(d)),
+            None => self.short_name(),
+        }
+    }
+}
+
 /// Spread of the final loss over seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeedVariance {

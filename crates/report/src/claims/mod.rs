@@ -340,22 +340,23 @@ pub fn forecasts_hit(rows: &[ForecastRow]) -> Verdict {
         .iter()
         .filter_map(|(r, _)| {
             let o = r.forecast.outcome.as_ref()?;
-            Some(format!("{} {}", r.name, signed_percent(o.relative_error, 2)))
+            Some(format!("{} {}", r.label(), signed_percent(o.relative_error, 2)))
         })
         .collect();
     let miss = known.iter().find(|k| !k.1);
     let unbounded = known.iter().find(|(r, _)| r.forecast.lo.is_none() || r.forecast.hi.is_none());
     let (ruling, why) = match (known.len() == rows.len(), miss, unbounded) {
         (_, Some((r, _)), _) => {
-            (Ruling::NotReproduced, format!("{} fell outside its interval{}.", r.name, bounds(r)))
+            (Ruling::NotReproduced, format!("{} fell outside its interval{}.", r.label(), bounds(r)))
         }
         (false, None, _) => (
             Ruling::CannotTell,
             format!("{} of {} forecasts have not been tested yet.", rows.len() - known.len(), rows.len()),
         ),
-        (true, None, Some((r, _))) => {
-            (Ruling::CannotTell, format!("The interval of {} is open: nothing could have missed it.", r.name))
-        }
+        (true, None, Some((r, _))) => (
+            Ruling::CannotTell,
+            format!("The interval of {} is open: nothing could have missed it.", r.label()),
+        ),
         (true, None, None) => (Ruling::Reproduced, "Every measured loss lies in its interval.".to_owned()),
     };
     Verdict {
@@ -364,7 +365,7 @@ pub fn forecasts_hit(rows: &[ForecastRow]) -> Verdict {
         measured: if known.is_empty() {
             "no outcome yet".to_owned()
         } else {
-            format!("{hits} of {} hit; measured against forecast: {}", known.len(), errors.join(", "))
+            format!("{hits} of {} hit; measured against forecast: {}", known.len(), errors.join("; "))
         },
         ruling,
         why,

@@ -170,7 +170,7 @@ pub(crate) fn contours(id: &str, data: &Data, laws: Option<&LawDocument>, width:
     panel.titles(&mut svg, "parameters N", "");
     svg.text("what", Anchor::Start, panel.left - 44.0, panel.top - 26.0, "training tokens D");
     svg.group("contours");
-    let (mut ends, mut tops) = (Vec::new(), Vec::new());
+    let (mut ends, mut tops) = (Vec::<(f64, String)>::new(), Vec::<(f64, String)>::new());
     for (level, label) in &levels {
         let segments = march(&grid, *level);
         let to_px = |(i, j): (f64, f64)| -> Option<(f64, f64)> {
@@ -184,12 +184,13 @@ pub(crate) fn contours(id: &str, data: &Data, laws: Option<&LawDocument>, width:
         for place in segments.iter().flat_map(|(a, b)| [to_px(*a), to_px(*b)]).flatten() {
             if place.1 - panel.top < 0.5 {
                 tops.push((place.0, label.clone()));
-            } else if panel.right - place.0 < 0.5 && tops.iter().all(|t| t.1 != *label) {
+            } else if panel.right - place.0 < 0.5 {
                 ends.push((place.1, label.clone()));
             }
         }
     }
     svg.end();
+    ends.retain(|e| tops.iter().all(|t| t.1 != e.1));
     tops.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut free_from = 0.0;
     for (x, label) in &tops {

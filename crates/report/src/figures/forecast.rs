@@ -54,20 +54,7 @@ fn words(row: &ForecastRow) -> String {
         }
         None => "not yet measured".to_owned(),
     };
-    format!("{}: forecast {} ({interval}), {outcome}.", row.name, numbers::fixed(f.loss, 4))
-}
-
-/// A run's name without its study's, so that it fits: from where the model's shape begins.
-fn short(name: &str) -> String {
-    let begins = |i: &usize| {
-        let mut parts = name[*i..].splitn(4, '-');
-        let shape =
-            [parts.next(), parts.next(), parts.next()].into_iter().flatten().collect::<Vec<_>>().join("-");
-        shape.parse::<isoflop_base::ModelShape>().is_ok()
-    };
-    let start = name.match_indices('L').map(|(i, _)| i).find(begins).unwrap_or(0);
-    let shown: String = name[start..].chars().take(20).collect();
-    if name[start..].chars().count() > 20 { format!("{shown}…") } else { shown }
+    format!("{}: forecast {} ({interval}), {outcome}.", row.label(), numbers::fixed(f.loss, 4))
 }
 
 fn draw_row(svg: &mut Svg, panel: &Panel, row: &ForecastRow, y: f64, width: Width) {
@@ -80,10 +67,10 @@ fn draw_row(svg: &mut Svg, panel: &Panel, row: &ForecastRow, y: f64, width: Widt
     let verdict = f.outcome.as_ref().map(|o| if o.hit { "hit" } else { "miss" });
     svg.group(&format!("series {}", verdict.unwrap_or("open")));
     if width == Width::Wide {
-        svg.text("label strong", Anchor::Start, 4.0, y - 2.0, &short(&row.name));
+        svg.text("label strong", Anchor::Start, 4.0, y - 2.0, &row.short_name());
         svg.text("sublabel", Anchor::Start, 4.0, y + 14.0, &about);
     } else {
-        svg.text("label strong", Anchor::Start, 12.0, y - 30.0, &short(&row.name));
+        svg.text("label strong", Anchor::Start, 12.0, y - 30.0, &row.short_name());
         svg.text("sublabel", Anchor::Start, 12.0, y - 15.0, &about);
     }
     let lo = f.lo.and_then(|v| panel.x.clamped(v)).unwrap_or(panel.left);

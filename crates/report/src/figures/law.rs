@@ -3,7 +3,7 @@
 
 use crate::data::{Data, Obs, fits, law_at, same};
 use crate::numbers;
-use crate::plot::{Panel, Width, spread_labels, text_width};
+use crate::plot::{Panel, Width, spread_labels};
 use crate::scale::{Axis, Spread, Style};
 use crate::svg::{Anchor, Svg};
 use isoflop_laws::{FitRecord, LawDocument, ParamEstimate};
@@ -134,7 +134,8 @@ pub(crate) fn law(
     let (left, top) = (52.0, 34.0);
     let bottom = top + main_height;
     let height = bottom + gap + residual_height + 44.0;
-    let right = width.px() - width.pick(176.0, 10.0);
+    let right =
+        width.px() - width.pick(176.0, if in_corner(against, groups.len(), width) { 10.0 } else { 62.0 });
 
     let xs = || groups.iter().flat_map(|g| g.obs.iter().filter_map(|o| against.x(o)));
     let losses = groups.iter().flat_map(|g| {
@@ -228,22 +229,24 @@ fn draw_group(svg: &mut Svg, panel: &Panel, data: &Data, against: Against, g: &G
     svg.end();
 }
 
-/// Names each line at its right end; on a narrow drawing at its left start, over the line.
+/// Names each line at its right end. A narrow drawing has no room there for exponents: a few lines are named in the
+/// upper right corner, which is empty where losses fall to the right; many get only their number at the end.
 fn label_groups(svg: &mut Svg, panel: &Panel, against: Against, groups: &[Group<'_>], width: Width) {
     let letter = if against == Against::Params { 'D' } else { 'N' };
     let symbol = if against == Against::Params { 'α' } else { 'β' };
     let name = |g: &Group<'_>| format!("{letter} = {}", numbers::count(g.level));
-    let slope = |g: &Group<'_>| {
-        g.pure.and_then(|f| against.slope(f)).map(|p| format!("{symbol} = {}", numbers::fixed(p.value, 3)))
-    };
-    if width == Width::Narrow {
-        // The upper right corner is empty: losses fall to the right.
+    fn slope<'a>(against: Against, g: &Group<'a>) -> Option<&'a ParamEstimate> {
+        g.pure.and_then(|f| against.slope(f))
+    }
+    let slope = |g| slope(against, g);
+    if in_corner(against, groups.len(), width) {
         for (i, g) in groups.iter().enumerate() {
-            let text = [Some(name(g)), slope(g)].into_iter().flatten().collect::<Vec<_>>().join(", ");
+            let exponent = slope(g).map(|p| format!(", {symbol} = {}", numbers::fixed(p.value, 3)));
             let y = panel.top + 18.0 + 18.0 * i as f64;
             svg.group_of(&format!("series {}", g.class), &g.class, "");
-            svg.mark(g.mark, "dot", panel.right - text_width(&text) - 12.0, y - 4.0, 4.2, "");
-            svg.text("label", Anchor::End, panel.right - 4.0, y, &text);
+            svg.mark(g.mark, "dot", panel.right - 8.0, y - 4.5, 4.2, "");
+            let text = format!("{}{}", name(g), exponent.unwrap_or_default());
+            svg.text("label halo", Anchor::End, panel.right - 18.0, y, &text);
             svg.end();
         }
         return;
@@ -260,21 +263,28 @@ fn label_groups(svg: &mut Svg, panel: &Panel, against: Against, groups: &[Group<
             panel.y.clamped(value).unwrap_or(panel.bottom)
         })
         .collect();
-    let gap = if groups.iter().any(|g| slope(g).is_some()) { 36.0 } else { 18.0 };
+    let wide = width == Width::Wide;
+    let gap = if wide && groups.iter().any(|g| slope(g).is_some()) { 36.0 } else { 17.0 };
     let placed = spread_labels(&wanted, gap, panel.top + 4.0, panel.bottom - 8.0);
     for ((g, y), wanted) in groups.iter().zip(placed).zip(wanted) {
         svg.group_of(&format!("series {}", g.class), &g.class, "");
-        svg.line("leader", panel.right + 2.0, wanted, panel.right + 11.0, y - 1.0);
-        svg.text("label", Anchor::Start, panel.right + 15.0, y + 3.0, &name(g));
-        if let Some(p) = g.pure.and_then(|f| against.slope(f)) {
+        svg.line("leader", panel.right + 2.0, wanted, panel.right + 9.0, y - 1.0);
+        let text = if wide { name(g) } else { numbers::count(g.level) };
+        svg.text("label", Anchor::Start, panel.right + 12.0, y + 3.0, &text);
+        if let Some(p) = slope(g).filter(|_| wide) {
             let ends =
                 p.lo.zip(p.hi)
                     .map(|(lo, hi)| format!(" [{}, {}]", numbers::fixed(lo, 3), numbers::fixed(hi, 3)));
             let text = format!("{symbol} = {}{}", numbers::fixed(p.value, 3), ends.unwrap_or_default());
-            svg.text("sublabel", Anchor::Start, panel.right + 15.0, y + 17.0, &text);
+            svg.text("sublabel", Anchor::Start, panel.right + 12.0, y + 17.0, &text);
         }
         svg.end();
     }
+}
+
+/// Whether the lines are named in the corner.
+fn in_corner(against: Against, num_groups: usize, width: Width) -> bool {
+    width == Width::Narrow && against == Against::Params && num_groups <= 4
 }
 
 fn residual_panel(

@@ -128,7 +128,7 @@ fn completion(index: usize) -> Completion {
 fn fitted(points: &[Point]) -> LawDocument {
     let table = Table::from_finished(points);
     let mut laws =
-        isoflop_laws::fit(&table, &Options { bootstrap: 50, ..Options::default() }).unwrap_or_default();
+        isoflop_laws::fit(&table, &Options { bootstrap: 10, ..Options::default() }).unwrap_or_default();
     laws.paired = isoflop_laws::paired_differences(&table, &|row| {
         points.get(row.line - 1).map(|p| p.blocks.as_slice())
     });
@@ -141,8 +141,12 @@ fn forecasts(points: &[Point]) -> Vec<ForecastRow> {
         points.iter().filter(|p| p.params > 500_000 && p.tokens == TOKENS[2]).collect();
     let asked: Vec<Target> =
         targets.iter().map(|p| Target { n: p.params as f64, d: p.tokens as f64 }).collect();
-    let made = isoflop_laws::forecast(&Table::from_finished(&small), &asked, &Options::default())
-        .unwrap_or_default();
+    let made = isoflop_laws::forecast(
+        &Table::from_finished(&small),
+        &asked,
+        &Options { bootstrap: 10, ..Options::default() },
+    )
+    .unwrap_or_default();
     made.into_iter()
         .zip(targets)
         .map(|(mut forecast, p)| {
