@@ -19,6 +19,7 @@ pub mod gelu;
 pub mod layernorm;
 pub mod math;
 pub mod matmul;
+pub mod peak;
 pub mod pool;
 pub mod real;
 pub mod rows;

@@ -1,0 +1,135 @@
+//! `isoflop bench train`: whole training steps of one shape.
+
+use super::peak_flops_per_s;
+use crate::cli::Context;
+use crate::executor::{kernel_set, machine};
+use crate::exit::UserError;
+use isoflop_base::ModelShape;
+use isoflop_base::units::{bytes, si};
+use isoflop_nn::ledger::{Convention, training_flops_per_token};
+use isoflop_nn::{AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, TokenBatch};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Arguments of `isoflop bench train`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrainBenchArgs {
+    /// Transformer blocks.
+    #[arg(long, default_value_t = 4)]
+    layers: usize,
+    /// Width of the residual stream.
+    #[arg(long, default_value_t = 128)]
+    width: usize,
+    /// Attention heads [default: width / 64].
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Vocabulary.
+    #[arg(long, default_value_t = 4096)]
+    vocab: usize,
+    /// Positions per sequence.
+    #[arg(long, default_value_t = 256)]
+    context: usize,
+    /// Sequences per step.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Steps to time, after two that are not.
+    #[arg(long, default_value_t = 20)]
+    steps: usize,
+    /// f32.
+    #[arg(long, default_value = "f32")]
+    precision: String,
+    /// Threads [default: one per usable core].
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    if args.precision != "f32" {
+        return Err(UserError::new(format!(
+            "precision `{}` is not known here\nhint: use f32",
+            args.precision
+        ))
+        .into());
+    }
+    let heads = args.heads.unwrap_or((args.width / 64).max(1));
+    let shape: ModelShape =
+        format!("L{}-d{}-h{heads}", args.layers, args.width).parse().map_err(UserError::from_error)?;
+    if args.vocab == 0 || args.context == 0 || args.batch == 0 || args.steps == 0 || args.threads == Some(0) {
+        return Err(
+            UserError::new("vocab, context, batch, steps and threads must be at least 1".to_owned()).into()
+        );
+    }
+    let config = GptConfig { shape, vocab: args.vocab, context: args.context, init: Init::Scaled };
+    let threads = args.threads.map_or_else(|| machine().map(|m| m.threads), Ok)?;
+    let options = EngineOptions {
+        kernels: kernel_set()?,
+        threads,
+        micro_batch: args.batch,
+        ..EngineOptions::default()
+    };
+    let peak = peak_flops_per_s(options.kernels, threads);
+    let system = isoflop_meter::System::real();
+    let before = system.peak_memory();
+    let planned = CpuGpt::plan(&config, &options).total();
+    let mut engine = CpuGpt::new(&config, &AdamWConfig::default(), &options)?;
+    let batches: Vec<TokenBatch> = (0..4).map(|seed| tokens(seed, args)).collect();
+    let mut step = |i: usize| -> anyhow::Result<()> {
+        engine.accumulate(&batches[i % batches.len()], 1.0)?;
+        engine.update(1e-3)?;
+        Ok(())
+    };
+    step(0)?;
+    step(1)?;
+    let start = Instant::now();
+    for i in 0..args.steps {
+        step(i)?;
+    }
+    let seconds = start.elapsed().as_secs_f64() / args.steps as f64;
+    let tokens_per_s = (args.batch * args.context) as f64 / seconds;
+    let flops_per_s = tokens_per_s * training_flops_per_token(&config, Convention::Exact);
+    let used = match (before.value(), system.peak_memory().value()) {
+        (Some(before), Some(after)) => Some(after - before),
+        _ => None,
+    };
+    if ctx.json {
+        let document = serde_json::json!({
+            "shape": shape.to_string(), "params": shape.params(), "vocab": args.vocab, "context": args.context,
+            "batch": args.batch, "steps": args.steps, "seconds_per_step": seconds, "tokens_per_s": tokens_per_s,
+            "flops_per_s": flops_per_s, "peak_flops_per_s": peak, "share_of_peak": flops_per_s / peak,
+            "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": options.kernels.name(),
+            "precision": "f32", "threads": threads,
+        });
+        println!("{document:#}");
+    } else {
+        println!(
+            "{shape}, vocabulary {}, {}×{} tokens a step: {} tokens/s, {:.1} ms a step",
+            args.vocab,
+            args.batch,
+            args.context,
+            si(tokens_per_s),
+            1e3 * seconds
+        );
+        println!(
+            "{}FLOP/s, {:.0} % of the {}FLOP/s that {threads} threads reach from registers ({}, f32)",
+            si(flops_per_s),
+            100.0 * flops_per_s / peak,
+            si(peak),
+            options.kernels.name()
+        );
+        let used = used.map_or_else(|| "not measured here".to_owned(), bytes);
+        println!("memory planned {}, measured {used}", bytes(planned));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A batch whose tokens follow no pattern: what they are does not matter for speed.
+fn tokens(seed: u64, args: &TrainBenchArgs) -> TokenBatch {
+    let mut state = seed;
+    let count = args.batch * (args.context + 1);
+    let tokens = (0..count).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % args.vocab as u64) as u32
+    });
+    TokenBatch::new(tokens.collect(), args.batch, args.context)
+}
