@@ -5,7 +5,11 @@ use super::{
     manifest::{FileEntry, Manifest, hex},
     retain,
 };
-use crate::{StoreError, files::StagedDirectory, safetensors};
+use crate::{
+    StoreError,
+    files::{StagedDirectory, not_writable},
+    safetensors,
+};
 use isoflop_base::tensor::{TensorError, TensorGroup, TensorSink, TensorSpec};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -96,7 +100,7 @@ impl CheckpointWriter {
         );
         let mut file = HashedFile::create(&self.staged, name)?;
         let entry = file.write(text.as_bytes()).and_then(|()| file.close());
-        self.files.push(entry.map_err(crate::files::not_writable(&self.staged.path().join(name)))?);
+        self.files.push(entry.map_err(not_writable(&self.staged.path().join(name)))?);
         Ok(())
     }
 
@@ -111,7 +115,7 @@ impl CheckpointWriter {
         }
         for stream in std::mem::take(&mut self.streams) {
             let path = self.staged.path().join(&stream.file.name);
-            self.files.push(stream.file.close().map_err(crate::files::not_writable(&path))?);
+            self.files.push(stream.file.close().map_err(not_writable(&path))?);
         }
         self.add_text(CONFIG, &pretty(config))?;
         let state = serde_json::json!({
@@ -149,8 +153,11 @@ impl Stream {
     }
 }
 
-fn sink_error(name: &str, error: impl Into<io::Error>) -> TensorError {
-    TensorError::Io { name: name.to_owned(), source: error.into() }
+/// The error of a tensor that could not be written to `path`, with what the user can do about it.
+fn sink_error(tensor: &str, path: &Path, error: io::Error) -> TensorError {
+    let kind = error.kind();
+    let source = io::Error::new(kind, not_writable(path)(error));
+    TensorError::Io { name: tensor.to_owned(), source }
 }
 
 impl TensorSink for CheckpointWriter {
@@ -161,9 +168,10 @@ impl TensorSink for CheckpointWriter {
             if specs.is_empty() {
                 continue;
             }
-            let mut file =
-                HashedFile::create(&self.staged, name).map_err(|e| sink_error(name, io::Error::other(e)))?;
-            file.write(&safetensors::header(specs.iter())).map_err(|e| sink_error(name, e))?;
+            let path = self.staged.path().join(name);
+            let mut file = HashedFile::create(&self.staged, name)
+                .map_err(|e| TensorError::Io { name: name.to_owned(), source: io::Error::other(e) })?;
+            file.write(&safetensors::header(specs.iter())).map_err(|e| sink_error(name, &path, e))?;
             let mut stream = Stream { group, file, specs, current: 0, written: 0 };
             stream.advance();
             self.streams.push(stream);
@@ -181,7 +189,8 @@ impl TensorSink for CheckpointWriter {
         };
         let left = stream.specs[stream.current].bytes() - stream.written;
         assert!(bytes.len() <= left, "tensor `{name}` of {:?} is longer than announced", stream.group);
-        stream.file.write(bytes).map_err(|e| sink_error(name, e))?;
+        let path = self.staged.path().join(&stream.file.name);
+        stream.file.write(bytes).map_err(|e| sink_error(name, &path, e))?;
         stream.written += bytes.len();
         stream.advance();
         Ok(())
@@ -190,5 +199,18 @@ impl TensorSink for CheckpointWriter {
     fn counter(&mut self, name: &str, value: u64) -> Result<(), TensorError> {
         self.counters.insert(name.to_owned(), value.into());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_a_hint() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = sink_error("w", Path::new("runs/a/model.safetensors"), full).to_string();
+        assert!(error.starts_with("tensor `w`: cannot write runs/a/model.safetensors: "), "{error}");
+        assert!(error.contains("hint: the disk is full"), "{error}");
     }
 }
