@@ -15,7 +15,7 @@ use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
     AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute,
 };
-use isoflop_store::{Checkpoint, Store};
+use isoflop_store::{Checkpoint, Store, StoreError};
 
 /// Names the kernel set to use instead of the fastest one the machine has.
 const KERNELS_VARIABLE: &str = "ISOFLOP_KERNELS";
@@ -128,7 +128,10 @@ pub(crate) fn execute(
     display: &mut Display,
 ) -> anyhow::Result<Outcome> {
     stop.check()?;
-    let mut run = store.create_or_open_run(&spec.id, &study.run_document(spec))?;
+    let mut run = store.create_or_open_run(&spec.id, &study.run_document(spec)).map_err(|e| match e {
+        StoreError::SpecMismatch { .. } => anyhow::Error::from(UserError::from_error(e)),
+        e => e.into(),
+    })?;
     match run.status()? {
         Status::Done => {
             display.skip_run(&spec.id);

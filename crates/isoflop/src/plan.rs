@@ -7,15 +7,17 @@ use crate::signals::Stop;
 use crate::train::program::Program;
 use isoflop_base::study::{Resolution, RunSpec, Study};
 use isoflop_base::units::{bytes, duration, si};
-use isoflop_base::{Measured, ModelShape};
+use isoflop_base::{Measured, ModelShape, Status};
 use isoflop_data::{Corpus, Sampler};
 use isoflop_nn::{Engine as _, SingleDevice, TokenBatch};
+use isoflop_store::Store;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Instant;
 
 /// Seconds for which each size is timed.
-const TIMING_S: f64 = 0.4;
+const TIMING_S: f64 = 0.3;
 /// A size whose micro-batch should take longer than this is not timed but extrapolated.
 const TOO_LONG_S: f64 = 3.0;
 /// A held-out token costs a forward pass, a third of a training token.
@@ -61,10 +63,17 @@ pub(crate) struct Plan {
     pub(crate) resolutions: Vec<Resolution>,
 }
 
-/// Times each size of a study for a moment on its own batches. Nothing of it enters a run.
-pub(crate) fn time_sizes(study: &Study, corpus: &Corpus, stop: &Stop) -> anyhow::Result<Vec<Speed>> {
+/// Times each size of a study for a moment on its own batches; of sizes that are trained already in `store_root`, what that
+/// took. Nothing of it enters a run.
+pub(crate) fn time_sizes(
+    study: &Study,
+    corpus: &Corpus,
+    store_root: &Path,
+    stop: &Stop,
+) -> anyhow::Result<Vec<Speed>> {
     let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
     shapes.dedup();
+    let store = Store::open_existing(store_root).ok();
     let mut speeds: Vec<Speed> = Vec::new();
     let mut flops_per_s: Option<f64> = None;
     for shape in shapes {
@@ -74,12 +83,28 @@ pub(crate) fn time_sizes(study: &Study, corpus: &Corpus, stop: &Stop) -> anyhow:
             Some(rate) if micro_tokens * flops / rate > TOO_LONG_S => {
                 Measured::estimated(rate / flops, "the FLOP/s of the largest size that was timed")
             }
-            _ => Measured::measured(time_one(study, shape, corpus, stop)?),
+            _ => match store.as_ref().and_then(|store| trained_speed(study, shape, store)) {
+                Some(before) => Measured::measured(before),
+                None => Measured::measured(time_one(study, shape, corpus, stop)?),
+            },
         };
         flops_per_s = tokens_per_s.value().map(|t| t * flops).or(flops_per_s);
         speeds.push(Speed { shape, tokens_per_s });
     }
     Ok(speeds)
+}
+
+/// The speed of a size all of whose runs are done.
+fn trained_speed(study: &Study, shape: ModelShape, store: &Store) -> Option<f64> {
+    let mut speed = None;
+    for spec in study.runs.iter().filter(|r| r.shape == shape) {
+        let view = store.read_run(&spec.id).ok()?;
+        if view.status().ok()? != Status::Done {
+            return None;
+        }
+        speed = view.points().ok()?.last().and_then(|p| p.tokens_per_s.value().copied());
+    }
+    speed
 }
 
 /// Tokens per second of whole optimiser steps; a batch of many micro-batches is timed by its first few.

@@ -32,9 +32,16 @@ pub(crate) struct Display {
 }
 
 enum Mode {
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests train unseen"))]
     Hidden,
-    Lines { last: Option<Instant> },
-    Bars { all: MultiProgress, run: ProgressBar, series: ProgressBar },
+    Lines {
+        last: Option<Instant>,
+    },
+    Bars {
+        all: MultiProgress,
+        run: ProgressBar,
+        series: ProgressBar,
+    },
 }
 
 struct Current {
@@ -66,6 +73,7 @@ impl Display {
     }
 
     /// Shows nothing.
+    #[cfg(test)]
     pub(crate) fn hidden() -> Self {
         Self { mode: Mode::Hidden, series: Series::default(), current: None }
     }

@@ -16,7 +16,7 @@ pub(crate) fn text(input: &ReportInput, seconds: f64, out: &Path) -> String {
     if let Some(plot) = plot(input) {
         let _ = writeln!(text, "\n{}\n", loglog(&plot, 78, 22));
     }
-    for fit in input.laws.iter().flat_map(|l| &l.fits).filter(|f| f.variant != "irreducible") {
+    for fit in input.laws.iter().flat_map(|l| &l.fits).filter(|f| headline(f)) {
         let _ = writeln!(text, "{}", law_line(fit));
     }
     for forecast in &input.forecasts {
@@ -42,6 +42,11 @@ pub(crate) fn text(input: &ReportInput, seconds: f64, out: &Path) -> String {
     let _ = writeln!(text, "points, curves and law: {}", out.display());
     let _ = writeln!(text, "report: {}", report_path(out).display());
     text
+}
+
+/// The fits a last word is about; the page has all.
+fn headline(fit: &FitRecord) -> bool {
+    ["l_n", "l_c", "l_nd_chinchilla"].contains(&fit.form.as_str()) && fit.variant != "irreducible"
 }
 
 /// `L(N) at D = 12.0 M: alpha 0.081 (0.074 to 0.088), R² 0.994`.

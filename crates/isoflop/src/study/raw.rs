@@ -195,6 +195,7 @@ impl RawStudy {
 
     fn wrong_type(&self, key: &str, wanted: &str, found: &toml::Value) -> UserError {
         UserError::new(format!("{} should be {wanted}, found {}", self.place(key), describe(found)))
+            .hint("studies/demo.toml shows how each key is written")
     }
 
     /// A string, if the key is there.
@@ -259,9 +260,10 @@ fn unknown_key(place: &str, key: &str) -> UserError {
     if let Some(known) = elsewhere {
         return UserError::new(message).hint(format!("`{bare}` belongs elsewhere: did you mean `{known}`?"));
     }
+    let sections = SECTIONS.iter().copied().filter(|_| section.is_empty());
     let in_section =
         KEYS.iter().copied().filter(|k| k.rsplit_once('.').map_or("", |(section, _)| section) == section);
-    let candidate = nearest(key, in_section).or_else(|| nearest(key, KEYS.iter().copied()));
+    let candidate = nearest(key, sections.chain(in_section)).or_else(|| nearest(key, KEYS.iter().copied()));
     UserError::new(message).hint(match candidate {
         Some(known) => format!("did you mean `{known}`?"),
         None => "see studies/demo.toml for every key".to_owned(),

@@ -11,7 +11,7 @@ use isoflop_base::tensor::{Dtype, TensorGroup, TensorSink, TensorSource, TensorS
 use isoflop_base::{CurveRow, Measured, Point, Status};
 use isoflop_data::{ByteTokens, Corpus, CorpusInfo, TokenizerKind};
 use isoflop_nn::{
-    BatchStats, Engine, EngineError, GptConfig, Init, MemoryPlan, Reduce, SequenceLoss, TokenBatch, Update,
+    BatchStats, Engine, EngineError, GptConfig, Init, Reduce, SequenceLoss, TokenBatch, Update,
 };
 use isoflop_store::{Run, RunView, Store};
 use std::path::Path;
@@ -144,8 +144,8 @@ impl Engine for Bigram {
         Ok(())
     }
 
-    fn memory(&self) -> MemoryPlan {
-        MemoryPlan { groups: Vec::new() }
+    fn memory(&self) -> isoflop_nn::engine::MemoryUse {
+        isoflop_nn::engine::MemoryUse { groups: Vec::new() }
     }
 }
 

@@ -73,15 +73,23 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let corpus = isoflop_data::builtin().map_err(UserError::from_error)?;
     let store_root = if ctx.store_given { ctx.store.clone() } else { args.out.join("runs") };
     crate::conduct::open_store(&store_root)?;
-    let standard = study("standard", &ctx.sets, &corpus, &machine)?;
+    let before = begun_with(&args.out)?;
+    let first = args.preset.as_deref().or(before.as_ref().map(|p| p.name.as_str())).unwrap_or("standard");
+    let first = study(first, &ctx.sets, &corpus, &machine)?;
     eprintln!(
         "isoflop {}: {} kernels, {} threads; timing each size for a moment …",
         env!("CARGO_PKG_VERSION"),
         machine.kernels,
-        standard.train.threads
+        first.train.threads
     );
-    let speeds = plan::time_sizes(&standard, &corpus, &stop)?;
-    let choice = choose(&args, ctx, &corpus, &machine, &speeds)?;
+    let speeds = plan::time_sizes(&first, &corpus, &store_root, &stop)?;
+    let choice = match (&args.preset, before) {
+        (Some(name), _) => Preset { name: name.clone(), why: "asked for by --preset".to_owned() },
+        // Going on must not depend on today's speed.
+        (None, Some(before)) => before,
+        (None, None) => largest_that_fits(args.minutes, ctx, &corpus, &machine, &speeds)?,
+    };
+    remember(&args.out, &choice)?;
     eprintln!("preset {}: {}\n", choice.name, choice.why);
     let study = study(&choice.name, &ctx.sets, &corpus, &machine)?;
     let conductor = Conductor {
@@ -110,25 +118,12 @@ struct Chosen {
     preset: Preset,
 }
 
-/// The preset: forced, or the one this directory was begun with, or the largest that fits.
-fn choose(
-    args: &DemoArgs,
-    ctx: &Context,
-    corpus: &Corpus,
-    machine: &Machine,
-    speeds: &[Speed],
-) -> anyhow::Result<Preset> {
-    let preset = match (&args.preset, begun_with(&args.out)?) {
-        (Some(name), _) => Preset { name: name.clone(), why: "asked for by --preset".to_owned() },
-        (None, Some(before)) => return Ok(before),
-        (None, None) => largest_that_fits(args.minutes, ctx, corpus, machine, speeds)?,
-    };
+fn remember(out: &Path, preset: &Preset) -> anyhow::Result<()> {
     let chosen = Chosen { schema: "isoflop.preset/1".to_owned(), preset: preset.clone() };
-    artifacts::write(&args.out, "preset.json", serde_json::to_string_pretty(&chosen)?.as_bytes())?;
-    Ok(preset)
+    artifacts::write(out, "preset.json", serde_json::to_string_pretty(&chosen)?.as_bytes())
 }
 
-/// What an interrupted demo in this directory had chosen: going on must not depend on today's speed.
+/// What a demo begun in this directory had chosen.
 fn begun_with(out: &Path) -> anyhow::Result<Option<Preset>> {
     let path = out.join("preset.json");
     match std::fs::read_to_string(&path) {

@@ -24,7 +24,8 @@ pub(crate) fn run(args: PlanArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let raw = study::read(&args.study, &ctx.sets)?;
     let corpus = resolve::open_corpus(&raw)?;
     let study = resolve::resolve(&raw, &corpus, &executor::machine()?, executor::flops_per_token)?;
-    let speeds = if args.no_timing { Vec::new() } else { plan::time_sizes(&study, &corpus, &stop)? };
+    let speeds =
+        if args.no_timing { Vec::new() } else { plan::time_sizes(&study, &corpus, &ctx.store, &stop)? };
     let plan = plan::plan(&study, &speeds)?;
     if ctx.json {
         println!("{}", serde_json::to_string_pretty(&plan)?);

@@ -25,7 +25,8 @@ pub(crate) fn run(args: RunArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let raw = study::read(&args.study, &ctx.sets)?;
     let corpus = resolve::open_corpus(&raw)?;
     let study = resolve::resolve(&raw, &corpus, &executor::machine()?, executor::flops_per_token)?;
-    let speeds = plan::time_sizes(&study, &corpus, &stop)?;
+    crate::conduct::open_store(&ctx.store)?;
+    let speeds = plan::time_sizes(&study, &corpus, &ctx.store, &stop)?;
     let conductor = Conductor {
         out: args.out.unwrap_or_else(|| PathBuf::from(&study.name)),
         study: &study,
