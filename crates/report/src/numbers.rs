@@ -31,7 +31,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
         return "0".to_owned();
     }
     let exponent = value.abs().log10().floor() as i32;
-    if !(-5..7).contains(&exponent) {
+    if !(-4..5).contains(&exponent) {
         return scientific(value);
     }
     fixed(value, (digits as i32 - 1 - exponent).max(0) as usize)

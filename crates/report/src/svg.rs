@@ -162,7 +162,7 @@ impl Svg {
                 px(y)
             ),
         };
-        let name = if kind % 4 == 0 { "circle" } else { "path" };
+        let name = if kind.is_multiple_of(4) { "circle" } else { "path" };
         if tip.is_empty() {
             let _ = write!(self.out, "<{shape} class=\"{class}\"/>");
         } else {

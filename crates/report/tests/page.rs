@@ -24,7 +24,7 @@ fn check(html: &str) {
         let end = start + rest[start..].find('>').expect("a tag ends");
         let tag = &rest[start + 1..end];
         assert!(!tag.contains('<'), "a tag inside a tag: <{tag}>");
-        assert!(tag.matches('"').count() % 2 == 0, "unbalanced quotes: <{tag}>");
+        assert!(tag.matches('"').count().is_multiple_of(2), "unbalanced quotes: <{tag}>");
         assert!(!tag.contains("NaN") && !tag.contains("inf\"") && !tag.contains("inf,"), "<{tag}>");
         rest = &rest[end + 1..];
         if let Some(name) = tag.strip_prefix('/') {

@@ -121,7 +121,7 @@ fn standing_claims(own: &[ClaimSpec]) -> Vec<ClaimSpec> {
 /// `D = 3 M`, when the fit holds D fixed.
 fn condition(fit: &FitRecord) -> Option<String> {
     let tokens = ["tokens", "d"].iter().find_map(|k| fit.condition.get(*k))?;
-    Some(format!("D = {}", count(*tokens)))
+    Some(format!("D\u{a0}=\u{a0}{}", count(*tokens)))
 }
 
 /// Loss falls from each size to the next, at every D. The error of a difference joins the paired error over blocks
@@ -249,10 +249,10 @@ pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdic
         .iter()
         .filter_map(|f| {
             let p = f.params.get(&claim.param)?;
-            let ends =
-                p.lo.zip(p.hi).map(|(lo, hi)| format!(" [{}]", interval(lo, hi, 3))).unwrap_or_default();
-            let at = condition(f).map(|c| format!(" at {c}")).unwrap_or_default();
-            Some(format!("{} = {}{ends}{at}", crate::numbers::greek(&claim.param), fixed(p.value, 4)))
+            let ends = p.lo.zip(p.hi).map(|(lo, hi)| format!(" [{}, {}]", fixed(lo, 3), fixed(hi, 3)));
+            let at = condition(f).map(|c| format!("{c}: ")).unwrap_or_default();
+            let name = crate::numbers::greek(&claim.param);
+            Some(format!("{at}{name} = {}{}", fixed(p.value, 4), ends.unwrap_or_default()))
         })
         .collect();
     let (ruling, why) = match (unmet(&claim.needs, facts), fits.last()) {
@@ -280,7 +280,7 @@ fn within_range(claim: &ClaimSpec, fit: &FitRecord) -> (Ruling, String) {
     let Some((lo, hi)) = fit.params.get(&claim.param).and_then(|p| p.lo.zip(p.hi)) else {
         return (Ruling::CannotTell, "The fit gives no interval for it.".to_owned());
     };
-    if !(lo <= hi) || !range.0.is_finite() || !range.1.is_finite() {
+    if lo.is_nan() || hi.is_nan() || lo > hi || !range.0.is_finite() || !range.1.is_finite() {
         return (Ruling::CannotTell, "The interval or the claim is not a number.".to_owned());
     }
     let shown = interval(lo, hi, 4);
@@ -318,7 +318,11 @@ pub fn six_nd(ledger: &[LedgerRow]) -> Verdict {
     let measured = match ratios.as_slice() {
         [] => "no ledger".to_owned(),
         rows => {
-            let list: Vec<String> = rows.iter().map(|r| format!("{} {}", r.0, fixed(r.1, 2))).collect();
+            let list: Vec<String> = rows
+                .iter()
+                // A size and its ratio stay on one line.
+                .map(|r| format!("{}\u{a0}{}", r.0.replace('-', "\u{2011}"), fixed(r.1, 2)))
+                .collect();
             format!("exact FLOPs over 6ND: {}", list.join(", "))
         }
     };

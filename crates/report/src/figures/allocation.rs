@@ -148,7 +148,7 @@ pub(crate) fn contours(id: &str, data: &Data, laws: Option<&LawDocument>, width:
         .collect();
     let values = || grid.iter().flatten().flatten().copied();
     let (lo, hi) = values().fold((f64::INFINITY, 0.0f64), |(a, b), v| (a.min(v), b.max(v)));
-    if !(lo < hi) {
+    if lo >= hi {
         return None;
     }
     let levels = Axis::over([lo, hi], Spread::Log, Style::Plain, 0.0)?;
@@ -169,12 +169,26 @@ pub(crate) fn contours(id: &str, data: &Data, laws: Option<&LawDocument>, width:
     panel.frame(&mut svg, width.pick(6, 3), 6, true);
     panel.titles(&mut svg, "parameters N", "");
     svg.text("what", Anchor::Start, panel.left - 44.0, panel.top - 26.0, "training tokens D");
+    level_lines(&mut svg, &panel, &grid, &levels, width.px());
+    efficient_frontier(&mut svg, &panel, fit);
+    for o in &data.obs {
+        let Some((px, py)) = o.n.zip(o.d).and_then(|(n, d)| panel.at(n, d)) else { continue };
+        let class = data.size_class(o.n);
+        svg.group_of(&format!("series {class}"), &class, "");
+        svg.mark(0, "dot", px, py, 3.8, &data.tip(o));
+        svg.end();
+    }
+    Some(svg.finish())
+}
+
+/// The lines of equal loss, each named where it leaves the panel at the top, else at the right.
+fn level_lines(svg: &mut Svg, panel: &Panel, grid: &Grid, levels: &[(f64, String)], right_edge: f64) {
     svg.group("contours");
     let (mut ends, mut tops) = (Vec::<(f64, String)>::new(), Vec::<(f64, String)>::new());
-    for (level, label) in &levels {
-        let segments = march(&grid, *level);
+    for (level, label) in levels {
+        let segments = march(grid, *level);
         let to_px = |(i, j): (f64, f64)| -> Option<(f64, f64)> {
-            let (w, h) = ((ns.len() - 1) as f64, (ds.len() - 1) as f64);
+            let (w, h) = ((grid[0].len() - 1) as f64, (grid.len() - 1) as f64);
             Some((
                 panel.left + i / w * (panel.right - panel.left),
                 panel.bottom - j / h * (panel.bottom - panel.top),
@@ -203,16 +217,7 @@ pub(crate) fn contours(id: &str, data: &Data, laws: Option<&LawDocument>, width:
     for ((_, label), y) in ends.iter().zip(spread_labels(&wanted, 15.0, panel.top + 10.0, panel.bottom)) {
         svg.text("sublabel", Anchor::Start, panel.right + 6.0, y + 4.0, label);
     }
-    svg.text("what", Anchor::End, width.px() - 2.0, panel.top - 26.0, "at the edge: fitted loss");
-    efficient_frontier(&mut svg, &panel, fit);
-    for o in &data.obs {
-        let Some((px, py)) = o.n.zip(o.d).and_then(|(n, d)| panel.at(n, d)) else { continue };
-        let class = data.size_class(o.n);
-        svg.group_of(&format!("series {class}"), &class, "");
-        svg.mark(0, "dot", px, py, 3.8, &data.tip(o));
-        svg.end();
-    }
-    Some(svg.finish())
+    svg.text("what", Anchor::End, right_edge - 2.0, panel.top - 26.0, "at the edge: fitted loss");
 }
 
 /// For each budget 6ND that crosses the panel, the N of lowest fitted loss, if that lies inside it.
@@ -248,7 +253,7 @@ fn efficient_frontier(svg: &mut Svg, panel: &Panel, fit: &FitRecord) {
 
 /// Where a function with one valley is lowest between `lo` and `hi`, by thirds.
 fn lowest(mut lo: f64, mut hi: f64, value: &dyn Fn(f64) -> Option<f64>) -> Option<f64> {
-    if !(lo < hi) {
+    if lo.is_nan() || hi.is_nan() || lo >= hi {
         return None;
     }
     for _ in 0..48 {
@@ -259,9 +264,10 @@ fn lowest(mut lo: f64, mut hi: f64, value: &dyn Fn(f64) -> Option<f64>) -> Optio
 }
 
 type GridPoint = (f64, f64);
+type Grid = [Vec<Option<f64>>];
 
 /// Marching squares: the pieces of the line where the grid passes `level`, in grid units.
-fn march(grid: &[Vec<Option<f64>>], level: f64) -> Vec<(GridPoint, GridPoint)> {
+fn march(grid: &Grid, level: f64) -> Vec<(GridPoint, GridPoint)> {
     let mut out = Vec::new();
     for j in 0..grid.len().saturating_sub(1) {
         for i in 0..grid[j].len().saturating_sub(1) {

@@ -98,11 +98,11 @@ fn fitted(svg: &mut Svg, panel: &Panel, laws: Option<&LawDocument>, front: &[&Ob
     for c in samples.iter().copied() {
         let Some((value, band)) = law_at(fit, None, None, Some(c)) else { continue };
         line.push(panel.inside(c, value));
-        if let (Some((a, b)), Some(px)) = (band, panel.x.at(c)) {
-            if let (Some(a), Some(b)) = (panel.y.clamped(a), panel.y.clamped(b)) {
-                lower.push((px, a));
-                upper.push((px, b));
-            }
+        if let (Some((a, b)), Some(px)) = (band, panel.x.at(c))
+            && let (Some(a), Some(b)) = (panel.y.clamped(a), panel.y.clamped(b))
+        {
+            lower.push((px, a));
+            upper.push((px, b));
         }
     }
     svg.group("series law");
@@ -125,15 +125,27 @@ fn size_labels(svg: &mut Svg, panel: &Panel, data: &Data) {
     if data.sizes.len() > 12 {
         return;
     }
+    let mut taken: Vec<(f64, f64, f64)> = Vec::new();
     for n in &data.sizes {
         let own = data.obs.iter().filter(|o| o.n.is_some_and(|m| crate::data::same(m, *n)) && o.c.is_some());
         let Some(last) = own.max_by(|a, b| a.c.unwrap_or(0.0).total_cmp(&b.c.unwrap_or(0.0))) else {
             continue;
         };
         let Some((px, py)) = last.c.and_then(|c| panel.at(c, last.loss)) else { continue };
+        let text = numbers::count(*n);
+        let width = 1.15 * text_width(&text);
+        // To the upper right if that is free, else elsewhere around the mark.
+        let free = |(x, y): &(f64, f64)| {
+            *y < panel.bottom - 2.0
+                && taken.iter().all(|t| x + width < t.0 || *x > t.0 + t.2 || (y - t.1).abs() > 14.0)
+        };
+        let places =
+            [(8.0, -5.0), (-width / 2.0, -11.0), (8.0, 14.0), (-width - 6.0, 15.0), (-width / 2.0, -26.0)];
+        let Some((x, y)) = places.iter().map(|(dx, dy)| (px + dx, py + dy)).find(free) else { continue };
+        taken.push((x, y, width));
         let class = data.size_class(Some(*n));
         svg.group_of(&format!("series {class}"), &class, "");
-        svg.text("label halo", Anchor::Start, px + 8.0, py - 5.0, &numbers::count(*n));
+        svg.text("label halo", Anchor::Start, x, y, &text);
         svg.end();
     }
 }

@@ -198,11 +198,11 @@ fn draw_group(svg: &mut Svg, panel: &Panel, data: &Data, against: Against, g: &G
             line.push(panel.at(*x, value).filter(|_| panel.y.holds(value)));
             // Lines through three points have bands that would hide each other; their exponents' intervals are in words.
             let band = band.filter(|_| against == Against::Params);
-            if let (Some((lo, hi)), Some(px)) = (band, panel.x.at(*x)) {
-                if let (Some(a), Some(b)) = (panel.y.clamped(lo), panel.y.clamped(hi)) {
-                    lower.push((px, a));
-                    upper.push((px, b));
-                }
+            if let (Some((lo, hi)), Some(px)) = (band, panel.x.at(*x))
+                && let (Some(a), Some(b)) = (panel.y.clamped(lo), panel.y.clamped(hi))
+            {
+                lower.push((px, a));
+                upper.push((px, b));
             }
         }
         svg.band("band", &lower, &upper);
@@ -217,12 +217,11 @@ fn draw_group(svg: &mut Svg, panel: &Panel, data: &Data, against: Against, g: &G
     }
     for o in &g.obs {
         let Some((px, py)) = against.x(o).and_then(|x| panel.at(x, o.loss)) else { continue };
-        if let Some(se) = o.se {
-            if let (Some(a), Some(b)) =
+        if let Some(se) = o.se
+            && let (Some(a), Some(b)) =
                 (panel.y.clamped(o.loss - 1.96 * se), panel.y.clamped(o.loss + 1.96 * se))
-            {
-                svg.line("whisker", px, a, px, b);
-            }
+        {
+            svg.line("whisker", px, a, px, b);
         }
         svg.mark(g.mark, "dot", px, py, 4.6, &data.tip(o));
     }
@@ -303,7 +302,7 @@ fn residual_panel(
     if let (Some(a), Some(b)) = (panel.y.at(0.01), panel.y.at(-0.01)) {
         svg.rect("tolerance", left, a, right - left, b - a);
     }
-    panel.frame(svg, width.pick(6, 3), 3, true);
+    panel.frame(svg, width.pick(6, 3), 4, true);
     if let Some(zero) = panel.y.at(0.0) {
         svg.line("zero", left, zero, right, zero);
     }

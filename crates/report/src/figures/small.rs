@@ -20,7 +20,9 @@ pub(crate) fn alpha_by_tokens(
     laws: Option<&LawDocument>,
     references: &[(&str, f64)],
 ) -> Option<String> {
-    let mut rows: Vec<(f64, f64, Option<(f64, f64)>)> = fits(laws, "l_n", "pure")
+    // Tokens, exponent, its interval.
+    type Row = (f64, f64, Option<(f64, f64)>);
+    let mut rows: Vec<Row> = fits(laws, "l_n", "pure")
         .filter_map(|f| {
             let d = ["tokens", "d"].iter().find_map(|k| f.condition.get(*k)).copied()?;
             let alpha = f.params.get("alpha")?;

@@ -25,14 +25,29 @@ fn tokens_of(fit: &FitRecord) -> Option<f64> {
 fn sentence(laws: Option<&LawDocument>) -> String {
     let power = |x: &str, exponent: f64| format!("<i>{x}</i><sup>{}</sup>", fixed(-exponent, 3));
     if let Some(alpha) = main_fit(laws).and_then(|f| f.params.get("alpha")) {
-        let gain = 1.0 - 10f64.powf(-alpha.value);
-        let verb = if alpha.value > 0.0 { "falls" } else { "rises" };
-        let what = if alpha.value > 0.0 { "lower" } else { "higher" };
-        return format!(
-            "Loss {verb} as {}: a model ten times larger ends {}\u{202f}% {what}",
-            power("N", alpha.value),
-            fixed(100.0 * gain.abs(), 0)
-        );
+        return match alpha.lo.zip(alpha.hi) {
+            Some((lo, _)) if lo > 0.0 => {
+                let gain = 1.0 - 10f64.powf(-alpha.value);
+                let gain = fixed(100.0 * gain, 0);
+                format!(
+                    "Loss falls as {}: a model ten times larger ends {gain}\u{202f}% lower",
+                    power("N", alpha.value)
+                )
+            }
+            Some((_, hi)) if hi < 0.0 => {
+                format!(
+                    "Loss rises with size here, as {}: these runs are not tuned or not long enough",
+                    power("N", alpha.value)
+                )
+            }
+            Some(_) => {
+                "Size makes no clear difference here: the interval of its exponent contains zero".to_owned()
+            }
+            None => format!(
+                "Loss goes as {}, but the points are too few to say how surely",
+                power("N", alpha.value)
+            ),
+        };
     }
     let joint = laws.and_then(|l| l.fits.iter().find(|f| f.form == "l_nd_chinchilla"));
     if let Some((a, b)) = joint.and_then(|f| f.params.get("alpha").zip(f.params.get("beta"))) {
@@ -133,7 +148,8 @@ pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> S
         data.tokens.last().map_or("no".to_owned(), |d| count(*d)),
     );
     if let Some(corpus) = &input.corpus {
-        dek.push_str(&format!(" of {}", corpus.name));
+        let name = if corpus.name == "builtin" { "the built-in corpus" } else { &corpus.name };
+        dek.push_str(&format!(" of {name}"));
     }
     let points = format!(
         " and measured on the same held-out text: {} finished points, every one of them behind the figures below.",
@@ -168,7 +184,7 @@ fn bend_note(laws: Option<&LawDocument>) -> String {
         return String::new();
     }
     let why = verdict.why.trim_start_matches("Fails: ");
-    format!("<p class=\"dek\">Mind the bend, the exponent is an average over it: {}</p>\n", escape(why))
+    format!("<p class=\"dek\">Mind that the line is not straight on log-log axes: {}</p>\n", escape(why))
 }
 
 /// The text with a full stop at its end.

@@ -54,11 +54,11 @@ fn row(fit: &FitRecord) -> String {
     };
     let holdout = fit.holdout.as_ref().and_then(|h| h.rms).map_or(numbers::NONE.to_owned(), |r| fixed(r, 4));
     format!(
-        "<tr><td><code>{}</code><small>{}</small></td><td>{}</td><td class=\"params\">{params}</td><td class=\"num\">{}</td>\
+        "<tr><td><code>{}</code> {}<small>{}</small></td><td class=\"params\">{params}</td><td class=\"num\">{}</td>\
          <td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}{dropped}</td></tr>\n",
         escape(&fit.form),
-        escape(&fit.formula),
         escape(&what.join(", ")),
+        escape(&fit.formula),
         fit.r2_loglog.map_or(numbers::NONE.to_owned(), |r| fixed(r, 4)),
         fit.residual_tests.rms.map_or(numbers::NONE.to_owned(), |r| fixed(r, 4)),
         holdout,
@@ -84,7 +84,7 @@ pub(crate) fn laws(laws: Option<&LawDocument>) -> String {
         let rows: String = fits.iter().map(|f| row(f)).collect();
         body.push_str(&format!(
             "<details{open}><summary>{} {name}</summary><div class=\"scroll\"><table><thead><tr><th>law</th>\
-             <th>of</th><th>parameters</th><th class=\"num\">R²</th><th class=\"num\">rms</th><th class=\"num\">held out</th>\
+             <th>parameters</th><th class=\"num\">R²</th><th class=\"num\">rms</th><th class=\"num\">held out</th>\
              <th class=\"num\">rows</th></tr></thead><tbody>\n{rows}</tbody></table></div>\
              <p><small>R² in ln L. rms: of ln observed − ln fitted. Held out: the same on rows the fit did not see.</small></p>\
              </details>\n",

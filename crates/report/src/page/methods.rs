@@ -39,13 +39,12 @@ fn costs(input: &ReportInput) -> String {
         &spelled(&t.flops, |f| format!("{} FLOP, exact ledger", scientific(*f))),
     ));
     out.push_str(&definition("time", &spelled(&t.seconds, |s| units::duration(*s))));
-    if let (Some(f), Some(s)) = (t.flops.value(), t.seconds.value()) {
-        if f.is_finite() && *s > 0.0 {
-            out.push_str(&definition(
-                "mean rate",
-                &escape(&format!("{} GFLOP/s over all of it", fixed(f / s / 1e9, 1))),
-            ));
-        }
+    if let (Some(f), Some(s)) = (t.flops.value(), t.seconds.value())
+        && f.is_finite()
+        && *s > 0.0
+    {
+        let rate = format!("{} GFLOP/s over all of it", fixed(f / s / 1e9, 1));
+        out.push_str(&definition("mean rate", &escape(&rate)));
     }
     out.push_str(&definition("energy", &spelled(&t.energy_j, |j| energy_text(*j))));
     out.push_str(&definition("peak memory", &spelled(&t.peak_memory_bytes, |b| units::bytes(*b))));

@@ -62,9 +62,10 @@ pub(crate) fn size(figures: &mut Figures, data: &Data, laws: Option<&LawDocument
              point lies from its straight line."
         ),
     );
+    let slopes = slopes(laws);
     let alpha = figures.small(
         |id| figures::alpha_by_tokens(id, data, laws, &REFERENCES),
-        "The exponent is not one number.",
+        if moves(&slopes) { "The exponent is not one number." } else { "The exponent at each number of tokens." },
         &format!(
             "α of L(N) fitted at each number of training tokens, with {level} % intervals. Dashed: published values, \
              from other text, tokens and sizes."
@@ -78,11 +79,12 @@ pub(crate) fn size(figures: &mut Figures, data: &Data, laws: Option<&LawDocument
              exponent beside it."
         ),
     );
-    let (title, words) = match fits(laws, "l_n", "pure").count() {
-        0 => ("Loss against size", String::new()),
-        1 => ("Larger models end lower", String::new()),
-        _ => ("Larger models end lower, and the slope depends on the data", slope_words(laws)),
+    let title = match (&slopes, slopes.iter().all(|s| s.ends.is_some_and(|e| e.0 > 0.0))) {
+        (s, true) if moves(s) => "Larger models end lower, and the slope depends on the data",
+        (s, true) if !s.is_empty() => "Larger models end lower",
+        _ => "Loss against size",
     };
+    let words = slope_words(&slopes);
     let alpha = if alpha.is_empty() {
         alpha
     } else {
@@ -92,21 +94,47 @@ pub(crate) fn size(figures: &mut Figures, data: &Data, laws: Option<&LawDocument
     section("size", title, &format!("{by_size}{tail}{by_tokens}"))
 }
 
-fn slope_words(laws: Option<&LawDocument>) -> String {
-    let mut rows: Vec<(f64, f64)> = fits(laws, "l_n", "pure")
-        .filter_map(|f| Some((*f.condition.get("tokens")?, f.params.get("alpha")?.value)))
+/// α of L(N) at one number of training tokens.
+struct Slope {
+    tokens: f64,
+    alpha: f64,
+    ends: Option<(f64, f64)>,
+}
+
+fn slopes(laws: Option<&LawDocument>) -> Vec<Slope> {
+    let mut rows: Vec<Slope> = fits(laws, "l_n", "pure")
+        .filter_map(|f| {
+            let p = f.params.get("alpha")?;
+            Some(Slope { tokens: *f.condition.get("tokens")?, alpha: p.value, ends: p.lo.zip(p.hi) })
+        })
         .collect();
-    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return String::new() };
-    let moved = if last.1 > first.1 { "steepens" } else { "flattens" };
-    format!(
-        "The line {moved} from α = {} at {} tokens to {} at {}. An exponent is only comparable with another when the \
-         data, the tokens and the tuning behind both are.",
-        fixed(first.1, 3),
-        count(first.0),
-        fixed(last.1, 3),
-        count(last.0)
-    )
+    rows.sort_by(|a, b| a.tokens.total_cmp(&b.tokens));
+    rows
+}
+
+/// Whether the intervals at the fewest and the most tokens lie apart.
+fn moves(slopes: &[Slope]) -> bool {
+    match (slopes.first().and_then(|s| s.ends), slopes.last().and_then(|s| s.ends)) {
+        (Some(a), Some(b)) => a.1 < b.0 || b.1 < a.0,
+        _ => false,
+    }
+}
+
+fn slope_words(slopes: &[Slope]) -> String {
+    let [first, .., last] = slopes else { return String::new() };
+    let (a, b) = (fixed(first.alpha, 3), fixed(last.alpha, 3));
+    let (from, to) = (count(first.tokens), count(last.tokens));
+    let lesson = "An exponent is only comparable with another when the data, the tokens and the tuning behind both are.";
+    if moves(slopes) {
+        let how = if last.alpha > first.alpha { "steepens" } else { "flattens" };
+        format!(
+            "The line {how} from α = {a} at {from} tokens to {b} at {to}, and the intervals lie apart. {lesson}"
+        )
+    } else {
+        format!(
+            "α = {a} at {from} tokens and {b} at {to}; the intervals overlap, so it may be the same. {lesson}"
+        )
+    }
 }
 
 /// Loss against compute.
@@ -156,7 +184,9 @@ pub(crate) fn curves(figures: &mut Figures, input: &ReportInput, data: &Data) ->
                 escape(&rate.rule)
             ));
         }
-        words.push_str(&paragraph(&rate.why));
+        let why: String =
+            rate.why.chars().take(1).flat_map(char::to_uppercase).chain(rate.why.chars().skip(1)).collect();
+        words.push_str(&paragraph(&end_sentence(&why)));
         sweep = if figure.is_empty() {
             words
         } else {
