@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Times a study is killed before it may finish.
-const KILLS: u32 = 20;
+const KILLS: u32 = 8;
 
 fn start(dir: &Path, name: &str) -> Child {
     command(dir, name).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
@@ -37,7 +37,8 @@ fn wait_for_checkpoint(dir: &Path, name: &str, child: &mut Child) {
 
 #[cfg(unix)]
 fn signal(child: &Child, name: &str) {
-    let status = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    let status =
+        std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
 
@@ -68,7 +69,7 @@ fn a_signal_saves_and_leaves_with_its_code() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), STUDY);
     complete(dir.path(), "whole", &[]);
-    for (name, code) in [("-INT", 130), ("-TERM", 143)] {
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
         let mut child = start(dir.path(), name);
         wait_for_checkpoint(dir.path(), name, &mut child);
         signal(&child, name);
@@ -83,7 +84,7 @@ fn a_signal_saves_and_leaves_with_its_code() {
 #[test]
 fn a_second_process_on_a_run_leaves() {
     let dir = tempfile::tempdir().unwrap();
-    write(dir.path(), &STUDY.replace("tokens = 10240", "tokens = 10240000"));
+    write(dir.path(), &STUDY.replace("tokens = 10240\nbranches = [5120]", "tokens = 10240000"));
     let mut first = start(dir.path(), "both");
     wait_for_checkpoint(dir.path(), "both", &mut first);
     let (code, _, err) = run(dir.path(), &["run", "study.toml", "--store", "both/runs", "--out", "both/out"]);

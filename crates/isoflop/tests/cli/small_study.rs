@@ -11,7 +11,7 @@ use std::{
 /// Symbols of its tokens.
 const VOCAB: u64 = 61;
 
-/// Four sizes, a branch, an extra seed; checkpoints as often as there are steps.
+/// Four sizes, a branch, checkpoints every few steps.
 pub(crate) const STUDY: &str = r#"
 name = "small"
 kind = "scaling"
@@ -33,7 +33,7 @@ lr = 1e-2
 schedule = "wsd"
 eval_every = "20%"
 eval_tokens = 2000
-checkpoint_every = "5ms"
+checkpoint_every = "20ms"
 "#;
 
 /// Pseudo-random tokens with structure: each symbol is followed by one of four.
