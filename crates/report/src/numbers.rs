@@ -47,7 +47,8 @@ pub(crate) fn count(value: f64) -> String {
     }
     let text = units::si(value);
     let (digits, suffix) = match text.split_once(' ') {
-        Some((digits, suffix)) => (digits, format!("\u{202f}{suffix}")),
+        // Parameters and tokens are counted in billions, not in giga.
+        Some((digits, suffix)) => (digits, format!("\u{202f}{}", suffix.replace('G', "B"))),
         None => (text.as_str(), String::new()),
     };
     let digits =
@@ -151,6 +152,7 @@ mod tests {
             (count(12e6), "12\u{202f}M"),
             (count(13_824.0), "13.8\u{202f}k"),
             (count(7.0), "7"),
+            (count(1.2e9), "1.2\u{202f}B"),
             (count(2.5e20), "2.5×10²⁰"),
             (scientific(2.75e14), "2.75×10¹⁴"),
             (scientific(1e-3), "10⁻³"),

@@ -249,7 +249,7 @@ pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdic
         .iter()
         .filter_map(|f| {
             let p = f.params.get(&claim.param)?;
-            let ends = p.lo.zip(p.hi).map(|(lo, hi)| format!(" [{}, {}]", fixed(lo, 3), fixed(hi, 3)));
+            let ends = p.lo.zip(p.hi).map(|(lo, hi)| format!(" [{},\u{a0}{}]", fixed(lo, 3), fixed(hi, 3)));
             let at = condition(f).map(|c| format!("{c}: ")).unwrap_or_default();
             let name = crate::numbers::greek(&claim.param);
             Some(format!("{at}{name} = {}{}", fixed(p.value, 4), ends.unwrap_or_default()))

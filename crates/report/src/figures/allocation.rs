@@ -70,7 +70,9 @@ fn parabola(xy: &[(f64, f64)]) -> Option<[f64; 3]> {
 /// Loss against N at each budget, or `None` unless two budgets were tried with three sizes each.
 pub(crate) fn valleys(id: &str, data: &Data, width: Width) -> Option<String> {
     let valleys = find_valleys(data);
-    if valleys.len() < 2 || valleys.len() > 16 {
+    let covered: usize = valleys.iter().map(|v| v.obs.len()).sum();
+    // Budgets that a few rows share by chance are no isoFLOP design.
+    if valleys.len() < 2 || valleys.len() > 16 || 2 * covered < data.obs.len() {
         return None;
     }
     let obs = || valleys.iter().flat_map(|v| &v.obs);
@@ -245,8 +247,14 @@ fn efficient_frontier(svg: &mut Svg, panel: &Panel, fit: &FitRecord) {
     svg.path("fit", line);
     if let Some((px, py)) = drawn.last() {
         let anchor = if *px > (panel.left + panel.right) / 2.0 { Anchor::End } else { Anchor::Start };
-        let shift = if anchor == Anchor::End { -8.0 } else { 8.0 };
-        svg.text("label halo", anchor, px + shift, (py + 18.0).min(panel.bottom - 6.0), "efficient frontier");
+        let shift = if anchor == Anchor::End { -16.0 } else { 16.0 };
+        svg.text(
+            "label halo",
+            anchor,
+            px + shift,
+            (py + 4.0).clamp(panel.top + 12.0, panel.bottom - 6.0),
+            "efficient frontier",
+        );
     }
     svg.end();
 }

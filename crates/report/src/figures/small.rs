@@ -68,7 +68,9 @@ pub(crate) fn alpha_by_tokens(
             5.0,
             &format!("D = {}: α = {}", numbers::count(*d), numbers::fixed(*alpha, 4)),
         );
-        svg.text("label", Anchor::Start, px + 9.0, py + 4.0, &numbers::fixed(*alpha, 3));
+        if rows.len() <= 5 {
+            svg.text("label", Anchor::Start, px + 9.0, py + 4.0, &numbers::fixed(*alpha, 3));
+        }
         svg.end();
     }
     Some(svg.finish())

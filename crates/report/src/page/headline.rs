@@ -22,9 +22,9 @@ fn tokens_of(fit: &FitRecord) -> Option<f64> {
 }
 
 /// The law in one sentence, as HTML.
-fn sentence(laws: Option<&LawDocument>) -> String {
+fn sentence(laws: Option<&LawDocument>, grid: bool) -> String {
     let power = |x: &str, exponent: f64| format!("<i>{x}</i><sup>{}</sup>", fixed(-exponent, 3));
-    if let Some(alpha) = main_fit(laws).and_then(|f| f.params.get("alpha")) {
+    if let Some(alpha) = main_fit(laws).filter(|_| grid).and_then(|f| f.params.get("alpha")) {
         return match alpha.lo.zip(alpha.hi) {
             Some((lo, _)) if lo > 0.0 => {
                 let gain = 1.0 - 10f64.powf(-alpha.value);
@@ -50,9 +50,12 @@ fn sentence(laws: Option<&LawDocument>) -> String {
         };
     }
     let joint = laws.and_then(|l| l.fits.iter().find(|f| f.form == "l_nd_chinchilla"));
-    if let Some((a, b)) = joint.and_then(|f| f.params.get("alpha").zip(f.params.get("beta"))) {
+    if let Some((fit, a, b)) = joint.and_then(|f| Some((f, f.params.get("alpha")?, f.params.get("beta")?))) {
+        let known = fit.identified.get("E").copied().unwrap_or(false);
+        let floor =
+            fit.params.get("E").filter(|_| known).map_or("its floor".to_owned(), |e| fixed(e.value, 2));
         return format!(
-            "Loss falls towards its floor as {} in parameters and {} in tokens",
+            "Loss falls towards {floor} as {} in parameters and {} in tokens",
             power("N", a.value),
             power("D", b.value)
         );
@@ -167,7 +170,7 @@ pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> S
         "<header>\n<p class=\"kicker\">{}{}</p>\n<h1>{}</h1>\n<p class=\"dek\">{}</p>\n{}<div class=\"tiles\">{}</div>\n{}</header>\n",
         escape(if input.title.is_empty() { "scaling study" } else { &input.title }),
         input.date.as_ref().map(|d| format!(" · {}", escape(d))).unwrap_or_default(),
-        sentence(laws),
+        sentence(laws, true),
         escape(&dek),
         bend_note(laws),
         tiles.concat(),
@@ -178,7 +181,10 @@ pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> S
 /// The caveat that belongs beside the headline when the main fit is no straight line.
 fn bend_note(laws: Option<&LawDocument>) -> String {
     let Some(fit) = main_fit(laws) else { return String::new() };
-    let Some(straight) = &fit.straight else { return String::new() };
+    // Without a slope there is no line to be straight.
+    let sloped =
+        fit.params.get("alpha").and_then(|p| p.lo.zip(p.hi)).is_some_and(|(lo, hi)| lo > 0.0 || hi < 0.0);
+    let Some(straight) = fit.straight.as_ref().filter(|_| sloped) else { return String::new() };
     let verdict = crate::claims::straight_line(straight, None, fit.rows_used);
     if verdict.ruling != Ruling::NotReproduced {
         return String::new();
@@ -201,7 +207,7 @@ pub(crate) fn table(source: &str, made_by: &str, data: &Data, laws: &LawDocument
         .map(|(name, v)| format!("{name} {}", range(v)))
         .collect();
     let joint = laws.fits.iter().find(|f| f.form == "l_nd_chinchilla");
-    let mut tiles: Vec<String> = exponent_tile(Some(laws)).into_iter().collect();
+    let mut tiles: Vec<String> = exponent_tile(Some(laws)).filter(|_| data.is_grid()).into_iter().collect();
     if let Some(fit) = joint {
         for (name, p) in
             fit.params.iter().filter(|(n, _)| ["E", "alpha", "beta"].contains(n)).take(4 - tiles.len().min(1))
@@ -225,13 +231,17 @@ pub(crate) fn table(source: &str, made_by: &str, data: &Data, laws: &LawDocument
     format!(
         "<header>\n<p class=\"kicker\">{}</p>\n<h1>{}</h1>\n<p class=\"dek\">{}</p>\n{}{tiles}</header>\n",
         escape(&format!("{source} · fitted by {made_by}")),
-        sentence(Some(laws)),
+        sentence(Some(laws), data.is_grid()),
         escape(&format!(
-            "{} rows: {}. {} of the table's rows could not be used.",
+            "{} rows: {}.{}",
             data.obs.len(),
             ranges.join(", "),
-            laws.rows_dropped.len()
+            match laws.rows_dropped.len() {
+                0 => String::new(),
+                1 => " One row could not be used.".to_owned(),
+                n => format!(" {n} rows could not be used."),
+            }
         )),
-        bend_note(Some(laws)),
+        if data.is_grid() { bend_note(Some(laws)) } else { String::new() },
     )
 }

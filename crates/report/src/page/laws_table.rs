@@ -11,9 +11,9 @@ fn estimate(name: &str, p: &ParamEstimate, identified: Option<bool>) -> String {
     let end = |v: Option<f64>| v.map_or(open.to_owned(), |v| significant(v, 3));
     let ends = match (p.lo, p.hi) {
         (None, None) => "no interval".to_owned(),
-        (lo, hi) => format!("{} to {}", end(lo), end(hi)),
+        (lo, hi) => format!("{}\u{a0}to\u{a0}{}", end(lo), end(hi)),
     };
-    let flag = if identified == Some(false) { " <em>not identified</em>" } else { "" };
+    let flag = if identified == Some(false) { " <em>not\u{a0}identified</em>" } else { "" };
     format!(
         "{}\u{202f}=\u{202f}{} <span class=\"prompt\">{}{flag}</span>",
         escape(&numbers::greek(name)),
@@ -72,12 +72,13 @@ pub(crate) fn laws(laws: Option<&LawDocument>) -> String {
         return String::new();
     };
     let mut body = String::new();
-    // The fits at every single size are many and matter least.
-    let (minor, major): (Vec<_>, Vec<_>) =
-        laws.fits.iter().partition(|f| f.form == "l_d" && laws.fits.len() > 8);
-    for (fits, name, open) in
-        [(major, "fits with their intervals", " open"), (minor, "fits of L(D), one size each", "")]
-    {
+    // A form fitted at many sizes or token counts would bury the others.
+    let many = |f: &&FitRecord| laws.fits.iter().filter(|g| g.form == f.form).count() > 8;
+    let (minor, major): (Vec<_>, Vec<_>) = laws.fits.iter().partition(many);
+    for (fits, name, open) in [
+        (major, "fits with their intervals", " open"),
+        (minor, "fits at one size or one token count each", ""),
+    ] {
         if fits.is_empty() {
             continue;
         }

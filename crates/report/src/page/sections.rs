@@ -48,6 +48,9 @@ fn supported(laws: Option<&LawDocument>, form: &str) -> String {
 
 /// Loss against size, against tokens, and the exponent by tokens.
 pub(crate) fn size(figures: &mut Figures, data: &Data, laws: Option<&LawDocument>) -> String {
+    if !data.is_grid() {
+        return String::new();
+    }
     let level = laws.and_then(|l| l.fits.first()).map_or(95.0, |f| 100.0 * f.level);
     let level = fixed(level, 0);
     let seeds = data.obs.iter().filter_map(|o| o.seed).collect::<std::collections::BTreeSet<_>>().len();
@@ -219,17 +222,17 @@ pub(crate) fn forecasts(figures: &mut Figures, input: &ReportInput, data: &Data)
 
 /// The joint fit: contours, valleys, residuals.
 pub(crate) fn joint(figures: &mut Figures, data: &Data, laws: Option<&LawDocument>) -> String {
-    let contours = figures.both(
-        |id, width| figures::contours(id, data, laws, width),
-        "Contours of the fitted L(N, D).",
-        "Lines of equal fitted loss; dots: the points behind the fit. Dashed: the efficient frontier, where a budget of \
-         C = 6ND buys the lowest fitted loss, drawn only where that lies inside what was tried.",
-    );
     let valleys = figures.both(
         |id, width| figures::valleys(id, data, width),
         "IsoFLOP valleys.",
         "Loss against size at fixed compute, with a parabola in ln N through each budget's points; diamonds: their \
          lowest points.",
+    );
+    let contours = figures.both(
+        |id, width| figures::contours(id, data, laws, width),
+        "Contours of the fitted L(N, D).",
+        "Lines of equal fitted loss; dots: the points behind the fit. Dashed: the efficient frontier, where a budget of \
+         C = 6ND buys the lowest fitted loss, drawn only where that lies inside what was tried.",
     );
     let joint =
         laws.and_then(|l| l.fits.iter().find(|f| f.form.starts_with("l_nd") && !f.residuals.is_empty()));
