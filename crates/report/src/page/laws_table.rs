@@ -73,7 +73,7 @@ pub(crate) fn laws(laws: Option<&LawDocument>) -> String {
     };
     let mut body = String::new();
     // A form fitted at many sizes or token counts would bury the others.
-    let many = |f: &&FitRecord| laws.fits.iter().filter(|g| g.form == f.form).count() > 8;
+    let many = |f: &&FitRecord| laws.fits.iter().filter(|g| g.form == f.form).count() > 6;
     let (minor, major): (Vec<_>, Vec<_>) = laws.fits.iter().partition(many);
     for (fits, name, open) in [
         (major, "fits with their intervals", " open"),
@@ -84,7 +84,7 @@ pub(crate) fn laws(laws: Option<&LawDocument>) -> String {
         }
         let rows: String = fits.iter().map(|f| row(f)).collect();
         body.push_str(&format!(
-            "<details{open}><summary>{} {name}</summary><div class=\"scroll\"><table><thead><tr><th>law</th>\
+            "<details{open}><summary>{} {name}</summary><div class=\"scroll\"><table class=\"laws\"><thead><tr><th>law</th>\
              <th>parameters</th><th class=\"num\">R²</th><th class=\"num\">rms</th><th class=\"num\">held out</th>\
              <th class=\"num\">rows</th></tr></thead><tbody>\n{rows}</tbody></table></div>\
              <p><small>R² in ln L. rms: of ln observed − ln fitted. Held out: the same on rows the fit did not see.</small></p>\
