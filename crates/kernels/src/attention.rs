@@ -278,10 +278,7 @@ pub fn backward(
     let dot = &mut scratch[..t];
     transpose(&qkv[head.k()..], 3 * c, t, s, keys_turned, stride);
     transpose(&qkv[head.v()..], 3 * c, t, s, values_turned, stride);
-    for (i, dot) in dot.iter_mut().enumerate() {
-        let row = i * c + head.q()..i * c + head.q() + s;
-        *dot = dout[row.clone()].iter().zip(&out[row]).map(|(x, y)| x * y).sum();
-    }
+    row_dots(set, head, out, dout, dot);
     for row in dqkv.chunks_mut(3 * c).take(t) {
         row[head.k()..head.k() + s].fill(0.0);
         row[head.v()..head.v() + s].fill(0.0);
@@ -329,6 +326,29 @@ pub fn backward(
         );
         let right = Right::rows(&qkv[head.k()..], 3 * c);
         multiply(set, (rows, s, keys), Left::rows(ds, stride), right, &mut dqkv[at_q..], 3 * c, Init::Zero);
+    }
+}
+
+/// `dot[T] = rowsum(dout ∘ out)` over the head's columns.
+fn row_dots(set: KernelSet, head: Head, out: &[f32], dout: &[f32], dot: &mut [f32]) {
+    assert!(dot.len() <= head.length && (head.head + 1) * head.head_width <= head.width);
+    assert!(out.len() >= head.length * head.width && dout.len() >= head.length * head.width);
+    dispatch!(set, row_dots_simd(head: Head, out: &[f32], dout: &[f32], dot: &mut [f32]));
+}
+
+#[inline(always)]
+unsafe fn row_dots_simd<S: Simd>(head: Head, out: &[f32], dout: &[f32], dot: &mut [f32]) {
+    for (i, dot) in dot.iter_mut().enumerate() {
+        let at = i * head.width + head.q();
+        // SAFETY: the head's columns of row i lie inside both matrices.
+        unsafe {
+            let (x, y) = (out.as_ptr().add(at), dout.as_ptr().add(at));
+            let mut sum = S::splat(0.0);
+            sweep!(S, head.head_width, |s, count| {
+                sum = S::fma(load_n::<S>(x.add(s), count), load_n::<S>(y.add(s), count), sum);
+            });
+            *dot = S::sum(sum);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 /// How long a waiting thread spins before it sleeps: phases of a training step follow each other faster than this.
-const SPINS: u32 = 20_000;
+const SPINS: u32 = 4_000;
 
 /// Task number and thread number.
 type Task<'a> = &'a (dyn Fn(usize, usize) + Sync);

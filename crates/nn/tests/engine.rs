@@ -3,7 +3,8 @@
 use isoflop_base::tensor::{TensorGroup, TensorSpec};
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, TokenBatch,
+    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Recompute,
+    TokenBatch,
 };
 use std::collections::HashMap;
 
@@ -40,6 +41,20 @@ fn the_number_of_threads_changes_no_bit() {
         assert_eq!(train(&mut many, 0..12), losses, "{threads} threads");
         assert_eq!(many.weights().1, one.weights().1, "{threads} threads");
     }
+}
+
+#[test]
+fn recomputation_changes_no_bit_and_saves_memory() {
+    let config = GptConfig { shape: "L5-d40-h5".parse().unwrap(), ..config() };
+    let make = |recompute| {
+        let options = EngineOptions { threads: 2, micro_batch: 7, recompute, ..EngineOptions::default() };
+        CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
+    };
+    let (mut kept, mut again) = (make(Recompute::None), make(Recompute::Block));
+    assert_eq!(train(&mut kept, 0..5), train(&mut again, 0..5));
+    assert_eq!(kept.weights().1, again.weights().1);
+    let bytes = |engine: &CpuGpt| engine.memory().groups.iter().find(|g| g.0 == "activations").unwrap().1;
+    assert!(bytes(&again) * 2 < bytes(&kept), "{} against {}", bytes(&again), bytes(&kept));
 }
 
 /// A checkpoint in memory.

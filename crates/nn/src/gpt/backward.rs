@@ -19,7 +19,7 @@ impl Model<'_> {
         let (dw, db) = work.sums[13 * s.width..].split_at_mut(s.width);
         layernorm::backward(
             self.set,
-            &end.x[..n],
+            &s.kept_x(kept, s.layers)[..n],
             &end.stats[..2 * t],
             self.weight(s.layout.lnf_w),
             &work.dx1[..n],
@@ -30,13 +30,32 @@ impl Model<'_> {
         );
     }
 
+    /// Fills block `layer`'s place in `kept` again from its input, when it has been used by later layers since.
+    pub(crate) fn recompute(
+        &self,
+        layer: usize,
+        t: usize,
+        kept: &mut [f32],
+        work: &mut [f32],
+        flip: bool,
+        scratch: &mut [f32],
+    ) {
+        let (s, n) = (self.sizes, t * self.sizes.width);
+        let (streams, behind) = s.split_streams(kept);
+        let x = &streams[layer * s.kept.x..][..n];
+        // The block's output is not needed again; it goes where the gradient of its input will be.
+        let (work, _) = WorkMut::of(s, work);
+        let unused = if flip { work.dx0 } else { work.dx1 };
+        self.block(layer, x, s.block_in(behind, layer), &mut unused[..n], scratch);
+    }
+
     /// One block for one sequence: from the gradient of its output to that of its input. `flip` tells which of
     /// `dx0`, `dx1` holds the first.
     pub(crate) fn block_backward(
         &self,
         layer: usize,
         t: usize,
-        k: &KeptBlock<'_>,
+        (x, k): (&[f32], &KeptBlock<'_>),
         work: &mut [f32],
         flip: bool,
         scratch: &mut [f32],
@@ -92,7 +111,7 @@ impl Model<'_> {
         let left = Left::rows(work.dqkv, 3 * c);
         multiply(set, (t, c, 3 * c), left, self.w_transposed(layer, Matrix::Qkv), drows, c, Init::Zero);
         let (w, b) = (self.weight(index.ln1_w), self.weight(index.ln1_b));
-        let (x, stats) = (&k.x[..n], &k.stats1[..2 * t]);
+        let (x, stats) = (&x[..n], &k.stats1[..2 * t]);
         layernorm::again(set, x, stats, w, b, &mut work.norm1[..n]);
         layernorm::backward(set, x, stats, w, drows, dmid, din, sums.ln1_w, sums.ln1_b);
 

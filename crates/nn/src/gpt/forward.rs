@@ -1,6 +1,6 @@
 //! Forward: one thread walks one sequence through the whole stack, so that its activations stay in L2.
 
-use super::sizes::{KeptBlockMut, KeptEndMut, Matrix, Pack, ROWS, ScratchMut, Sizes};
+use super::sizes::{KeptBlockMut, Matrix, Pack, ROWS, ScratchMut, Sizes};
 use isoflop_kernels::attention::Head;
 use isoflop_kernels::matmul::{Init, Left, Right, multiply};
 use isoflop_kernels::{KernelSet, attention, gelu, layernorm, rows};
@@ -49,39 +49,40 @@ impl<'a> Model<'a> {
         let s = self.sizes;
         let (c, t) = (s.width, tokens.len());
         let (wte, wpe) = (self.weight(s.layout.wte), self.weight(s.layout.wpe));
+        let (streams, behind) = s.split_streams(kept);
         for (position, &token) in tokens.iter().enumerate() {
             let (row, token) = (position * c, token as usize * c);
             for i in 0..c {
-                kept[row + i] = wte[token + i] + wpe[row + i];
+                streams[row + i] = wte[token + i] + wpe[row + i];
             }
         }
-        let mut rest = kept;
         for layer in 0..s.layers {
-            let (block, next) = KeptBlockMut::of(s, rest);
-            self.block(layer, t, block, &mut next[..t * c], scratch);
-            rest = next;
+            let (before, after) = streams.split_at_mut((layer + 1) * s.kept.x);
+            let (x, next) = (&before[layer * s.kept.x..][..t * c], &mut after[..t * c]);
+            self.block(layer, x, s.block_in(behind, layer), next, scratch);
         }
-        let (end, _) = KeptEndMut::of(s, rest);
+        let (x, end) = (&streams[s.layers * s.kept.x..][..t * c], s.end_in(behind));
         let (w, b) = (self.weight(s.layout.lnf_w), self.weight(s.layout.lnf_b));
-        layernorm::forward(
-            self.set,
-            &end.x[..t * c],
-            w,
-            b,
-            &mut end.normed[..t * c],
-            &mut end.stats[..t * 2],
-        );
+        layernorm::forward(self.set, x, w, b, &mut end.normed[..t * c], &mut end.stats[..t * 2]);
     }
 
-    /// One block: `next[T,C] = x + attention + mlp`.
-    fn block(&self, layer: usize, t: usize, k: KeptBlockMut<'_>, next: &mut [f32], scratch: &mut [f32]) {
+    /// One block: `next[T,C] = x + attention + mlp`, and in `k` what its backward needs.
+    pub(crate) fn block(
+        &self,
+        layer: usize,
+        x: &[f32],
+        k: KeptBlockMut<'_>,
+        next: &mut [f32],
+        scratch: &mut [f32],
+    ) {
         let (set, c, index) = (self.set, self.sizes.width, self.sizes.layout.blocks[layer]);
+        let t = x.len() / c;
         let space = ScratchMut::of(self.sizes, scratch);
         let (w, b) = (self.weight(index.ln1_w), self.weight(index.ln1_b));
         for r in (0..t).step_by(ROWS) {
             let n = ROWS.min(t - r);
             let norm = &mut space.norm[..n * c];
-            layernorm::forward(set, &k.x[r * c..(r + n) * c], w, b, norm, &mut k.stats1[2 * r..2 * (r + n)]);
+            layernorm::forward(set, &x[r * c..(r + n) * c], w, b, norm, &mut k.stats1[2 * r..2 * (r + n)]);
             let (left, bias) = (Left::rows(norm, c), Init::Bias(self.weight(index.qkv_b)));
             let qkv = &mut k.qkv[r * 3 * c..];
             multiply(set, (n, 3 * c, c), left, self.w(layer, Matrix::Qkv), qkv, 3 * c, bias);
@@ -95,7 +96,7 @@ impl<'a> Model<'a> {
             let n = ROWS.min(t - r);
             let at = r * c..(r + n) * c;
             let mid = &mut k.mid[at.clone()];
-            rows::add_bias(set, &k.x[at.clone()], self.weight(index.proj_b), mid);
+            rows::add_bias(set, &x[at.clone()], self.weight(index.proj_b), mid);
             let left = Left::rows(&k.attended[at.clone()], c);
             multiply(set, (n, c, c), left, self.w(layer, Matrix::Proj), mid, c, Init::Accumulate);
 

@@ -13,7 +13,7 @@ use crate::engine::{
 };
 use crate::layout::{FIRST_MOMENT, SECOND_MOMENT};
 use crate::plan::MemoryPlan;
-use crate::{AdamWConfig, EngineOptions, GptConfig, Optimizer, Precision, Recompute, init};
+use crate::{AdamWConfig, EngineOptions, GptConfig, Optimizer, Precision, init};
 use backward::{WeightGradient, add_sums, block_weights};
 use forward::Model;
 use isoflop_base::tensor::TensorGroup;
@@ -65,9 +65,6 @@ impl CpuGpt {
         let unsupported = |what: &str, hint| EngineError::Unsupported { what: what.to_owned(), hint };
         if options.precision != Precision::F32 {
             return Err(unsupported("bf16 precision yet", "use precision = \"f32\" or \"auto\""));
-        }
-        if options.recompute != Recompute::None {
-            return Err(unsupported("recomputation of blocks yet", "use recompute = \"none\""));
         }
         if options.optimizer != Optimizer::AdamW {
             return Err(unsupported("8-bit moments yet", "use optimizer = \"adamw\""));
@@ -193,32 +190,34 @@ impl CpuGpt {
     fn backward(&mut self, batch: &TokenBatch) {
         let (sizes, t, sequences) = (&self.sizes, batch.length(), batch.sequences());
         let model = Model { set: self.options.kernels, sizes, weights: &self.weights, packs: &self.packs };
-        let (kept, zeros): (&[f32], &[f32]) = (&self.kept, &self.zeros);
-        let kept_of = |s: usize| &kept[s * sizes.kept.total..(s + 1) * sizes.kept.total];
+        let zeros: &[f32] = &self.zeros;
+        let share = sizes.kept.total;
         {
             let work = Chunks::new(&mut self.work, sizes.work.total);
-            self.pool.run(sequences, |s, _| model.end_backward(t, kept_of(s), &mut work.hold(s), zeros));
+            let kept = &self.kept;
+            self.pool.run(sequences, |s, _| {
+                model.end_backward(t, &kept[s * share..][..share], &mut work.hold(s), zeros);
+            });
         }
         let mut flip = false;
         for layer in (0..sizes.layers).rev() {
             {
                 let work = Chunks::new(&mut self.work, sizes.work.total);
+                let kept = Chunks::new(&mut self.kept, share);
                 let scratch = Chunks::new(&mut self.scratch, sizes.scratch);
                 self.pool.run(sequences, |s, thread| {
-                    let k = sizes.kept_block(kept_of(s), layer);
-                    model.block_backward(layer, t, &k, &mut work.hold(s), flip, &mut scratch.hold(thread));
+                    let (mut kept, mut work, mut scratch) =
+                        (kept.hold(s), work.hold(s), scratch.hold(thread));
+                    // The last layer's place still holds what its forward left.
+                    if sizes.blocks_share() && layer + 1 < sizes.layers {
+                        model.recompute(layer, t, &mut kept, &mut work, flip, &mut scratch);
+                    }
+                    let input = (sizes.kept_x(&kept, layer), &sizes.kept_block(&kept, layer));
+                    model.block_backward(layer, t, input, &mut work, flip, &mut scratch);
                 });
             }
-            block_weights(
-                &model,
-                &self.pool,
-                layer,
-                (sequences, t),
-                kept,
-                &self.work,
-                flip,
-                &mut self.gradients,
-            );
+            let (kept, work) = (&self.kept, &self.work);
+            block_weights(&model, &self.pool, layer, (sequences, t), kept, work, flip, &mut self.gradients);
             for s in 0..sequences {
                 let work = Work::of(sizes, &self.work[s * sizes.work.total..]);
                 add_sums(

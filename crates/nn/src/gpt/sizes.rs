@@ -4,14 +4,16 @@
 //! `work` (what one layer's backward leaves for its weight gradients), so that a task holds its sequence and nothing else:
 //!
 //! ```text
-//!   kept:  ┌ layer 0 ────────────────────────────────────────────────┬ layer 1 … ┬ end ───────────────┐
-//!          │ x  stats1  qkv  attended  lse  mid  stats2  hidden       │           │ x  stats  normed   │
-//!          └──────────────────────────────────────────────────────────┴───────────┴────────────────────┘
+//!   kept:  ┌ streams ───────────┬ end ─────────────┬ layer 0 ───────────────────────────────────────┬ layer 1 … ┐
+//!          │ x of every layer,  │ stats  normed    │ stats1  qkv  attended  lse  mid  stats2  hidden │           │
+//!          │ x of the end       │                  │                                                │           │
+//!          └────────────────────┴──────────────────┴────────────────────────────────────────────────┴───────────┘
+//!          with `recompute = "block"` one layer's place serves all: the backward fills it again from the layer's x
 //!   work:    dx  dx'  dmid  dqkv  norm1  norm2  dhidden  active  partial sums of small gradients
 //! ```
 
 use crate::layout::Layout;
-use crate::{EngineOptions, GptConfig};
+use crate::{EngineOptions, GptConfig, Recompute};
 use isoflop_kernels::{AlignedBuffer, attention, matmul};
 
 /// Rows that go through an MLP together, so that its hidden layer stays in the cache.
@@ -62,7 +64,12 @@ pub(crate) enum Matrix {
 /// Elements per sequence of what the forward keeps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeptSizes {
-    pub(crate) block: usize,
+    /// One layer's residual stream.
+    pub(crate) x: usize,
+    /// Where the layers' own places begin.
+    blocks: usize,
+    /// From one layer's place to the next: 0 if they share one.
+    block_stride: usize,
     pub(crate) total: usize,
 }
 
@@ -112,8 +119,13 @@ impl Sizes {
         packs.push(PackSpec { tensor: layout.wte, k: c, n: v, transposed: true });
         packs.push(PackSpec { tensor: layout.wte, k: v, n: c, transposed: false });
         let (x, stats) = (align(t * c), align(t * 2));
-        let block = x + stats + align(t * 3 * c) + x + align(h * t) + x + stats + align(t * 4 * c);
-        let kept = KeptSizes { block, total: config.shape.n_layer * block + x + stats + x };
+        let block = stats + align(t * 3 * c) + x + align(h * t) + x + stats + align(t * 4 * c);
+        let blocks = (config.shape.n_layer + 1) * x + stats + x;
+        let (block_stride, places) = match options.recompute {
+            Recompute::None => (block, config.shape.n_layer),
+            Recompute::Block => (0, 1),
+        };
+        let kept = KeptSizes { x, blocks, block_stride, total: blocks + places * block };
         let work =
             WorkSizes { total: 3 * x + align(t * 3 * c) + 2 * x + 2 * align(t * 4 * c) + align(15 * c) };
         // A stride that is no power of two keeps rows from falling on each other in L1.
@@ -183,15 +195,15 @@ macro_rules! views {
 }
 
 views! {
-    /// What one block's forward keeps of a sequence. `x[T,C]` is the block's input, `mid[T,C]` the residual stream after
-    /// attention, `hidden[T,4C]` the MLP before GELU; `stats` are `(mean, rstd)` of the norms.
-    KeptBlock / KeptBlockMut { x, stats1, qkv, attended, lse, mid, stats2, hidden } sizes(s) {
-        x: s.length * s.width, stats1: s.length * 2, qkv: s.length * 3 * s.width, attended: s.length * s.width,
+    /// What one block's forward keeps of a sequence besides its input. `mid[T,C]` is the residual stream after attention,
+    /// `hidden[T,4C]` the MLP before GELU; `stats` are `(mean, rstd)` of the norms.
+    KeptBlock / KeptBlockMut { stats1, qkv, attended, lse, mid, stats2, hidden } sizes(s) {
+        stats1: s.length * 2, qkv: s.length * 3 * s.width, attended: s.length * s.width,
         lse: s.heads * s.length, mid: s.length * s.width, stats2: s.length * 2, hidden: s.length * 4 * s.width,
     }
-    /// The end of the stack: `x[T,C]`, its norm's statistics, and the normed rows the head multiplies.
-    KeptEnd / KeptEndMut { x, stats, normed } sizes(s) {
-        x: s.length * s.width, stats: s.length * 2, normed: s.length * s.width,
+    /// The end of the stack: the last norm's statistics and the normed rows the head multiplies.
+    KeptEnd / KeptEndMut { stats, normed } sizes(s) {
+        stats: s.length * 2, normed: s.length * s.width,
     }
     /// What one layer's backward leaves. `dx0` and `dx1` change places from layer to layer; `sums` are the small
     /// gradients of this sequence alone: ln1 w b, ln2 w b (C each), qkv b (3C), proj b, fc b (4C), out b, lnf w b.
@@ -222,13 +234,43 @@ impl<'a> ScratchMut<'a> {
 }
 
 impl Sizes {
-    /// Block `layer` of a sequence's share of `kept`.
-    pub(crate) fn kept_block<'a>(&self, kept: &'a [f32], layer: usize) -> KeptBlock<'a> {
-        KeptBlock::of(self, &kept[layer * self.kept.block..])
+    /// The input `x[T,C]` of layer `layer` in a sequence's share of `kept`; `layers` is the end of the stack.
+    pub(crate) fn kept_x<'a>(&self, kept: &'a [f32], layer: usize) -> &'a [f32] {
+        &kept[layer * self.kept.x..][..self.length * self.width]
     }
 
-    /// The end of a sequence's share of `kept`.
+    /// What block `layer` keeps besides.
+    pub(crate) fn kept_block<'a>(&self, kept: &'a [f32], layer: usize) -> KeptBlock<'a> {
+        KeptBlock::of(self, &kept[self.block_at(layer)..])
+    }
+
+    /// The end of the stack.
     pub(crate) fn kept_end<'a>(&self, kept: &'a [f32]) -> KeptEnd<'a> {
-        KeptEnd::of(self, &kept[self.layers * self.kept.block..])
+        KeptEnd::of(self, &kept[(self.layers + 1) * self.kept.x..])
+    }
+
+    /// The inputs of all layers and of the end, and everything behind them, from which [`Self::block_in`] and
+    /// [`Self::end_in`] take their part.
+    pub(crate) fn split_streams<'a>(&self, kept: &'a mut [f32]) -> (&'a mut [f32], &'a mut [f32]) {
+        kept.split_at_mut((self.layers + 1) * self.kept.x)
+    }
+
+    /// Block `layer` in what lies behind the streams.
+    pub(crate) fn block_in<'a>(&self, behind: &'a mut [f32], layer: usize) -> KeptBlockMut<'a> {
+        KeptBlockMut::of(self, &mut behind[self.block_at(layer) - (self.layers + 1) * self.kept.x..]).0
+    }
+
+    /// The end of the stack in what lies behind the streams.
+    pub(crate) fn end_in<'a>(&self, behind: &'a mut [f32]) -> KeptEndMut<'a> {
+        KeptEndMut::of(self, behind).0
+    }
+
+    /// Whether a layer's place is used again by the next, so that its backward must fill it anew.
+    pub(crate) fn blocks_share(&self) -> bool {
+        self.kept.block_stride == 0 && self.layers > 1
+    }
+
+    fn block_at(&self, layer: usize) -> usize {
+        self.kept.blocks + layer * self.kept.block_stride
     }
 }
