@@ -3,6 +3,7 @@
 //! Pure: no file, no clock, no environment, and the same bytes out whatever the thread count. A [`Table`] of rows goes in, a
 //! [`document::LawDocument`] comes out. Sizes are counts (parameters, tokens, FLOPs), losses in the table's unit, logarithms natural.
 
+pub mod allocation;
 pub mod compare;
 pub mod document;
 pub mod error;
@@ -10,6 +11,7 @@ pub mod fitting;
 pub mod forecast;
 pub mod forms;
 pub mod judge;
+pub mod kaplan_figures;
 pub mod numeric;
 pub mod options;
 pub mod paired;

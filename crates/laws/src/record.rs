@@ -2,7 +2,7 @@
 
 use crate::document::{Correlation, Ends, FitRecord, FitState, Holdout, ParamEstimate, Params, Residual};
 use crate::fitting::data::Data;
-use crate::fitting::minimise::{FINE, Optimum, POLISH, Problem, Solver};
+use crate::fitting::minimise::{Optimum, POLISH, Problem, Solver};
 use crate::fitting::penalty::Penalty;
 use crate::fitting::{bootstrap, profile, search, varpro};
 use crate::forms::{Form, Reported, Role};
@@ -108,8 +108,7 @@ fn penalty_for(form: &Form, options: &Options) -> Penalty {
 /// Full multi-start and, where the form allows it, variable projection; the better of the two is reported.
 fn optimum(problem: &Problem<'_>, options: &Options) -> Result<(search::Best, Option<f64>), LawError> {
     let starts = (problem.form.starts)(problem.data, options.dense);
-    let ends =
-        search::spread(starts.len(), options.threads, |solver, i| solver.search(problem, &starts[i], FINE));
+    let ends = search::all(problem, &starts, options.threads);
     let mut best = search::best_of(problem, &ends);
     let mut reached = None;
     if let Some(part) = problem.form.linear {

@@ -1,5 +1,6 @@
 //! All the laws of one table.
 
+use crate::allocation::allocate;
 use crate::compare::compare;
 use crate::document::{FitRecord, LawDocument, NotFitted, SCHEMA};
 use crate::forms::{self, Form};
@@ -11,7 +12,7 @@ use isoflop_base::units::si;
 use std::collections::BTreeMap;
 
 /// Names that are recipes rather than single forms.
-pub const RECIPES: &[&str] = &["all"];
+pub const RECIPES: &[&str] = &["all", "isoflop", "envelope"];
 
 /// Fits every form in `options.forms` (or all the columns allow) to the table.
 ///
@@ -39,28 +40,55 @@ pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
             },
         });
     }
+    let all = options.forms.iter().any(|f| f == "all");
     let asked: Vec<&str> =
-        options.forms.iter().map(String::as_str).filter(|f| !matches!(*f, "all" | "")).collect();
-    let ids = if asked.is_empty() { forms::ids() } else { asked.clone() };
+        options.forms.iter().map(String::as_str).filter(|f| !all && !f.is_empty()).collect();
+    let ids = if asked.is_empty() {
+        forms::ids().into_iter().filter(|id| offered(id, table)).collect()
+    } else {
+        asked.clone()
+    };
     let mut document = start(table);
     let repeats = Repeats::of(table);
     document.seed_spread = repeats.spread();
     for id in ids {
+        if matches!(id, "isoflop" | "envelope") {
+            continue;
+        }
         let before = document.fits.len();
         let reason = one(id, table, &repeats, options, &mut document)?;
         if let Some(error) = reason.filter(|_| document.fits.len() == before) {
             if asked.contains(&id) {
                 return Err(error);
             }
-            document.not_fitted.push(NotFitted { form: id.to_owned(), reason: first_line(&error) });
+            if !matches!(error, LawError::MissingColumn { .. }) {
+                document.not_fitted.push(NotFitted { form: id.to_owned(), reason: first_line(&error) });
+            }
         }
     }
-    if document.fits.is_empty() {
+    let recipes_only = !asked.is_empty() && asked.iter().all(|f| RECIPES.contains(f));
+    if document.fits.is_empty() && !recipes_only {
         let error = document.not_fitted.first().map_or_else(String::new, |n| n.reason.clone());
         return Err(LawError::NoOptimum { form: "the table".to_owned(), why: error });
     }
     document.comparisons.extend(floors(&document));
+    document.comparisons.extend(surfaces(&document));
+    if asked.is_empty() || asked.iter().any(|f| f.starts_with("l_nd") || RECIPES.contains(f)) {
+        document.allocation = allocate(table, &document, options);
+    }
     Ok(document)
+}
+
+/// Whether a form is worth fitting unasked: some would fit a table whose columns mean something else.
+fn offered(id: &str, table: &Table) -> bool {
+    let any = |f: &dyn Fn(&Row) -> bool| table.rows.iter().any(f);
+    match id {
+        // Steps against batch size is only a hyperbola at one fixed loss.
+        "hyperbola" => any(&|r| r.get("target").is_some()),
+        // Without a row that sees its data more than once, the repeats are not there.
+        "repeat" => any(&|r| matches!((r.d, r.get("unique_tokens")), (Some(d), Some(u)) if d > 1.05 * u)),
+        _ => true,
+    }
 }
 
 fn check(options: &Options) -> Result<(), LawError> {
@@ -108,6 +136,8 @@ fn one(
         "l_n" => slices(table, "n", "d", "tokens"),
         "l_d" => slices(table, "d", "n", "params"),
         "l_c" => vec![frontier_slice(table)],
+        "l_ns" => vec![with_s_min(table)],
+        "hyperbola" => groups(table),
         _ => vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }],
     };
     let mut last = None;
@@ -210,6 +240,52 @@ fn frontier_slice(table: &Table) -> Slice {
     Slice { table: rows, condition: BTreeMap::new(), notes: vec![note] }
 }
 
+/// S_min where the table has it, else the steps as they were, with a note.
+fn with_s_min(table: &Table) -> Slice {
+    let mut rows = table.clone();
+    let mut notes = Vec::new();
+    if !rows.rows.iter().any(|r| r.extra.contains_key("s_min")) {
+        for row in &mut rows.rows {
+            if let Some(s) = row.extra.get("steps").copied() {
+                row.extra.insert("s_min".to_owned(), s);
+            }
+        }
+        notes.push(
+            "no column s_min: the steps were taken as they are, without S_min = S/(1 + B_crit/B)".to_owned(),
+        );
+    }
+    Slice { table: rows, condition: BTreeMap::new(), notes }
+}
+
+/// One slice per model (a text column `model`, else N) and target loss.
+fn groups(table: &Table) -> Vec<Slice> {
+    let key = |r: &Row| {
+        let model = r.labels.get("model").cloned().or_else(|| r.n.map(|n| n.to_string())).unwrap_or_default();
+        (model, r.get("target").map(|t| t.to_string()).unwrap_or_default())
+    };
+    let mut keys: Vec<(String, String)> = Vec::new();
+    for row in &table.rows {
+        let k = key(row);
+        if !keys.contains(&k) {
+            keys.push(k);
+        }
+    }
+    keys.into_iter()
+        .map(|k| {
+            let rows = table.filtered(|r| key(r) == k);
+            let mut condition = BTreeMap::new();
+            let first = &rows.rows[0];
+            if let Some(n) = first.n {
+                condition.insert("params".to_owned(), n);
+            }
+            if let Some(t) = first.get("target") {
+                condition.insert("target loss".to_owned(), t);
+            }
+            Slice { table: rows, condition, notes: vec![format!("model {}", k.0)] }
+        })
+        .collect()
+}
+
 /// `D = 3.00 M`, …
 pub fn condition_words(condition: &BTreeMap<String, f64>) -> String {
     let parts: Vec<String> = condition
@@ -249,6 +325,17 @@ fn floors(document: &LawDocument) -> Vec<crate::document::Comparison> {
         }
     }
     out
+}
+
+/// The forms of L(N, D) against each other, by the rows held out of each.
+fn surfaces(document: &LawDocument) -> Option<crate::document::Comparison> {
+    let found: Vec<(&str, &FitRecord)> = document
+        .fits
+        .iter()
+        .filter(|f| f.form.starts_with("l_nd_") && f.condition.is_empty())
+        .map(|f| (f.form.as_str(), f))
+        .collect();
+    (found.len() > 1).then(|| compare("L(N, D): which form?", &found))
 }
 
 /// Whether a name is a form or a recipe.

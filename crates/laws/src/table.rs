@@ -15,7 +15,7 @@ pub struct Row {
     pub d: Option<f64>,
     /// Training FLOPs.
     pub c: Option<f64>,
-    /// Loss (the table's unit).
+    /// Loss (the table's unit); NaN in a table without a loss column.
     pub loss: f64,
     /// Its standard error, same unit.
     pub loss_se: Option<f64>,
@@ -43,7 +43,7 @@ impl Row {
             "n" => self.n,
             "d" => self.d,
             "c" => self.c,
-            "loss" => Some(self.loss),
+            "loss" => Some(self.loss).filter(|l| l.is_finite()),
             other => self.extra.get(other).copied(),
         }
     }

@@ -154,7 +154,11 @@ fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {
         let (name, header) = pair(mapping, "--column", "loss=val_loss")?;
         columns.push((name.to_owned(), header.to_owned()));
     }
-    let options = ReadOptions { columns, name: path.display().to_string() };
+    let options = ReadOptions {
+        columns,
+        name: path.display().to_string(),
+        loss_optional: !forms::need_loss(&how.forms),
+    };
     read_table(&bytes, &options).map_err(user)
 }
 

@@ -8,7 +8,7 @@ use crate::numeric::Theta;
 use crate::numeric::quantile::{normal_cdf, t_quantile};
 use crate::numeric::random::Random;
 
-const STOP: Stop = Stop { steps: 60, tolerance: 1e-8 };
+const STOP: Stop = Stop { steps: 60, tolerance: 1e-8, exact: true };
 
 /// Refits of `refits` samples of whole runs; coordinates of each, in order.
 pub fn refits(

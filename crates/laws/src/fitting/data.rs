@@ -144,16 +144,19 @@ fn log_sum_exp(terms: &[&[Slot]], data: &Data, theta: &Theta, work: &mut Work) {
         }
         f.fill(0.0);
         for share in &mut work.share {
-            for i in 0..n {
-                share[i] = fast::exp(share[i] - top[i]);
-                f[i] += share[i];
+            for ((u, t), total) in share.iter_mut().zip(top.iter()).zip(f.iter_mut()) {
+                *u = fast::exp(*u - t);
+                *total += *u;
             }
         }
-        for share in &mut work.share {
-            share.iter_mut().zip(f.iter()).for_each(|(s, total)| *s /= total);
+        // f holds the sums; the share of each term is its part of them.
+        for (t, total) in top.iter_mut().zip(f.iter_mut()) {
+            let sum = *total;
+            *total = *t + fast::ln(sum);
+            *t = 1.0 / sum;
         }
-        for i in 0..n {
-            f[i] = top[i] + fast::ln(f[i]);
+        for share in &mut work.share {
+            share.iter_mut().zip(top.iter()).for_each(|(s, scale)| *s *= scale);
         }
     }
     for column in &mut work.jac {
@@ -164,9 +167,8 @@ fn log_sum_exp(terms: &[&[Slot]], data: &Data, theta: &Theta, work: &mut Work) {
             match *slot {
                 Slot::Plus(i) => work.jac[i].iter_mut().zip(share).for_each(|(g, s)| *g += s),
                 Slot::Minus(i, j) => {
-                    let column = &mut work.jac[i];
-                    for (r, x) in data.x[j].iter().enumerate() {
-                        column[r] -= share[r] * x;
+                    for ((g, s), x) in work.jac[i].iter_mut().zip(share).zip(&data.x[j]) {
+                        *g -= s * x;
                     }
                 }
             }
@@ -174,75 +176,108 @@ fn log_sum_exp(terms: &[&[Slot]], data: &Data, theta: &Theta, work: &mut Work) {
     }
 }
 
-/// Adds Σ_row coef[row] · ∂²f/∂θ² to `hessian`, for the θ of the last [`evaluate`]. Exact for log-sum-exp forms, by central differences
-/// of the gradient for the others.
-pub fn add_curvature(
-    form: &Form,
-    data: &Data,
-    theta: &Theta,
-    coef: &[f64],
-    work: &Work,
-    scratch: &mut Work,
-    hessian: &mut Square,
-) {
-    let p = form.p();
-    match &form.kernel {
-        Kernel::Terms(terms) => {
-            if terms.len() < 2 {
-                return;
-            }
-            // ∂²f = Σ_k s_k c_k c_kᵀ − ∂f ∂fᵀ with c_k = ∂u_k, which has one entry per slot.
-            for (share, slots) in work.share.iter().zip(*terms) {
-                for a in *slots {
-                    for b in *slots {
-                        let ((i, xa), (j, xb)) = (part(a, data), part(b, data));
-                        if j > i {
-                            continue;
-                        }
-                        let sum: f64 = match (xa, xb) {
-                            (None, None) => dot(coef, share),
-                            (Some(x), None) | (None, Some(x)) => -dot3(coef, share, x),
-                            (Some(x), Some(z)) => {
-                                (0..coef.len()).map(|r| coef[r] * share[r] * x[r] * z[r]).sum()
-                            }
-                        };
-                        hessian[i][j] += sum;
-                        if i != j {
-                            hessian[j][i] += sum;
-                        }
-                    }
+/// Second derivatives of an objective: Σ bend·∂f∂fᵀ + Σ coef·∂²f.
+#[derive(Debug, Clone, Copy)]
+pub struct Curvature<'a> {
+    /// ∂objective/∂f of each row.
+    pub coef: &'a [f64],
+    /// ∂²objective/∂f² of each row.
+    pub bend: &'a [f64],
+}
+
+impl Curvature<'_> {
+    /// Adds them to `hessian`, for the θ of the last [`evaluate`] into `work`. ∂²f is exact for log-sum-exp forms, by central
+    /// differences of the gradient for the others.
+    pub fn add(
+        &self,
+        form: &Form,
+        data: &Data,
+        theta: &Theta,
+        work: &Work,
+        scratch: &mut Work,
+        hessian: &mut Square,
+    ) {
+        let p = form.p();
+        match &form.kernel {
+            Kernel::Terms(terms) if terms.len() > 1 => {
+                // ∂²f = Σ_k s_k c_k c_kᵀ − ∂f ∂fᵀ with c_k = ∂u_k, which has one entry per slot.
+                let rest: Vec<f64> = self.bend.iter().zip(self.coef).map(|(b, c)| b - c).collect();
+                add_outer(&rest, work, p, hessian);
+                for (share, slots) in work.share.iter().zip(*terms) {
+                    let shared: Vec<f64> = self.coef.iter().zip(share).map(|(c, s)| c * s).collect();
+                    add_term(&shared, slots, data, hessian);
                 }
             }
-            for i in 0..p {
-                for j in 0..=i {
-                    let sum = dot3(coef, &work.jac[i], &work.jac[j]);
-                    hessian[i][j] -= sum;
-                    if i != j {
-                        hessian[j][i] -= sum;
-                    }
-                }
-            }
-        }
-        Kernel::Row(_) => {
-            let mut raw = [[0.0; MAX_COORDS]; MAX_COORDS];
-            for j in 0..p {
-                let h = 1e-5 * theta[j].abs().max(1.0);
-                for sign in [1.0, -1.0] {
-                    let mut moved = *theta;
-                    moved[j] += sign * h;
-                    evaluate(form, data, &moved, scratch);
-                    for i in 0..p {
-                        raw[i][j] += sign * dot(coef, &scratch.jac[i]) / (2.0 * h);
-                    }
-                }
-            }
-            for i in 0..p {
+            Kernel::Terms(_) => add_outer(self.bend, work, p, hessian),
+            Kernel::Row(_) => {
+                add_outer(self.bend, work, p, hessian);
+                let mut raw = [[0.0; MAX_COORDS]; MAX_COORDS];
                 for j in 0..p {
-                    hessian[i][j] += 0.5 * (raw[i][j] + raw[j][i]);
+                    let h = 1e-5 * theta[j].abs().max(1.0);
+                    for sign in [1.0, -1.0] {
+                        let mut moved = *theta;
+                        moved[j] += sign * h;
+                        evaluate(form, data, &moved, scratch);
+                        for i in 0..p {
+                            raw[i][j] += sign * dot(self.coef, &scratch.jac[i]) / (2.0 * h);
+                        }
+                    }
+                }
+                for i in 0..p {
+                    for j in 0..p {
+                        hessian[i][j] += 0.5 * (raw[i][j] + raw[j][i]);
+                    }
                 }
             }
         }
     }
+}
+
+/// hessian += Σ w·∂f∂fᵀ.
+fn add_outer(w: &[f64], work: &Work, p: usize, hessian: &mut Square) {
+    for i in 0..p {
+        for j in 0..=i {
+            let sum = dot3(w, &work.jac[i], &work.jac[j]);
+            hessian[i][j] += sum;
+            if i != j {
+                hessian[j][i] += sum;
+            }
+        }
+    }
+}
+
+/// hessian += Σ w·c cᵀ with c the gradient of one term.
+fn add_term(w: &[f64], slots: &[Slot], data: &Data, hessian: &mut Square) {
+    for a in slots {
+        for b in slots {
+            let ((i, xa), (j, xb)) = (part(a, data), part(b, data));
+            if j > i {
+                continue;
+            }
+            let sum = match (xa, xb) {
+                (None, None) => sum(w),
+                (Some(x), None) | (None, Some(x)) => -dot(w, x),
+                (Some(x), Some(z)) => dot3(w, x, z),
+            };
+            hessian[i][j] += sum;
+            if i != j {
+                hessian[j][i] += sum;
+            }
+        }
+    }
+}
+
+/// Σ a in four lanes.
+fn sum(a: &[f64]) -> f64 {
+    let mut lanes = [0.0; 4];
+    let chunks = a.chunks_exact(4);
+    let tail: f64 = chunks.remainder().iter().sum();
+    for x in chunks {
+        for k in 0..4 {
+            lanes[k] += x[k];
+        }
+    }
+    (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + tail
 }
 
 fn part<'a>(slot: &Slot, data: &'a Data) -> (usize, Option<&'a [f64]>) {

@@ -1,7 +1,7 @@
 //! Local minimisation of Σ w·ρ(y − f(θ)): Newton's method with exact second derivatives where they are positive, else the
 //! reweighted Gauss–Newton matrix, damped as Levenberg and Marquardt do, inside the coordinates' box.
 
-use super::data::{Data, Work, add_curvature, dot, dot3, evaluate};
+use super::data::{Curvature, Data, Work, dot, dot3, evaluate};
 use super::penalty::Penalty;
 use crate::forms::Form;
 use crate::numeric::linear::{cholesky, solve};
@@ -54,14 +54,18 @@ pub struct Stop {
     pub steps: usize,
     /// Relative decrease of the objective that counts as none.
     pub tolerance: f64,
+    /// Use exact second derivatives; without, Gauss–Newton, which costs half and is as good for squares.
+    pub exact: bool,
 }
 
 /// Rough: for the stages before the last.
-pub const ROUGH: Stop = Stop { steps: 12, tolerance: 1e-4 };
+pub const ROUGH: Stop = Stop { steps: 12, tolerance: 1e-4, exact: true };
 /// Fine enough to compare optima.
-pub const FINE: Stop = Stop { steps: 120, tolerance: 1e-10 };
+pub const FINE: Stop = Stop { steps: 120, tolerance: 1e-10, exact: true };
+/// Least squares from a far start.
+pub const SQUARES: Stop = Stop { steps: 120, tolerance: 1e-7, exact: false };
 /// To the last digits.
-pub const POLISH: Stop = Stop { steps: 400, tolerance: 1e-16 };
+pub const POLISH: Stop = Stop { steps: 400, tolerance: 1e-16, exact: true };
 
 /// Buffers that live through many searches on the same thread.
 #[derive(Debug, Default)]
@@ -87,7 +91,7 @@ impl Solver {
         let mut steps = 0;
         while steps < stop.steps && objective.is_finite() {
             steps += 1;
-            let (gradient, newton, majorant) = self.matrices(problem, &theta);
+            let (gradient, newton, majorant) = self.matrices(problem, &theta, stop.exact);
             let free = free_coords(problem.form, &theta, &gradient);
             let mut accepted = None;
             for _ in 0..30 {
@@ -123,10 +127,14 @@ impl Solver {
         Optimum { theta, objective, steps }
     }
 
+    /// Least squares of ln y from a far start.
+    pub fn squares(&mut self, problem: &Problem<'_>, start: &Theta) -> Optimum {
+        self.minimise(&Problem { penalty: Penalty::square(), ..*problem }, start, SQUARES)
+    }
+
     /// Least squares of ln y first, then the penalty with its δ narrowed step by step: the kinked objective is only met close to its optimum.
     pub fn search(&mut self, problem: &Problem<'_>, start: &Theta, last: Stop) -> Optimum {
-        let square = Problem { penalty: Penalty::square(), ..*problem };
-        let warm = self.minimise(&square, start, Stop { steps: 80, tolerance: 1e-5 });
+        let warm = self.squares(problem, start);
         self.narrow(problem, &warm.theta, last)
     }
 
@@ -174,11 +182,7 @@ impl Solver {
 
     fn objective(&mut self, problem: &Problem<'_>, theta: &Theta, trial: bool) -> f64 {
         self.residuals(problem, trial);
-        let mut lanes = [0.0; 4];
-        for (i, (r, w)) in self.residual.iter().zip(problem.w).enumerate() {
-            lanes[i % 4] += w * problem.penalty.cost(*r).rho;
-        }
-        let mut sum = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+        let mut sum = problem.penalty.total(&self.residual, problem.w);
         if let Some(pull) = &problem.pull {
             let miss = pull.target - (pull.of)(theta).0;
             sum += 0.5 * pull.weight * miss * miss;
@@ -187,7 +191,7 @@ impl Solver {
     }
 
     /// Gradient, exact second derivatives, and the positive matrix of reweighted Gauss–Newton, at the point in `work`.
-    fn matrices(&mut self, problem: &Problem<'_>, theta: &Theta) -> (Theta, Square, Square) {
+    fn matrices(&mut self, problem: &Problem<'_>, theta: &Theta, exact: bool) -> (Theta, Square, Square) {
         let (n, p) = (problem.data.len(), problem.form.p());
         self.residuals(problem, false);
         for buffer in [&mut self.coef, &mut self.bend, &mut self.weight] {
@@ -212,20 +216,15 @@ impl Solver {
             gradient[i] = dot(&self.coef, &self.work.jac[i]);
             for j in 0..=i {
                 majorant[i][j] = dot3(&self.weight, &self.work.jac[i], &self.work.jac[j]);
-                newton[i][j] = dot3(&self.bend, &self.work.jac[i], &self.work.jac[j]);
                 majorant[j][i] = majorant[i][j];
-                newton[j][i] = newton[i][j];
             }
         }
-        add_curvature(
-            problem.form,
-            problem.data,
-            theta,
-            &self.coef,
-            &self.work,
-            &mut self.scratch,
-            &mut newton,
-        );
+        if exact {
+            let exact = Curvature { coef: &self.coef, bend: &self.bend };
+            exact.add(problem.form, problem.data, theta, &self.work, &mut self.scratch, &mut newton);
+        } else {
+            newton = majorant;
+        }
         if let Some(pull) = &problem.pull {
             let (value, slope) = (pull.of)(theta);
             for i in 0..p {

@@ -11,7 +11,7 @@ use crate::document::Ends;
 use crate::forms::Form;
 use crate::numeric::Theta;
 
-const STOP: Stop = Stop { steps: 60, tolerance: 1e-9 };
+const STOP: Stop = Stop { steps: 60, tolerance: 1e-9, exact: true };
 
 /// The least-squares fit a profile starts from.
 #[derive(Clone, Copy)]

@@ -16,8 +16,30 @@ pub struct Best {
 
 /// Searches from every start and polishes the best; `None` if no start led to a finite objective.
 pub fn search(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Option<Best> {
-    let ends = spread(starts.len(), threads, |solver, i| solver.search(problem, &starts[i], FINE));
-    best_of(problem, &ends)
+    best_of(problem, &all(problem, starts, threads))
+}
+
+/// Where every start ends, in order. Each start first goes to its optimum in least squares; starts that meet there go on as one, since
+/// the rest of the way is the same for all of them.
+pub fn all(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Vec<Optimum> {
+    let warm = spread(starts.len(), threads, |solver, i| solver.squares(problem, &starts[i]));
+    let p = problem.form.p();
+    let meet = |a: &Optimum, b: &Optimum| {
+        (a.objective - b.objective).abs() <= 1e-6 * a.objective.abs() + 1e-18
+            && (0..p).all(|i| (a.theta[i] - b.theta[i]).abs() <= 1e-2 * (0.1 + a.theta[i].abs()))
+    };
+    let mut leaders: Vec<usize> = Vec::new();
+    let mut follows: Vec<usize> = Vec::with_capacity(warm.len());
+    for (i, end) in warm.iter().enumerate() {
+        let known = leaders.iter().position(|l| meet(&warm[*l], end));
+        follows.push(known.unwrap_or_else(|| {
+            leaders.push(i);
+            leaders.len() - 1
+        }));
+    }
+    let ends =
+        spread(leaders.len(), threads, |solver, k| solver.narrow(problem, &warm[leaders[k]].theta, FINE));
+    follows.into_iter().map(|k| ends[k]).collect()
 }
 
 /// Polishes the best of `ends`, trying the runners-up too: polishing may change their order.

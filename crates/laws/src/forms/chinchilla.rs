@@ -33,6 +33,14 @@ const ALPHA: Reported =
 const BETA: Reported =
     Reported { name: "beta", role: Role::Exponent, log: false, of: |t| t[4], meaning: "exponent of D" };
 
+const SHARE: Reported = Reported {
+    name: "a",
+    role: Role::Exponent,
+    log: false,
+    of: |t| t[4] / (t[3] + t[4]),
+    meaning: "exponent of N_opt = G·C^a, beta/(alpha + beta)",
+};
+
 /// Free and tied.
 pub static FORMS: [Form; 2] = [
     Form {
@@ -45,7 +53,7 @@ pub static FORMS: [Form; 2] = [
         response: "loss",
         log_response: true,
         coords: FREE,
-        reported: &[E, A, B, ALPHA, BETA],
+        reported: &[E, A, B, ALPHA, BETA, SHARE],
         kernel: Kernel::Terms(&[
             &[Slot::Plus(0), Slot::Minus(3, 0)],
             &[Slot::Plus(1), Slot::Minus(4, 1)],

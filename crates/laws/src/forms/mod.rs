@@ -1,8 +1,15 @@
 //! The laws of the literature, one small file each. A form is data: the formula, the variables it reads, the coordinates it is
 //! fitted in, the parameters it reports, where a search starts.
 
+pub mod additive;
+pub mod batch;
 pub mod chinchilla;
+pub mod curve;
+pub mod data_quality;
+pub mod kaplan;
+pub mod overtraining;
 pub mod power;
+pub mod settings;
 
 use crate::fitting::data::Data;
 use crate::numeric::Theta;
@@ -126,6 +133,13 @@ pub fn all() -> Vec<&'static Form> {
     let mut out: Vec<&'static Form> = Vec::new();
     out.extend(power::FORMS.iter());
     out.extend(chinchilla::FORMS.iter());
+    out.extend(additive::FORMS.iter());
+    out.extend(kaplan::FORMS.iter());
+    out.extend(overtraining::FORMS.iter());
+    out.extend(batch::FORMS.iter());
+    out.extend(data_quality::FORMS.iter());
+    out.extend(settings::FORMS.iter());
+    out.extend(curve::FORMS.iter());
     out
 }
 
@@ -136,6 +150,18 @@ pub fn all() -> Vec<&'static Form> {
 pub fn by_id(id: &str) -> Result<Vec<&'static Form>, LawError> {
     let found: Vec<&'static Form> = all().into_iter().filter(|f| f.id == id).collect();
     if found.is_empty() { Err(unknown(id)) } else { Ok(found) }
+}
+
+/// Whether any of these ids reads the loss (an empty list means all of them).
+pub fn need_loss(ids: &[String]) -> bool {
+    ids.is_empty()
+        || ids.iter().any(|id| {
+            all()
+                .iter()
+                .filter(|f| f.id == id)
+                .any(|f| f.response == "loss" || f.variables.iter().any(|v| v.name == "loss"))
+                || !all().iter().any(|f| f.id == id)
+        })
 }
 
 /// The form of a fit record.

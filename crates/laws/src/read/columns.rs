@@ -113,7 +113,14 @@ pub const SYNONYMS: &[(&str, &[&str])] = &[
     ("junk", &["junk", "junkshare", "junkfraction", "q"]),
     ("lr", &["lr", "learningrate", "peaklr", "maxlr"]),
     ("target", &["target", "targetloss", "targetc4valloss"]),
-    ("n_opt", &["nopt", "noptimal"]),
+    ("n_opt", &["nopt", "noptimal", "nstar"]),
+    ("d_opt", &["dopt", "doptimal", "tstar"]),
+    ("lr_opt", &["lropt", "bestlr", "optimallr"]),
+    ("batch_opt", &["batchopt", "bestbatch", "optimalbatch"]),
+    ("log_se", &["logse", "lnse", "selog"]),
+    ("p", &["p", "share", "proportion"]),
+    ("s1", &["s1"]),
+    ("s2", &["s2"]),
 ];
 
 /// A factor in the header: `params (M)`, `tokens_billions`.
@@ -126,6 +133,9 @@ impl Unit {
         let h = header.trim().to_ascii_lowercase();
         let ends = |list: &[&str]| list.iter().any(|s| h.ends_with(s));
         Self(match () {
+            // `model_size_M`, but not `tokens_m`: only a capital is a unit.
+            () if header.trim().ends_with("_M") => 1e6,
+            () if header.trim().ends_with("_B") => 1e9,
             () if ends(&["(k)", "[k]", "_thousands", "(thousands)"]) => 1e3,
             () if ends(&["(m)", "[m]", "_millions", "(millions)", "_in_millions"]) => 1e6,
             () if ends(&["(b)", "[b]", "(g)", "_billions", "(billions)", "_in_billions"]) => 1e9,
@@ -142,7 +152,9 @@ impl Unit {
 
 /// Header without case, unit, spaces and punctuation.
 fn plain(header: &str) -> String {
-    let lower = header.trim().to_lowercase();
+    let trimmed = header.trim();
+    let trimmed = trimmed.strip_suffix("_M").or(trimmed.strip_suffix("_B")).unwrap_or(trimmed);
+    let lower = trimmed.to_lowercase();
     let mut base = lower.as_str();
     for open in ['(', '['] {
         base = base.split(open).next().unwrap_or(base);
@@ -164,9 +176,17 @@ pub struct Mapping {
 impl Mapping {
     /// Maps a header, the user's own choices first.
     ///
+    /// `numeric(i)` tells whether column i holds any number: a `param_count` of words is no N.
+    ///
     /// # Errors
     /// A chosen column that does not exist, or no loss column.
-    pub fn of(header: &[String], chosen: &[(String, String)], name: &str) -> Result<Self, LawError> {
+    pub fn of(
+        header: &[String],
+        chosen: &[(String, String)],
+        name: &str,
+        loss_optional: bool,
+        numeric: &dyn Fn(usize) -> bool,
+    ) -> Result<Self, LawError> {
         let mut out = Self::default();
         for (canonical, wanted) in chosen {
             let canonical = canonical_name(canonical);
@@ -187,7 +207,7 @@ impl Mapping {
             let matches: Vec<usize> = names
                 .iter()
                 .flat_map(|n| header.iter().enumerate().filter(move |(_, h)| plain(h) == *n).map(|(i, _)| i))
-                .filter(|i| !taken(*i))
+                .filter(|i| !taken(*i) && (matches!(*canonical, "run" | "status") || numeric(*i)))
                 .collect();
             let Some(&index) = matches.first() else { continue };
             if CORE.contains(canonical) && matches.len() > 1 {
@@ -200,7 +220,7 @@ impl Mapping {
             }
             out.found.push(((*canonical).to_owned(), index, Unit::of(&header[index])));
         }
-        if out.index("loss").is_none() {
+        if !loss_optional && out.index("loss").is_none() {
             return Err(LawError::BadTable {
                 what: format!("{name} has no column for the loss"),
                 hint: format!("its columns are: {}; choose one with --column loss=NAME", header.join(", ")),

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 pub struct ReadOptions {
     /// Canonical name and the header that stands for it, from `--column n=model_size`.
     pub columns: Vec<(String, String)>,
+    /// The laws asked for do not explain the loss: a table without it is fine.
+    pub loss_optional: bool,
     /// Name of the file, for its extension and for messages.
     pub name: String,
 }
@@ -38,8 +40,15 @@ pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError
         || lower.ends_with(".json")
         || text.trim_start().starts_with(['{', '[']);
     let (header, raws) = if json { json_records(text, name)? } else { delimited(text, &lower, name)? };
-    let mapping = Mapping::of(&header, &options.columns, name)?;
-    let mut table = build(&header, &raws, &mapping);
+    // A column of which the first rows hold no number at all is words.
+    let numeric = |i: usize| {
+        let mut cells = raws.iter().take(200).filter_map(|r| r.cells.get(i)).filter(|c| **c != Cell::Empty);
+        raws.is_empty()
+            || cells.any(|c| number(c).is_ok())
+            || raws.iter().all(|r| r.cells.get(i).is_none_or(|c| *c == Cell::Empty))
+    };
+    let mapping = Mapping::of(&header, &options.columns, name, options.loss_optional, &numeric)?;
+    let mut table = build(&header, &raws, &mapping, options.loss_optional);
     derive(&mut table);
     conventions(&mut table, &header);
     table.notes.extend(mapping.notes);
@@ -161,10 +170,10 @@ fn object(value: serde_json::Value) -> Result<serde_json::Map<String, serde_json
     }
 }
 
-fn build(header: &[String], raws: &[Raw], mapping: &Mapping) -> Table {
+fn build(header: &[String], raws: &[Raw], mapping: &Mapping, loss_optional: bool) -> Table {
     let mut table = Table::default();
     for raw in raws {
-        match row(header, raw, mapping) {
+        match row(header, raw, mapping, loss_optional) {
             Ok(row) => table.rows.push(row),
             Err((run, reason)) => table.dropped.push(DroppedRow { row: raw.line, run, reason }),
         }
@@ -173,7 +182,12 @@ fn build(header: &[String], raws: &[Raw], mapping: &Mapping) -> Table {
 }
 
 /// A usable row, or (run, reason).
-fn row(header: &[String], raw: &Raw, mapping: &Mapping) -> Result<Row, (String, String)> {
+fn row(
+    header: &[String],
+    raw: &Raw,
+    mapping: &Mapping,
+    loss_optional: bool,
+) -> Result<Row, (String, String)> {
     if let [Cell::Broken(why)] = raw.cells.as_slice() {
         return Err((String::new(), why.clone()));
     }
@@ -206,7 +220,15 @@ fn row(header: &[String], raw: &Raw, mapping: &Mapping) -> Result<Row, (String, 
     out.n = positive("n")?;
     out.d = positive("d")?;
     out.c = positive("c")?;
-    out.loss = positive("loss")?.ok_or_else(|| fail("loss is empty".to_owned()))?;
+    out.loss = match positive("loss")? {
+        Some(loss) => loss,
+        None if loss_optional => f64::NAN,
+        None => return Err(fail("loss is empty".to_owned())),
+    };
+    if mapping.index("log_se").is_some() {
+        let se = positive("log_se")?.ok_or_else(|| fail("its standard error is empty".to_owned()))?;
+        out.weight = 1.0 / (se * se);
+    }
     out.loss_se = positive("loss_se").unwrap_or(None);
     if let Some(w) = positive("weight")? {
         out.weight = w;

@@ -59,11 +59,11 @@ fn missing_sizes_are_derived() {
 fn columns_can_be_chosen() {
     let options = ReadOptions {
         columns: vec![("loss".into(), "c4".into()), ("N".into(), "total".into())],
-        name: String::new(),
+        ..ReadOptions::default()
     };
     let table = read_table(b"total,loss,c4,tokens\n1e9,9,2.5,1e10\n", &options).unwrap();
     assert_eq!((table.rows[0].n, table.rows[0].loss), (Some(1e9), 2.5));
-    let missing = ReadOptions { columns: vec![("loss".into(), "c5".into())], name: String::new() };
+    let missing = ReadOptions { columns: vec![("loss".into(), "c5".into())], ..ReadOptions::default() };
     let error = read_table(b"n,c4\n1,2\n", &missing).unwrap_err().to_string();
     assert!(error.contains("no column `c5`") && error.contains("n, c4"));
 }

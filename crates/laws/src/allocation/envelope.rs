@@ -1,0 +1,83 @@
+//! Approach 1: which run is lowest at each compute, over whole training curves? For tables that hold several rows per run.
+
+use crate::Table;
+use crate::document::{Allocation, Optimum};
+
+/// Rows a run needs to count as a curve.
+const CURVE: usize = 6;
+/// Places on the compute axis.
+const PLACES: usize = 200;
+
+/// The envelope of the curves: each place's lowest run, if at least three runs are lowest somewhere. The first tenth of every curve is left
+/// out, and places where the lowest run is the smallest or largest of all tell only a bound and are left out as well.
+pub fn allocation(table: &Table, level: f64) -> Option<Allocation> {
+    let mut curves: Vec<(f64, Vec<(f64, f64)>)> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for row in table.rows.iter().filter(|r| !r.run.is_empty()) {
+        let (Some(c), Some(n)) = (row.c, row.n) else { continue };
+        let index = names.iter().position(|k| *k == row.run).unwrap_or_else(|| {
+            names.push(&row.run);
+            curves.push((n, Vec::new()));
+            names.len() - 1
+        });
+        curves[index].1.push((libm::log(c), libm::log(row.loss)));
+    }
+    curves.retain_mut(|(_, points)| {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points.dedup_by(|b, a| a.0 == b.0);
+        let last = points.last().map_or(0.0, |p| p.0);
+        // ln 0.1: the first tenth of the run's compute.
+        points.retain(|p| p.0 >= last - 2.302_585_092_994_046 && p.1.is_finite());
+        points.len() >= CURVE
+    });
+    if curves.len() < 3 {
+        return None;
+    }
+    let low = curves.iter().map(|c| c.1[0].0).fold(f64::INFINITY, f64::min);
+    let high = curves.iter().map(|c| c.1[c.1.len() - 1].0).fold(f64::NEG_INFINITY, f64::max);
+    let smallest = curves.iter().map(|c| c.0).fold(f64::INFINITY, f64::min);
+    let largest = curves.iter().map(|c| c.0).fold(0.0, f64::max);
+    let mut optima: Vec<Optimum> = Vec::new();
+    for i in 0..PLACES {
+        let x = low + (high - low) * i as f64 / (PLACES - 1) as f64;
+        let best = curves
+            .iter()
+            .filter_map(|(n, points)| Some((*n, between(points, x)?)))
+            .min_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((n, ln_loss)) = best.filter(|b| b.0 > smallest && b.0 < largest) else { continue };
+        let c = libm::exp(x);
+        optima.push(Optimum {
+            c,
+            n,
+            d: c / (6.0 * n),
+            loss: Some(libm::exp(ln_loss)),
+            interior: true,
+            rows: 1,
+        });
+    }
+    let mut sizes: Vec<f64> = optima.iter().map(|o| o.n).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
+    if sizes.len() < 2 {
+        return None;
+    }
+    let mut out = super::line("envelope", optima, level)?;
+    // Neighbouring places share their run: the interval of independent points would be far too narrow.
+    (out.a.lo, out.a.hi, out.a.se) = (None, None, None);
+    out.notes.push(format!(
+        "{} sizes are lowest somewhere; no interval, since neighbouring places share their runs; rows before the end of a schedule \
+         are no finished points",
+        sizes.len()
+    ));
+    Some(out)
+}
+
+/// Linear interpolation inside a curve.
+fn between(points: &[(f64, f64)], x: f64) -> Option<f64> {
+    let after = points.iter().position(|p| p.0 >= x)?;
+    if after == 0 {
+        return (points[0].0 == x).then_some(points[0].1);
+    }
+    let (a, b) = (points[after - 1], points[after]);
+    Some(a.1 + (x - a.0) / (b.0 - a.0) * (b.1 - a.1))
+}

@@ -1,0 +1,230 @@
+//! Repeated data, junk, and mixtures: what a token is worth.
+
+use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
+use crate::numeric::dual::Dual;
+use crate::numeric::theta_of;
+
+macro_rules! reported {
+    ($name:literal, $role:ident, $log:literal, $i:literal, $meaning:literal) => {
+        Reported { name: $name, role: Role::$role, log: $log, of: |t| t[$i], meaning: $meaning }
+    };
+}
+
+const N: Variable = Variable { name: "n", log: true, distinct: 2 };
+const D: Variable = Variable { name: "d", log: true, distinct: 2 };
+const ABE: [Coord; 5] =
+    [ln_coord("ln_a"), ln_coord("ln_b"), floor_coord("ln_e"), exponent("alpha"), exponent("beta")];
+const R_STAR: Coord = Coord { name: "ln_r_star", lo: -4.0, hi: 25.0 };
+
+/// ln of U + U·R*·(1 − e^(−R/R*)), R = max(D/U − 1, 0) repeats of U unique tokens.
+fn ln_effective(ln_total: f64, ln_unique: f64, ln_r_star: Dual) -> Dual {
+    let repeats = (libm::exp((ln_total - ln_unique).min(50.0)) - 1.0).max(0.0);
+    let r_star = ln_r_star.exp();
+    let worth = r_star * (Dual::constant(repeats) / r_star).one_minus_exp_neg();
+    (worth + 1.0).ln() + ln_unique.min(ln_total)
+}
+
+fn grid(extra: &[&[f64]]) -> Vec<crate::numeric::Theta> {
+    let mut out = Vec::new();
+    for alpha in [0.2, 0.35, 0.6] {
+        for beta in [0.2, 0.35, 0.6] {
+            for e in [-0.7, 0.5] {
+                for more in extra {
+                    let mut start = vec![16.0 * alpha, 19.0 * beta, e, alpha, beta];
+                    start.extend_from_slice(more);
+                    out.push(theta_of(&start));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Repeats (data alone; data and parameters), junk (with and without sizes), mixtures.
+pub static FORMS: [Form; 5] = [
+    Form {
+        id: "repeat",
+        variant: "data",
+        formula: "L = E + A/N^alpha + B/D'^beta, D' = U + U*R*(1 - exp(-R/R*))",
+        latex: "L = E + A/N^{\\alpha} + B/D'^{\\beta},\\; D' = U + U R^* (1 - e^{-R/R^*})",
+        source: "Muennighoff et al. 2023, arXiv 2305.16264, eq. 5",
+        variables: &[N, D, Variable { name: "unique_tokens", log: true, distinct: 2 }],
+        response: "loss",
+        log_response: true,
+        coords: &[ABE[0], ABE[1], ABE[2], ABE[3], ABE[4], R_STAR],
+        reported: &[
+            reported!("E", Floor, true, 2, "irreducible loss"),
+            reported!("A", Scale, true, 0, "coefficient of the size term"),
+            reported!("B", Scale, true, 1, "coefficient of the data term"),
+            reported!("alpha", Exponent, false, 3, "exponent of N"),
+            reported!("beta", Exponent, false, 4, "exponent of D"),
+            reported!(
+                "R_star_D",
+                Scale,
+                true,
+                5,
+                "repeats after which a repeated token has lost 63 % of its worth"
+            ),
+        ],
+        kernel: Kernel::Row(|x, t| {
+            let data = ln_effective(x[1], x[2], t[5]);
+            (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2])
+        }),
+        starts: |_, _| grid(&[&[0.7], &[2.7], &[5.0]]),
+        linear: None,
+        min_rows: 8,
+    },
+    Form {
+        id: "repeat",
+        variant: "data and parameters",
+        formula: "L = E + A/N'^alpha + B/D'^beta, both with diminishing worth beyond what U unique tokens support",
+        latex: "L = E + A/N'^{\\alpha} + B/D'^{\\beta}",
+        source: "Muennighoff et al. 2023, arXiv 2305.16264, eq. 6",
+        variables: &[N, D, Variable { name: "unique_tokens", log: true, distinct: 2 }],
+        response: "loss",
+        log_response: true,
+        coords: &[
+            ABE[0],
+            ABE[1],
+            ABE[2],
+            ABE[3],
+            ABE[4],
+            R_STAR,
+            Coord { name: "ln_rn_star", lo: -4.0, hi: 25.0 },
+        ],
+        reported: &[
+            reported!("E", Floor, true, 2, "irreducible loss"),
+            reported!("A", Scale, true, 0, "coefficient of the size term"),
+            reported!("B", Scale, true, 1, "coefficient of the data term"),
+            reported!("alpha", Exponent, false, 3, "exponent of N"),
+            reported!("beta", Exponent, false, 4, "exponent of D"),
+            reported!(
+                "R_star_D",
+                Scale,
+                true,
+                5,
+                "repeats after which a repeated token has lost 63 % of its worth"
+            ),
+            reported!(
+                "R_star_N",
+                Scale,
+                true,
+                6,
+                "the same for parameters beyond those the unique tokens support"
+            ),
+        ],
+        kernel: Kernel::Row(|x, t| {
+            let data = ln_effective(x[1], x[2], t[5]);
+            // Parameters that U unique tokens support: alpha·A/N^alpha = beta·B/U^beta.
+            let supported = (t[0] + t[3].ln() - t[1] - t[4].ln() + t[4] * x[2].min(x[1])) / t[3];
+            let size = if supported.v >= x[0] {
+                Dual::constant(x[0])
+            } else {
+                let excess = (Dual::constant(x[0]) - supported).exp() - 1.0;
+                let r_star = t[6].exp();
+                supported + (r_star * (excess / r_star).one_minus_exp_neg() + 1.0).ln()
+            };
+            (t[0] - t[3] * size).log_add(t[1] - t[4] * data).log_add(t[2])
+        }),
+        starts: |_, _| grid(&[&[2.7, 1.7], &[1.0, 3.0]]),
+        linear: None,
+        min_rows: 10,
+    },
+    Form {
+        id: "junk",
+        variant: "sizes",
+        formula: "L = E + A/N^alpha + B/(D*(1-q)^g)^beta",
+        latex: "L = E + A/N^{\\alpha} + B/(D(1-q)^g)^{\\beta}",
+        source: "after arXiv 2510.03313; D_eff = D(1-q)^g for a junk share q",
+        variables: &[N, D, Variable { name: "junk", log: false, distinct: 2 }],
+        response: "loss",
+        log_response: true,
+        coords: &[ABE[0], ABE[1], ABE[2], ABE[3], ABE[4], Coord { name: "g", lo: -20.0, hi: 50.0 }],
+        reported: &[
+            reported!("E", Floor, true, 2, "irreducible loss"),
+            reported!("A", Scale, true, 0, "coefficient of the size term"),
+            reported!("B", Scale, true, 1, "coefficient of the data term"),
+            reported!("alpha", Exponent, false, 3, "exponent of N"),
+            reported!("beta", Exponent, false, 4, "exponent of D"),
+            reported!("g", Exponent, false, 5, "1: junk is only wasted; above 1: it harms"),
+        ],
+        kernel: Kernel::Row(|x, t| {
+            let clean = libm::log1p(-x[2].clamp(-10.0, 1.0 - 1e-9));
+            let data = t[5] * clean + x[1];
+            (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2])
+        }),
+        starts: |_, _| grid(&[&[1.0], &[3.0]]),
+        linear: None,
+        min_rows: 8,
+    },
+    Form {
+        id: "junk",
+        variant: "one size",
+        formula: "L = E + B/(D*(1-q)^g)^beta",
+        latex: "L = E + B/(D(1-q)^g)^{\\beta}",
+        source: "after arXiv 2510.03313; D_eff = D(1-q)^g for a junk share q",
+        variables: &[D, Variable { name: "junk", log: false, distinct: 2 }],
+        response: "loss",
+        log_response: true,
+        coords: &[
+            ln_coord("ln_b"),
+            floor_coord("ln_e"),
+            exponent("beta"),
+            Coord { name: "g", lo: -20.0, hi: 50.0 },
+        ],
+        reported: &[
+            reported!("E", Floor, true, 1, "irreducible loss at this size"),
+            reported!("B", Scale, true, 0, "coefficient of the data term"),
+            reported!("beta", Exponent, false, 2, "exponent of D"),
+            reported!("g", Exponent, false, 3, "1: junk is only wasted; above 1: it harms"),
+        ],
+        kernel: Kernel::Row(|x, t| {
+            let clean = libm::log1p(-x[1].clamp(-10.0, 1.0 - 1e-9));
+            (t[0] - t[2] * (t[3] * clean + x[0])).log_add(t[1])
+        }),
+        starts: |_, _| {
+            let mut out = Vec::new();
+            for beta in [0.1, 0.3, 0.6] {
+                for e in [-2.0, 0.0, 0.7] {
+                    out.extend([1.0, 3.0].map(|g| theta_of(&[17.0 * beta, e, beta, g])));
+                }
+            }
+            out
+        },
+        linear: None,
+        min_rows: 6,
+    },
+    Form {
+        id: "mixture",
+        variant: "",
+        formula: "L = c + exp(k*p + b)",
+        latex: "L = c + e^{k p + b}",
+        source: "Ye et al. 2024, arXiv 2403.16952, eq. 1, for the share p of one source",
+        variables: &[Variable { name: "p", log: false, distinct: 3 }],
+        response: "loss",
+        log_response: true,
+        coords: &[
+            floor_coord("ln_c"),
+            Coord { name: "k", lo: -60.0, hi: 60.0 },
+            Coord { name: "b", lo: -60.0, hi: 30.0 },
+        ],
+        reported: &[
+            reported!("c", Floor, true, 0, "loss that no mixture removes"),
+            reported!("k", Exponent, false, 1, "rate at which the share lowers the loss"),
+            reported!("b", Other, false, 2, "ln of the removable loss at share 0"),
+        ],
+        kernel: Kernel::Row(|x, t| (t[1] * x[0] + t[2]).log_add(t[0])),
+        starts: |data, _| {
+            let lowest = data.y.iter().copied().fold(f64::INFINITY, f64::min);
+            let mut out = Vec::new();
+            for share in [0.3, 0.7, 0.9, 0.98] {
+                for k in [-8.0, -2.0, -0.5, 0.5, 2.0, 8.0] {
+                    out.push(theta_of(&[lowest + libm::log(share), k, lowest + libm::log(1.05 - share)]));
+                }
+            }
+            out
+        },
+        linear: None,
+        min_rows: 4,
+    },
+];
