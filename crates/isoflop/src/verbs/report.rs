@@ -11,6 +11,7 @@ use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
 use isoflop_laws::{LawDocument, Table};
 use isoflop_report::{ReportInput, RunRow, claims};
 use isoflop_store::Store;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -58,7 +59,6 @@ pub(crate) fn run(args: ReportArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             (page, isoflop_report::table_law_svg(table, laws), serde_json::json!({ "law": laws }))
         }
     };
-    write(&output, page.as_bytes())?;
     if let Some(path) = &args.svg {
         let svg = svg.ok_or_else(|| {
             UserError::new("there is no plot of loss against size to write as SVG")
@@ -66,12 +66,18 @@ pub(crate) fn run(args: ReportArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         })?;
         write(path, svg.as_bytes())?;
     }
+    write(&output, page.as_bytes())?;
     if ctx.json {
         let mut document = serde_json::json!({ "schema": "isoflop.page/1", "page": output, "bytes": page.len(), "svg": args.svg });
         if let (Some(all), Some(parts)) = (document.as_object_mut(), summary.as_object()) {
             all.extend(parts.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        let text = serde_json::to_string_pretty(&document)? + "\n";
+        match std::io::stdout().write_all(text.as_bytes()) {
+            // `isoflop report --json | head` is no failure.
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => return Err(e.into()),
+            _ => {}
+        }
     } else {
         eprintln!("wrote {}", output.display());
     }
