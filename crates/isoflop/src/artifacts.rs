@@ -12,7 +12,9 @@ use isoflop_base::study::Study;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
 use isoflop_data::{Corpus, TokenizerKind};
 use isoflop_laws::{LawDocument, Options, Table};
-use isoflop_report::{Completion, Fact, LearningRate, LedgerRow, Preset, ReportInput, RunRow, Totals};
+use isoflop_report::{
+    Completion, Fact, LearningRate, LedgerRow, Preset, ReportInput, RunRow, SeedVariance, Totals,
+};
 use isoflop_store::{Checkpoint, RunView, Store, StoreError};
 use std::path::Path;
 
@@ -26,11 +28,13 @@ pub(crate) struct Gathered {
     pub(crate) points: Vec<Point>,
     pub(crate) curves: Vec<CurveRow>,
     pub(crate) rows: Vec<RunRow>,
+    /// Joules of each row's run.
+    pub(crate) joules: Vec<Measured<f64>>,
 }
 
 /// Reads the study's runs as they are on disk; runs that were not begun are left out.
 pub(crate) fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
-    let mut all = Gathered { points: Vec::new(), curves: Vec::new(), rows: Vec::new() };
+    let mut all = Gathered { points: Vec::new(), curves: Vec::new(), rows: Vec::new(), joules: Vec::new() };
     for spec in &study.runs {
         let view = match store.read_run(&spec.id) {
             Err(StoreError::NoSuchRun { .. }) => continue,
@@ -39,7 +43,8 @@ pub(crate) fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
         all.points.extend(view.points()?);
         all.curves.extend(view.curves()?);
         let status = view.status()?;
-        let seconds = total_seconds(&view)?;
+        let (seconds, joules) = total_cost(&view)?;
+        all.joules.push(joules);
         let tokens = study.tokens_at(Program::new(spec, &study.train).steps()) as f64;
         let per_token = executor::flops_per_token(spec.shape, study.data.vocab, study.train.context);
         let rate = match (&status, seconds.value()) {
@@ -59,14 +64,16 @@ pub(crate) fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
     Ok(all)
 }
 
-/// Seconds of training, branches included, as the newest checkpoint has them.
-fn total_seconds(view: &RunView) -> anyhow::Result<Measured<f64>> {
+/// Seconds and joules of training, branches included, as the newest checkpoint has them.
+fn total_cost(view: &RunView) -> anyhow::Result<(Measured<f64>, Measured<f64>)> {
     let newest = view.checkpoints()?.complete.into_iter().next();
-    let seconds = match newest {
-        Some(info) => view.open_checkpoint(&info.label)?.state()["total_seconds"].as_f64(),
-        None => None,
+    let state = match newest {
+        Some(info) => view.open_checkpoint(&info.label)?.state()["total_cost"].clone(),
+        None => serde_json::Value::Null,
     };
-    Ok(seconds.map_or_else(|| Measured::missing("no checkpoint yet"), Measured::measured))
+    let read =
+        |key: &str, why: &str| state[key].as_f64().map_or_else(|| Measured::missing(why), Measured::measured);
+    Ok((read("seconds", "no checkpoint yet"), read("joules", "no energy counter was read during the run")))
 }
 
 impl Gathered {
@@ -153,7 +160,6 @@ pub(crate) struct Page<'a> {
     pub(crate) completions: Vec<Completion>,
     pub(crate) preset: Option<Preset>,
     pub(crate) date: String,
-    pub(crate) wall_seconds: Measured<f64>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -169,8 +175,8 @@ impl Page<'_> {
             .sum();
         let totals = Totals {
             flops: trained.map_or_else(|| Measured::missing("a run has no time"), Measured::measured),
-            seconds: self.wall_seconds,
-            energy_j: Measured::missing("no energy counter was read during this study"),
+            seconds: sum(gathered.rows.iter().map(|r| &r.seconds)),
+            energy_j: sum(&gathered.joules),
             peak_memory_bytes: isoflop_meter::System::real().peak_memory(),
         };
         Ok(ReportInput {
@@ -187,6 +193,7 @@ impl Page<'_> {
             claims: study.claims.clone(),
             completions: self.completions,
             forecasts: self.forecasts.into_iter().map(|f| f.row(&gathered.points)).collect(),
+            seed_variance: seed_variance(study, self.laws.as_ref()),
             laws: self.laws,
             totals,
             notes: self.notes,
@@ -254,6 +261,31 @@ fn learning_rate(study: &Study) -> Option<LearningRate> {
         rule: recipe::LR_RULE.to_owned(),
         why: recipe::LR_REASON.to_owned(),
         sweep: Vec::new(),
+    })
+}
+
+/// The sum, measured if every part was.
+fn sum<'m>(parts: impl IntoIterator<Item = &'m Measured<f64>>) -> Measured<f64> {
+    let mut total = 0.0;
+    for part in parts {
+        match part {
+            Measured::Missing { reason } => return Measured::missing(reason.clone()),
+            Measured::Measured { value } | Measured::Estimated { value, .. } => total += value,
+        }
+    }
+    Measured::measured(total)
+}
+
+/// Spread of the loss between seeds, as the laws found it, with where it was measured.
+fn seed_variance(study: &Study, laws: Option<&LawDocument>) -> Option<SeedVariance> {
+    let spread = laws?.seed_spread.as_ref()?;
+    let mut shapes: Vec<ModelShape> = study.runs.iter().filter(|r| r.extra_seed).map(|r| r.shape).collect();
+    shapes.dedup();
+    let names: Vec<String> = shapes.iter().map(ModelShape::to_string).collect();
+    Some(SeedVariance {
+        sd: spread.sigma_loss,
+        num_seeds: (spread.dof + spread.groups) as u64 / spread.groups.max(1) as u64,
+        measured_at: format!("{} at every D, {} groups pooled", names.join(", "), spread.groups),
     })
 }
 

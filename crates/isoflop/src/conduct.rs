@@ -2,15 +2,15 @@
 //! this with different defaults; run again, it goes on where it was.
 
 use crate::artifacts::{self, Gathered, Page};
-use crate::exit::{self, UserError};
+use crate::exit::{self, Interrupted, UserError};
 use crate::forecasts::{self, StoredForecast};
 use crate::plan::{self, Plan, Speed};
 use crate::progress::Display;
 use crate::signals::Stop;
 use crate::train::train_loop::Outcome;
 use crate::{executor, summary};
+use isoflop_base::Status;
 use isoflop_base::study::{RunSpec, Study};
-use isoflop_base::{Measured, Status};
 use isoflop_data::Corpus;
 use isoflop_laws::LawDocument;
 use isoflop_report::Preset;
@@ -41,7 +41,11 @@ impl Conductor<'_> {
         let mut display = Display::new(plan.expected(self.study));
         let trained = self.train(&store, &mut display);
         display.close();
-        let (diverged, forecasts) = trained?;
+        let (diverged, forecasts) = trained.map_err(|error| match error.is::<Interrupted>() {
+            true => error.context("saved; the same command goes on from here"),
+            false => error,
+        })?;
+        eprintln!("fitting …");
         self.finish(&store, &plan, forecasts, started)?;
         Ok(if diverged { exit::diverged() } else { ExitCode::SUCCESS })
     }
@@ -114,7 +118,6 @@ impl Conductor<'_> {
         artifacts::write(&self.out, "curves.csv", &gathered.curves_csv()?)?;
         let mut notes = Vec::new();
         let laws = self.laws(&gathered, &mut notes)?;
-        let wall = total_seconds(&gathered);
         let page = Page {
             study: self.study,
             corpus: self.corpus,
@@ -123,7 +126,6 @@ impl Conductor<'_> {
             completions: artifacts::completions(self.study, store, self.corpus, self.stop)?,
             preset: self.preset.clone(),
             date: crate::clock::now_utc(),
-            wall_seconds: wall,
             notes,
             gathered,
         };
@@ -155,12 +157,6 @@ impl Conductor<'_> {
             }
         }
     }
-}
-
-/// Seconds of training over all runs.
-fn total_seconds(gathered: &Gathered) -> Measured<f64> {
-    let sum: Option<f64> = gathered.rows.iter().map(|r| r.seconds.value().copied()).sum();
-    sum.map_or_else(|| Measured::missing("a run has no time"), Measured::measured)
 }
 
 fn begun(store: &Store, run: &RunSpec) -> bool {

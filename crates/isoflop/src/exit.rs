@@ -52,7 +52,7 @@ pub(crate) struct Interrupted {
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "interrupted by signal {}", self.signal)
+        write!(f, "signal {}", self.signal)
     }
 }
 

@@ -26,8 +26,10 @@ fn main() -> ExitCode {
     match cli::Cli::parse().dispatch() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(exit::code_of(&error))
+            let code = exit::code_of(&error);
+            let kind = if code > 128 { "interrupted" } else { "error" };
+            eprintln!("{kind}: {error:#}");
+            ExitCode::from(code)
         }
     }
 }

@@ -101,14 +101,7 @@ pub(super) fn runs(
         let all_seeds = seeds.iter().map(|s| (*s, false)).chain(more.map(|s| (*s, true)));
         for (seed, extra_seed) in all_seeds {
             let id = format!("{}-{shape}-s{seed}", study.name);
-            let run = RunSpec {
-                id,
-                shape,
-                seed,
-                lr: lr.unwrap_or_else(|| recipe::auto_lr(shape)),
-                ends: steps.clone(),
-                extra_seed,
-            };
+            let run = RunSpec { id, shape, seed, lr: lr.of(shape), ends: steps.clone(), extra_seed };
             if runs.iter().any(|r: &RunSpec| r.id == run.id) {
                 continue;
             }
@@ -165,12 +158,42 @@ fn whole_steps(
     Ok(steps)
 }
 
-fn learning_rate(raw: &RawStudy, study: &mut Study) -> Result<Option<f64>, UserError> {
-    if raw.quantity("train.lr")?.is_some() {
-        return number(raw, "train.lr", 0.0, |v| v > 0.0 && v <= 10.0, "a rate above 0, e.g. 3e-3").map(Some);
+/// `auto`, `auto*0.5` (the rule's rate times a factor, for sweeps), or a rate for every size.
+enum Rate {
+    Rule(f64),
+    Fixed(f64),
+}
+
+impl Rate {
+    fn of(&self, shape: ModelShape) -> f64 {
+        match self {
+            Self::Rule(factor) => factor * recipe::auto_lr(shape),
+            Self::Fixed(lr) => *lr,
+        }
     }
-    note(&mut study.resolutions, "train.lr", recipe::LR_RULE, recipe::LR_REASON, false);
-    Ok(None)
+}
+
+fn learning_rate(raw: &RawStudy, study: &mut Study) -> Result<Rate, UserError> {
+    let text = raw.quantity("train.lr")?;
+    let factor =
+        text.as_deref().and_then(|t| t.strip_prefix("auto")).map(|t| t.trim().trim_start_matches(['*', '×']));
+    let factor: f64 = match (text.as_deref(), factor) {
+        (None, _) => 1.0,
+        (Some(_), Some(times)) => {
+            times.trim().parse().ok().filter(|f: &f64| *f > 0.0 && f.is_finite()).ok_or_else(|| {
+                UserError::new(format!("{}: `{times}` is no factor", raw.place("train.lr")))
+                    .hint("write lr = \"auto\", \"auto*0.5\", or a rate such as 3e-3")
+            })?
+        }
+        (Some(_), None) => {
+            let range = "a rate above 0, e.g. 3e-3";
+            return number(raw, "train.lr", 0.0, |v| v > 0.0 && v.is_finite(), range).map(Rate::Fixed);
+        }
+    };
+    let value =
+        if factor == 1.0 { recipe::LR_RULE.to_owned() } else { format!("{factor}·{}", recipe::LR_RULE) };
+    note(&mut study.resolutions, "train.lr", value, recipe::LR_REASON, false);
+    Ok(Rate::Rule(factor))
 }
 
 fn extra_seeds(raw: &RawStudy, models: &[ModelShape]) -> Result<Vec<(ModelShape, Vec<u64>)>, UserError> {

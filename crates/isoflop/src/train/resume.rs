@@ -24,6 +24,24 @@ pub(crate) struct Stepped {
     pub(crate) grad_norm: f64,
 }
 
+/// What training cost; measured, so outside of what must be equal after an interruption.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cost {
+    /// Seconds of optimiser steps.
+    pub(crate) seconds: f64,
+    /// Joules over them; `None` once a reading was missing.
+    pub(crate) joules: Option<f64>,
+}
+
+impl Cost {
+    const NOTHING: Self = Self { seconds: 0.0, joules: Some(0.0) };
+
+    fn add(&mut self, more: Cost) {
+        self.seconds += more.seconds;
+        self.joules = self.joules.zip(more.joules).map(|(a, b)| a + b);
+    }
+}
+
 /// Where a run stands in its program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct At {
@@ -40,10 +58,10 @@ pub(crate) struct At {
     pub(crate) unlogged: Option<Stepped>,
     /// Smoothed training loss and its weight, for the progress line.
     smooth: (f64, f64),
-    /// Seconds of training along the path.
-    pub(crate) path_seconds: f64,
-    /// Seconds of training in all, branches included.
-    total_seconds: f64,
+    /// Cost along the path.
+    pub(crate) path_cost: Cost,
+    /// Cost in all, branches included.
+    total_cost: Cost,
     /// Steps and seconds since the last row.
     since_row: (u64, f64),
 }
@@ -58,21 +76,21 @@ impl At {
             segment_done: false,
             unlogged: None,
             smooth: (0.0, 0.0),
-            path_seconds: 0.0,
-            total_seconds: 0.0,
+            path_cost: Cost::NOTHING,
+            total_cost: Cost::NOTHING,
             since_row: (0, 0.0),
         }
     }
 
     /// One optimiser step was done.
-    pub(crate) fn stepped(&mut self, step: Stepped, seconds: f64) {
+    pub(crate) fn stepped(&mut self, step: Stepped, cost: Cost) {
         self.position += 1;
         self.step += 1;
         self.smooth = (0.95 * self.smooth.0 + 0.05 * step.loss, 0.95 * self.smooth.1 + 0.05);
         self.unlogged = Some(step);
-        self.path_seconds += seconds;
-        self.total_seconds += seconds;
-        self.since_row = (self.since_row.0 + 1, self.since_row.1 + seconds);
+        self.path_cost.add(cost);
+        self.total_cost.add(cost);
+        self.since_row = (self.since_row.0 + 1, self.since_row.1 + cost.seconds);
     }
 
     /// Mean training loss over about the last twenty steps.
@@ -133,7 +151,7 @@ pub(crate) fn enter_next_segment<E: Engine<Batch = TokenBatch>>(
         let mut fork = run.open_checkpoint(label)?;
         let there = read_state(&fork)?;
         engine.load(&mut fork).with_context(|| format!("returning to {label}"))?;
-        *at = At { position: at.position, total_seconds: at.total_seconds, ..there };
+        *at = At { position: at.position, total_cost: at.total_cost, ..there };
     }
     at.segment = next;
     at.segment_done = false;

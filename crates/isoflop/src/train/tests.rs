@@ -204,11 +204,11 @@ fn go(run: &mut Run, study: &Study, engine: &mut Bigram, stop: &Stop) -> anyhow:
 }
 
 /// Everything that must not depend on interruptions: no seconds, no speeds.
-fn essence(view: &RunView) -> (Vec<Point>, Vec<CurveRow>, Vec<u8>) {
+fn essence(view: &RunView) -> Essence {
     let unmeasured = || Measured::missing("");
     let mut points = view.points().unwrap();
     for p in &mut points {
-        (p.seconds, p.tokens_per_s) = (unmeasured(), unmeasured());
+        (p.seconds, p.tokens_per_s, p.energy_j) = (unmeasured(), unmeasured(), unmeasured());
     }
     let mut curves = view.curves().unwrap();
     for row in &mut curves {
@@ -219,8 +219,11 @@ fn essence(view: &RunView) -> (Vec<Point>, Vec<CurveRow>, Vec<u8>) {
     (points, curves, weights)
 }
 
+/// What [`essence`] returns.
+type Essence = (Vec<Point>, Vec<CurveRow>, Vec<u8>);
+
 /// A study of two branches and an end, trained without interruption.
-fn whole(dir: &Path) -> (Study, (Vec<Point>, Vec<CurveRow>, Vec<u8>), u64) {
+fn whole(dir: &Path) -> (Study, Essence, u64) {
     let mut study = study(small_run(&[15, 30, 60]));
     study.train.checkpoint_every_s = 1e9;
     let mut run = open(dir, &study);

@@ -6,15 +6,17 @@
 
 use super::evaluate::held_out;
 use super::program::{Ending, Program, Segment};
-use super::resume::{self, At, Stepped};
+use super::resume::{self, At, Cost, Stepped};
 use crate::progress::Display;
 use crate::signals::Stop;
 use anyhow::Context as _;
 use isoflop_base::study::{RunSpec, Study};
 use isoflop_base::{CurveRow, Measured, Point, PointKind, Status};
 use isoflop_data::{Corpus, Sampler};
+use isoflop_meter::EnergyMeter;
 use isoflop_nn::{Engine, EngineError, GptConfig, SingleDevice, TokenBatch};
 use isoflop_store::Run;
+use std::cell::RefCell;
 use std::time::Instant;
 
 /// Rows of a training curve over the whole run, evaluations aside.
@@ -31,6 +33,13 @@ pub(crate) struct Job<'a> {
     pub(crate) corpus: &'a Corpus,
     pub(crate) sampler: Sampler,
     pub(crate) stop: &'a Stop,
+    energy: RefCell<EnergyReading>,
+}
+
+/// The energy counters and what they showed at the end of the last step.
+struct EnergyReading {
+    meter: EnergyMeter,
+    joules: Measured<f64>,
 }
 
 impl<'a> Job<'a> {
@@ -46,7 +55,28 @@ impl<'a> Job<'a> {
         let program = Program::new(spec, &study.train);
         let sampler = Sampler::new(corpus.train.len(), study.train.context, spec.seed)
             .map_err(crate::exit::UserError::from_error)?;
-        Ok(Self { study, spec, program, config, flops_per_token, corpus, sampler, stop })
+        let mut meter = EnergyMeter::open(&isoflop_meter::System::real());
+        let joules = meter.joules();
+        let energy = RefCell::new(EnergyReading { meter, joules });
+        Ok(Self { study, spec, program, config, flops_per_token, corpus, sampler, stop, energy })
+    }
+
+    /// Seconds since `started`, joules since the last call.
+    fn cost_since(&self, started: Instant) -> Cost {
+        let mut energy = self.energy.borrow_mut();
+        let now = energy.meter.joules();
+        let before = std::mem::replace(&mut energy.joules, now.clone());
+        let joules = before.value().zip(now.value()).map(|(before, now)| now - before);
+        Cost { seconds: started.elapsed().as_secs_f64(), joules }
+    }
+
+    /// Energy along a path, or why there is none.
+    fn energy(&self, cost: Cost) -> Measured<f64> {
+        match (cost.joules, &self.energy.borrow().joules) {
+            (Some(joules), _) => Measured::measured(joules),
+            (None, Measured::Missing { reason }) => Measured::missing(reason.clone()),
+            (None, _) => Measured::missing("the counters were not there over the whole run"),
+        }
     }
 
     /// Sequences per optimiser step.
@@ -158,7 +188,7 @@ fn steps<E: Engine<Batch = TokenBatch>>(
             Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
             result => result?,
         };
-        at.stepped(Stepped { loss, lr, grad_norm: update.grad_norm }, started.elapsed().as_secs_f64());
+        at.stepped(Stepped { loss, lr, grad_norm: update.grad_norm }, job.cost_since(started));
         log_and_evaluate(job, segment, engine, run, at)?;
         if at.step < segment.end && saved.elapsed().as_secs_f64() >= job.study.train.checkpoint_every_s {
             resume::save(job, engine, run, at, None)?;
@@ -286,12 +316,12 @@ fn point(job: &Job<'_>, at: &At, kind: PointKind, held_out: super::evaluate::Hel
         seed: spec.seed,
         precision: train.precision.word().to_owned(),
         kernels: train.kernels.clone(),
-        seconds: Measured::measured(at.path_seconds),
-        tokens_per_s: match at.path_seconds > 0.0 {
-            true => Measured::measured(tokens as f64 / at.path_seconds),
+        seconds: Measured::measured(at.path_cost.seconds),
+        tokens_per_s: match at.path_cost.seconds > 0.0 {
+            true => Measured::measured(tokens as f64 / at.path_cost.seconds),
             false => Measured::missing("no time was measured"),
         },
-        energy_j: Measured::missing("no energy counter was read during this run"),
+        energy_j: job.energy(at.path_cost),
         blocks: held_out.blocks,
     }
 }
