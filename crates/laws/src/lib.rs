@@ -5,6 +5,7 @@
 
 pub mod allocation;
 pub mod compare;
+pub mod design;
 pub mod document;
 pub mod error;
 pub mod fitting;
