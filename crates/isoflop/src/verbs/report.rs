@@ -176,7 +176,10 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
             None
         }
     };
+    let (forecasts, changed) = super::predict::registered(dir, &points);
+    notes.extend(changed);
     Ok(Source::Study(Box::new(ReportInput {
+        forecasts,
         title: format!("the runs of {}", dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy()),
         made_by: format!("isoflop {}", env!("CARGO_PKG_VERSION")),
         runs,
