@@ -27,7 +27,10 @@ pub enum Measured<T> {
 
 impl<T> Measured<T> {
     /// A value that was read or counted.
-    #[expect(clippy::self_named_constructors, reason = "the three provenances read alike where they are made")]
+    #[expect(
+        clippy::self_named_constructors,
+        reason = "the three provenances read alike where they are made"
+    )]
     pub fn measured(value: T) -> Self {
         Self::Measured { value }
     }
