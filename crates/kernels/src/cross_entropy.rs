@@ -1,6 +1,6 @@
 //! Softmax cross-entropy over rows of logits, forward and backward in one go.
 //!
-//! loss = ln Σ exp(l) − l[target], in nats; dlogits = (softmax(l) − onehot(target))·scale, written over the logits.
+//! `loss = ln Σ exp(l) − l[target]`, in nats; `dlogits = (softmax(l) − onehot(target))·scale`, written over the logits.
 
 use crate::Real;
 use crate::math::{exp, ln};

@@ -8,7 +8,7 @@ use crate::{Row, Table};
 /// The numbers of one fit.
 #[derive(Debug, Clone, Default)]
 pub struct Data {
-    /// x[variable][row].
+    /// `x[variable][row]`.
     pub x: Vec<Vec<f64>>,
     /// (ln) response.
     pub y: Vec<f64>,
@@ -25,11 +25,11 @@ pub struct Data {
 /// f, its gradient columns, and the scratch of the log-sum-exp kernel.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
-    /// f[row].
+    /// `f[row]`.
     pub f: Vec<f64>,
-    /// jac[coordinate][row].
+    /// `jac[coordinate][row]`.
     pub jac: Vec<Vec<f64>>,
-    /// Softmax share of each term, share[term][row].
+    /// Softmax share of each term, `share[term][row]`.
     share: Vec<Vec<f64>>,
 }
 
