@@ -5,6 +5,8 @@ pub(crate) mod raw;
 pub(crate) mod recipe;
 pub(crate) mod resolve;
 mod series;
+#[cfg(test)]
+mod tests;
 
 use crate::exit::UserError;
 use raw::RawStudy;

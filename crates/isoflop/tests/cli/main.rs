@@ -3,6 +3,7 @@
 mod architecture;
 mod bad_input;
 mod common;
+mod demo;
 mod determinism;
 mod resume;
 mod small_study;
