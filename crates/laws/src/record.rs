@@ -93,7 +93,8 @@ pub fn fit_form(
         state: state(&fitted),
         ..FitRecord::default()
     };
-    parameters(&mut record, &fitted, &refits, options);
+    let linear = penalty.linear_share(&logs);
+    parameters(&mut record, &fitted, &refits, linear, options);
     one_variable(&mut record, &fitted, table, setting, options);
     record.holdout = options.holdout.then(|| holdout(form, table, &fitted.theta, penalty)).flatten();
     record.recipe = recipe(form, &record, options);
@@ -198,7 +199,7 @@ fn interval_method(fitted: &Fitted<'_>, refits: &[Theta]) -> String {
         format!("profile of the squared error of ln loss with Student's t; {seeds}")
     } else {
         format!(
-            "bootstrap by run: percentiles of {} refits over {} runs, widened for the sample size",
+            "bootstrap by run: percentiles of {} refits under exponential weights of {} runs, adjusted for the sample size",
             refits.len(),
             fitted.data.runs
         )
@@ -235,7 +236,7 @@ pub(crate) fn base_of<'a>(fitted: &'a Fitted<'_>) -> Option<profile::Base<'a>> {
     })
 }
 
-fn parameters(record: &mut FitRecord, fitted: &Fitted<'_>, refits: &[Theta], options: &Options) {
+fn parameters(record: &mut FitRecord, fitted: &Fitted<'_>, refits: &[Theta], linear: f64, options: &Options) {
     let p = fitted.form.p();
     let mut gradients: Vec<(&str, Theta)> = Vec::new();
     let mut params = Vec::new();
@@ -251,7 +252,11 @@ fn parameters(record: &mut FitRecord, fitted: &Fitted<'_>, refits: &[Theta], opt
             profile::interval(&base, profile::Of::Value, &g, step, reach(reported, centre))
         });
         let drawn: Vec<f64> = refits.iter().map(|t| g(t).0).collect();
-        let mut percentile = bootstrap::percentiles(&drawn, options.level, fitted.data.runs, p);
+        let mut percentile = bootstrap::percentiles(&drawn, options.level, fitted.data.runs, p, linear);
+        let mut further = false;
+        if !refits.is_empty() {
+            (percentile, further) = beyond(percentile, profiled, centre);
+        }
         let (low, high) = reach(reported, centre);
         percentile.lo = percentile.lo.filter(|x| *x > low);
         percentile.hi = percentile.hi.filter(|x| *x < high);
@@ -263,6 +268,12 @@ fn parameters(record: &mut FitRecord, fitted: &Fitted<'_>, refits: &[Theta], opt
         let ends =
             if refits.is_empty() { widened(plain_ends(profiled), value) } else { plain_ends(percentile) };
         let (known, words) = judge(reported, value, ends);
+        if further {
+            record.notes.push(format!(
+                "{}: refits from the optimum do not see the whole valley; the profile, which does, gives the interval's end",
+                reported.name
+            ));
+        }
         record.identified.insert(reported.name.to_owned(), known);
         record.not_identified.extend(words);
         params.push((
@@ -280,6 +291,18 @@ fn parameters(record: &mut FitRecord, fitted: &Fitted<'_>, refits: &[Theta], opt
     }
     record.params = Params(params);
     record.correlations = correlations(fitted, &gradients);
+}
+
+/// Bootstrap ends, but the profile's where it is open or lies more than three times as far: a refit that starts at the optimum stays in its
+/// part of a flat valley.
+fn beyond(percentile: Ends, profile: Ends, centre: f64) -> (Ends, bool) {
+    let end = |own: Option<f64>, other: Option<f64>| match (own, other) {
+        (Some(o), Some(p)) if (p - centre).abs() <= 3.0 * (o - centre).abs() => (own, false),
+        (_, p) => (p, true),
+    };
+    let (lo, a) = end(percentile.lo, profile.lo);
+    let (hi, b) = end(percentile.hi, profile.hi);
+    (Ends { lo, hi }, a || b)
 }
 
 /// The interval belongs to the squared error; the estimate may come from another objective and is never left outside.
@@ -372,9 +395,7 @@ fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalty) -> Optio
     } else {
         form.variables[0].name
     };
-    let top = *table.levels(key).last()?;
-    let out = |v: Option<f64>| v.is_some_and(|x| same_level(x, top));
-    let (kept, left) = (table.filtered(|r| !out(r.get(key))), table.filtered(|r| out(r.get(key))));
+    let (kept, left, threshold) = without_top(table, key)?;
     form.check(&kept).ok()?;
     let (data, _) = Data::of(form, &kept);
     let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
@@ -389,13 +410,29 @@ fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalty) -> Optio
     let finite = |x: f64| Some(x).filter(|v| v.is_finite());
     let symbol = key.to_uppercase();
     Some(Holdout {
-        left_out: format!("{symbol} = {}", isoflop_base::units::si(top)),
+        left_out: if left.levels(key).len() > 1 {
+            format!("{symbol} >= {}", isoflop_base::units::si(threshold))
+        } else {
+            format!("{symbol} = {}", isoflop_base::units::si(threshold))
+        },
         rows_fitted: data.len(),
         rows_tested: tested.len(),
         rms: finite(libm::sqrt(logs.iter().map(|r| r * r).sum::<f64>() / count)),
         bias: finite(logs.iter().sum::<f64>() / count),
         tested,
     })
+}
+
+/// The table without its largest levels of a column, the rows of those levels (at least a twentieth of all), and where they begin.
+fn without_top(table: &Table, key: &str) -> Option<(Table, Table, f64)> {
+    let levels = table.levels(key);
+    let least = table.rows.len().div_ceil(20);
+    let threshold = levels.iter().rev().copied().find(|level| {
+        table.rows.iter().filter(|r| r.get(key).is_some_and(|x| x > *level || same_level(x, *level))).count()
+            >= least
+    })?;
+    let out = |v: Option<f64>| v.is_some_and(|x| x > threshold || same_level(x, threshold));
+    Some((table.filtered(|r| !out(r.get(key))), table.filtered(|r| out(r.get(key))), threshold))
 }
 
 fn recipe(form: &Form, record: &FitRecord, options: &Options) -> String {

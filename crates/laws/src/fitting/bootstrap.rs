@@ -1,16 +1,17 @@
-//! The bootstrap by run: whole runs are drawn with replacement, each refit starts at the optimum and is polished. Percentiles
-//! are widened for small samples (Hesterberg 2015, "What teachers should know about the bootstrap").
+//! The bootstrap by run: every run gets a random weight (exponential, the Bayesian bootstrap of Rubin 1981), all its rows the same; each
+//! refit starts at the optimum and is polished. Whole-number counts would drop a third of a small table's runs from every sample and
+//! make the refits scatter too much: `examples/coverage` measured 99 to 100 % for 95 % intervals of 30 runs, with weights 95 to 98 %.
 
 use super::minimise::{Problem, Solver, Stop};
 use super::search::spread;
 use crate::document::Ends;
 use crate::numeric::Theta;
-use crate::numeric::quantile::{normal_cdf, t_quantile};
+use crate::numeric::quantile::{normal_cdf, normal_quantile};
 use crate::numeric::random::Random;
 
 const STOP: Stop = Stop { steps: 60, tolerance: 1e-8, exact: true };
 
-/// Refits of `refits` samples of whole runs; coordinates of each, in order.
+/// Coordinates of `refits` refits under random weights of whole runs, in order.
 pub fn refits(
     problem: &Problem<'_>,
     optimum: &Theta,
@@ -20,25 +21,26 @@ pub fn refits(
 ) -> Vec<Theta> {
     spread(refits, threads, |solver: &mut Solver, i| {
         let mut random = Random::new(seed, i as u64 + 1);
-        let mut counts = vec![0.0; problem.data.runs];
-        for _ in 0..problem.data.runs {
-            counts[random.below(problem.data.runs)] += 1.0;
-        }
+        let counts: Vec<f64> = (0..problem.data.runs).map(|_| -libm::log(1.0 - random.uniform())).collect();
         let w: Vec<f64> = problem.w.iter().zip(&problem.data.run).map(|(w, run)| w * counts[*run]).collect();
         let sample = Problem { w: &w, ..*problem };
         solver.minimise(&sample, optimum, STOP).theta
     })
 }
 
-/// Percentile interval at `level` of values from a sample of `runs` runs fitted with `p` coordinates, widened by √(n/(n−p)) and Student's t.
-pub fn percentiles(values: &[f64], level: f64, runs: usize, p: usize) -> Ends {
+/// Percentile interval at `level` of values from a sample of `runs` runs fitted with `p` coordinates.
+///
+/// Widened by √(n/(n−p)) for a smooth objective, whose refits scatter too little by that much; a kinked one (all residuals in the linear
+/// part of the penalty) scatters too much by about as much. `linear` is the share of residuals there, and the exponent goes from
+/// ½ to −½ with it: a rule that `examples/coverage` bears out.
+pub fn percentiles(values: &[f64], level: f64, runs: usize, p: usize, linear: f64) -> Ends {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     if sorted.len() < 20 || runs <= p {
         return Ends::default();
     }
     sorted.sort_by(f64::total_cmp);
-    let dof = (runs - p) as f64;
-    let wide = libm::sqrt(runs as f64 / dof) * t_quantile(0.5 + 0.5 * level, dof);
+    let ratio = runs as f64 / (runs - p) as f64;
+    let wide = libm::pow(ratio, 0.5 - linear) * normal_quantile(0.5 + 0.5 * level);
     let tail = normal_cdf(-wide);
     Ends { lo: Some(at(&sorted, tail)), hi: Some(at(&sorted, 1.0 - tail)) }
 }

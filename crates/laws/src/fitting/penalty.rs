@@ -96,6 +96,14 @@ impl Penalty {
         }
     }
 
+    /// Share of residuals in the linear part of ρ.
+    pub fn linear_share(self, residuals: &[f64]) -> f64 {
+        if !self.has_delta() || residuals.is_empty() {
+            return 0.0;
+        }
+        residuals.iter().filter(|r| r.abs() > self.delta).count() as f64 / residuals.len() as f64
+    }
+
     /// Σ w·ρ(r) in four lanes.
     pub fn total(self, residuals: &[f64], w: &[f64]) -> f64 {
         // One loop per kind, so that each vectorises.
