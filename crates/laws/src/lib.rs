@@ -18,6 +18,7 @@ pub mod options;
 pub mod paired;
 pub mod read;
 pub mod record;
+mod scrub;
 pub mod seeds;
 pub mod series;
 pub mod straight;

@@ -76,6 +76,7 @@ pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
     if asked.is_empty() || asked.iter().any(|f| f.starts_with("l_nd") || RECIPES.contains(f)) {
         document.allocation = allocate(table, &document, options);
     }
+    crate::scrub::scrub(&mut document);
     Ok(document)
 }
 

@@ -67,7 +67,13 @@ fn end(base: &Base<'_>, of: Of, g: &Functional<'_>, step: f64, limit: f64) -> Op
             penalty: Penalty::square(),
             pull: Some(Pull { of: g, target, weight: stiff }),
         };
-        let optimum = solver.minimise(&problem, from, STOP);
+        let mut optimum = solver.minimise(&problem, from, STOP);
+        for start in lifted(base, &optimum.theta) {
+            let other = solver.minimise(&problem, &start, STOP);
+            if other.objective < optimum.objective {
+                optimum = other;
+            }
+        }
         *from = optimum.theta;
         let reached = g(&optimum.theta).0;
         match of {
@@ -117,6 +123,25 @@ fn end(base: &Base<'_>, of: Of, g: &Functional<'_>, step: f64, limit: f64) -> Op
         }
     }
     within(high.0, step, limit)
+}
+
+/// A floor that has sunk to nothing has no slope left to lift it again: starts with the floor at a half and at nine tenths of the lowest
+/// loss, where it would otherwise be stuck.
+fn lifted(base: &Base<'_>, theta: &Theta) -> Vec<Theta> {
+    let Some(floor) = base.form.coords.iter().position(|c| c.name == "ln_e" || c.name == "ln_c") else {
+        return Vec::new();
+    };
+    let lowest = base.data.y.iter().copied().fold(f64::INFINITY, f64::min);
+    if theta[floor] > lowest - 2.5 {
+        return Vec::new();
+    }
+    [0.5, 0.9]
+        .map(|share| {
+            let mut start = *theta;
+            start[floor] = lowest + libm::log(share);
+            start
+        })
+        .to_vec()
 }
 
 fn within(value: f64, step: f64, limit: f64) -> Option<f64> {

@@ -6,38 +6,38 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// A law, where its runs lie, and their noise.
-pub struct Design {
+pub(crate) struct Design {
     /// e.g. `l_n 7 runs, noise 0.002`.
-    pub name: String,
+    pub(crate) name: String,
     /// Form to fit.
-    pub form: &'static str,
+    pub(crate) form: &'static str,
     /// Its variant.
-    pub variant: &'static str,
+    pub(crate) variant: &'static str,
     /// (N, D) of each run.
-    pub runs: Vec<(f64, f64)>,
+    pub(crate) runs: Vec<(f64, f64)>,
     /// Standard deviation of ln loss.
-    pub noise: f64,
+    pub(crate) noise: f64,
     /// Expected loss.
-    pub loss: fn(f64, f64) -> f64,
+    pub(crate) loss: fn(f64, f64) -> f64,
     /// Parameters whose truth is known.
-    pub truth: Vec<(&'static str, f64)>,
+    pub(crate) truth: Vec<(&'static str, f64)>,
     /// One decade out.
-    pub target: (f64, f64),
+    pub(crate) target: (f64, f64),
     /// Extra seeds at the smallest size (they enter as rows).
-    pub extra_seeds: usize,
+    pub(crate) extra_seeds: usize,
 }
 
 /// What was counted.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Tables.
-    pub tables: usize,
+    pub(crate) tables: usize,
     /// Per parameter: (interval holds the truth, called identified, both).
-    pub held: BTreeMap<&'static str, (usize, usize, usize)>,
+    pub(crate) held: BTreeMap<&'static str, (usize, usize, usize)>,
     /// Forecast interval holds a new run one decade out.
-    pub forecast: usize,
+    pub(crate) forecast: usize,
     /// Name of the design.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl fmt::Display for Counts {
@@ -74,7 +74,7 @@ fn ladder(count: usize, low: f64, high: f64) -> Vec<f64> {
 }
 
 /// Main forms by runs and noise, and two designs that do not identify a parameter.
-pub fn designs() -> Vec<Design> {
+pub(crate) fn designs() -> Vec<Design> {
     let mut out = Vec::new();
     for noise in [0.002, 0.01] {
         for runs in [7usize, 30, 240] {
@@ -155,7 +155,7 @@ pub fn designs() -> Vec<Design> {
 }
 
 /// Fits `tables` synthetic tables of a design.
-pub fn measure(design: &Design, tables: usize) -> Counts {
+pub(crate) fn measure(design: &Design, tables: usize) -> Counts {
     let mut counts = Counts { name: design.name.clone(), ..Counts::default() };
     let options = Options {
         forms: vec![design.form.to_owned()],

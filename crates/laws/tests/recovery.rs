@@ -1,0 +1,38 @@
+//! Statistical recovery in small: `examples/coverage` measures 500 tables per design, this keeps the machinery honest in seconds.
+
+mod synthetic;
+
+#[test]
+fn intervals_hold_the_truth_about_as_often_as_they_say() {
+    for design in synthetic::designs().iter().filter(|d| d.name.contains(", 7 runs, noise 0.01")) {
+        let counts = synthetic::measure(design, 60);
+        assert_eq!(counts.tables, 60, "{}", counts.name);
+        for (name, (held, _, _)) in &counts.held {
+            // 60 draws at 95 %: fewer than 51 happens once in 500 times per parameter.
+            assert!(*held >= 51, "{name} of {counts}");
+        }
+        assert!(counts.forecast >= 51, "{counts}");
+    }
+}
+
+#[test]
+fn what_a_design_cannot_tell_is_called_not_identified() {
+    for design in
+        synthetic::designs().iter().filter(|d| d.name.starts_with("unidentified") && d.noise > 0.005)
+    {
+        let counts = synthetic::measure(design, 30);
+        for (name, (_, known, _)) in &counts.held {
+            assert!(*known <= 3, "{name} of {counts}");
+        }
+    }
+}
+
+#[test]
+fn thirty_runs_by_bootstrap() {
+    let all = synthetic::designs();
+    let design = all.iter().find(|d| d.name == "l_nd_chinchilla, 30 runs, noise 0.002").unwrap();
+    let counts = synthetic::measure(design, 12);
+    for (name, (held, known, _)) in &counts.held {
+        assert!(*held >= 9 && *known == 12, "{name} of {counts}");
+    }
+}
