@@ -32,6 +32,8 @@ pub struct LawDocument {
     pub paired: Vec<PairedDifference>,
     /// Compute-optimal allocation by each approach the table allows, side by side.
     pub allocation: Vec<Allocation>,
+    /// Exponents under each way of counting N that the columns allow, side by side.
+    pub conventions: Vec<Convention>,
     /// Forms that were asked for, or tried, and could not be fitted: id and why.
     pub not_fitted: Vec<NotFitted>,
     /// Remarks in words.
@@ -422,6 +424,24 @@ pub struct Optimum {
     pub interior: bool,
     /// Number of rows behind it.
     pub rows: usize,
+}
+
+/// One exponent under one way of counting N.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Convention {
+    /// Id of the form.
+    pub form: String,
+    /// Its variant.
+    pub variant: String,
+    /// What was held fixed.
+    pub condition: BTreeMap<String, f64>,
+    /// `kaplan`, `total`.
+    pub n_convention: String,
+    /// Name of the exponent.
+    pub param: String,
+    /// Its estimate.
+    pub estimate: ParamEstimate,
 }
 
 /// A form that could not be fitted.

@@ -37,7 +37,13 @@ pub fn number(value: f64) -> String {
         } else {
             4
         };
-        format!("{value:.digits$}")
+        let text = format!("{value:.digits$}");
+        // A value that rounds to nothing has no sign.
+        if text.trim_start_matches(['-', '0', '.']).is_empty() {
+            text.trim_start_matches('-').to_owned()
+        } else {
+            text
+        }
     } else {
         format!("{value:.3e}")
     }

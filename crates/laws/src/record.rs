@@ -394,7 +394,9 @@ fn one_variable(
     options: &Options,
 ) {
     let [variable] = fitted.form.variables else { return };
-    if !variable.log || !fitted.form.log_response {
+    let power = fitted.form.response == "loss"
+        || fitted.form.variant.is_empty() && fitted.form.reported[0].name == "exponent";
+    if !variable.log || !power {
         return;
     }
     let x: Vec<f64> = fitted.data.x[0].iter().map(|v| libm::exp(*v)).collect();

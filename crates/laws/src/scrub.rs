@@ -17,6 +17,8 @@ pub(crate) fn scrub(document: &mut LawDocument) {
     if document.seed_spread.as_ref().is_some_and(|s| !s.sigma_ln.is_finite() || !s.sigma_loss.is_finite()) {
         document.seed_spread = None;
     }
+    document.conventions.retain(|c| c.estimate.value.is_finite());
+    document.conventions.iter_mut().for_each(|c| estimate(&mut c.estimate));
     document.paired.retain(|p| p.difference.is_finite());
 }
 

@@ -2,7 +2,7 @@
 
 use crate::allocation::allocate;
 use crate::compare::compare;
-use crate::document::{FitRecord, LawDocument, NotFitted, SCHEMA};
+use crate::document::{Convention, FitRecord, LawDocument, NotFitted, SCHEMA};
 use crate::forms::{self, Form};
 use crate::record::{Setting, fit_form};
 use crate::seeds::Repeats;
@@ -76,8 +76,48 @@ pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
     if asked.is_empty() || asked.iter().any(|f| f.starts_with("l_nd") || RECIPES.contains(f)) {
         document.allocation = allocate(table, &document, options);
     }
+    document.conventions = conventions(table, &document, options);
     crate::scrub::scrub(&mut document);
     Ok(document)
+}
+
+/// Exponents of the fits so far beside those with all parameters counted, where the rows know both.
+fn conventions(table: &Table, document: &LawDocument, options: &Options) -> Vec<Convention> {
+    let Some(total) = table.with_total_params() else { return Vec::new() };
+    let wanted = |f: &&FitRecord| matches!(f.form.as_str(), "l_n" | "l_nd_chinchilla");
+    let ids: Vec<String> = ["l_n", "l_nd_chinchilla"]
+        .into_iter()
+        .filter(|id| document.fits.iter().any(|f| f.form == *id))
+        .map(str::to_owned)
+        .collect();
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    let repeats = Repeats::of(&total);
+    let quick = Options { bootstrap: 0, dense: false, holdout: false, ..options.clone() };
+    let mut other = start(&total);
+    for id in &ids {
+        // What cannot be fitted under the other count is simply not shown beside this one.
+        let _ = one(id, &total, &repeats, &quick, &mut other);
+    }
+    let mut out = Vec::new();
+    for record in document.fits.iter().filter(wanted) {
+        let partner = other.fits.iter().find(|f| {
+            f.form == record.form && f.variant == record.variant && f.condition == record.condition
+        });
+        for f in [Some(record), partner].into_iter().flatten() {
+            let exponents = f.params.iter().filter(|(name, _)| matches!(*name, "alpha" | "beta" | "a"));
+            out.extend(exponents.map(|(name, estimate)| Convention {
+                form: f.form.clone(),
+                variant: f.variant.clone(),
+                condition: f.condition.clone(),
+                n_convention: f.n_convention.clone(),
+                param: name.to_owned(),
+                estimate: estimate.clone(),
+            }));
+        }
+    }
+    out
 }
 
 /// Whether a form is worth fitting unasked: some would fit a table whose columns mean something else.
@@ -139,6 +179,14 @@ fn one(
         "l_c" => vec![frontier_slice(table)],
         "l_ns" => vec![with_s_min(table)],
         "hyperbola" => groups(table),
+        "l_t" => forms::curve::by_run(table)
+            .into_iter()
+            .map(|(run, rows)| Slice {
+                table: rows,
+                condition: BTreeMap::new(),
+                notes: vec![format!("run {run}; S1 and S2 from its column lr")],
+            })
+            .collect(),
         _ => vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }],
     };
     let mut last = None;

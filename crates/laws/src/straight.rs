@@ -168,7 +168,11 @@ fn runs_p(runs: usize, a: usize, b: usize) -> Option<f64> {
             _ => 0.0,
         };
         let half = r / 2;
-        if r % 2 == 0 { 2.0 * term(half - 1, half - 1) } else { term(half, half - 1) + term(half - 1, half) }
+        if r.is_multiple_of(2) {
+            2.0 * term(half - 1, half - 1)
+        } else {
+            term(half, half - 1) + term(half - 1, half)
+        }
     };
     let observed = probability(runs);
     let p: f64 = (2..=a + b).map(probability).filter(|q| *q <= observed * (1.0 + 1e-9)).sum();

@@ -154,6 +154,25 @@ impl Table {
         !self.rows.is_empty() && self.rows.iter().all(|r| r.get(name).is_some())
     }
 
+    /// Rows weighted by 1/(standard error of ln loss)², mean weight one, where every row has a standard error and they are not shared by all.
+    pub fn weighted_by_se(&self) -> Option<Self> {
+        if self.shared_evaluation || self.rows.is_empty() {
+            return None;
+        }
+        let mut out = self.clone();
+        for row in &mut out.rows {
+            let relative = row.loss_se? / row.loss;
+            row.weight *= 1.0 / (relative * relative);
+        }
+        let mean = out.rows.iter().map(|r| r.weight).sum::<f64>() / out.rows.len() as f64;
+        if !(mean.is_finite() && mean > 0.0) {
+            return None;
+        }
+        out.rows.iter_mut().for_each(|r| r.weight /= mean);
+        out.notes.push("rows weighted by the inverse square of their standard errors".to_owned());
+        Some(out)
+    }
+
     /// The rows with N counted in full (`total`) instead of Kaplan's way, where the rows know it.
     pub fn with_total_params(&self) -> Option<Self> {
         let mut out = self.clone();

@@ -38,6 +38,22 @@ pub fn document(doc: &LawDocument) -> String {
         out.push('\n');
         out.push_str(&allocations(&doc.allocation));
     }
+    if !doc.conventions.is_empty() {
+        out.push_str("\nexponents by how N is counted\n");
+        for c in &doc.conventions {
+            let variant = if c.variant.is_empty() { String::new() } else { format!(" ({})", c.variant) };
+            let at = condition_words(&c.condition);
+            let place = format!("{}{variant} {at}", c.form);
+            let _ = writeln!(
+                out,
+                "  {place:<34} {:<8} {:<6} {:>9.4}  {}",
+                c.n_convention,
+                c.param,
+                c.estimate.value,
+                ends(&c.estimate)
+            );
+        }
+    }
     if !doc.not_fitted.is_empty() {
         out.push_str("\nnot fitted\n");
         for n in &doc.not_fitted {
@@ -171,6 +187,16 @@ fn allocations(list: &[Allocation]) -> String {
         for note in &a.notes {
             let _ = writeln!(out, "    {note}");
         }
+    }
+    out
+}
+
+/// Kaplan et al.'s derived figures, computed beside printed.
+pub fn kaplan() -> String {
+    let mut out = String::from("derived from the constants of Kaplan et al. 2020 (arXiv 2001.08361)\n");
+    let _ = writeln!(out, "  {:<52} {:>9} {:>8}  formula", "figure", "computed", "printed");
+    for d in crate::kaplan_figures::derived(&crate::kaplan_figures::PUBLISHED) {
+        let _ = writeln!(out, "  {:<52} {:>9.4} {:>8}  {}", d.name, d.computed, d.printed, d.formula);
     }
     out
 }

@@ -99,6 +99,7 @@ pub(crate) fn run(args: DesignArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         .filter_map(|(shapes, tokens)| propose(&known, &asked, &shapes, tokens))
         .collect();
     proposals.sort_by(|a, b| a.expected_se.total_cmp(&b.expected_se));
+    proposals.dedup_by(|b, a| a.models == b.models && a.tokens == b.tokens);
     proposals.truncate(5);
     let Some(best) = proposals.first().cloned() else {
         return Err(UserError::new(format!("{} FLOPs are too few for a ladder of four sizes", si(budget)))

@@ -20,6 +20,9 @@ pub(crate) struct FitArgs {
     /// Print LaTeX instead of a table for people.
     #[arg(long)]
     latex: bool,
+    /// Print the figures Kaplan et al. derive from their constants, computed beside printed, and nothing else.
+    #[arg(long)]
+    kaplan: bool,
     /// Also write the JSON document to this file.
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -47,6 +50,9 @@ pub(crate) struct How {
     #[arg(long, value_name = "NAME", default_value = "as-given",
           value_parser = ["as-given", "kaplan", "total", "chinchilla", "exact", "6nd"])]
     pub(crate) convention: String,
+    /// Weigh rows by their standard errors: where every row has its own (auto), never (none), or an error if not (se).
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "none", "se"])]
+    pub(crate) weights: String,
     /// Level of the intervals.
     #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
     pub(crate) level: f64,
@@ -86,6 +92,9 @@ impl How {
 
 /// Runs the verb.
 pub(crate) fn run(args: FitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    if args.kaplan {
+        return kaplan(ctx);
+    }
     let options = args.how.options();
     for name in options.forms.iter().filter(|f| f.as_str() != "all") {
         if !isoflop_laws::series::is_known(name) {
@@ -106,6 +115,16 @@ pub(crate) fn run(args: FitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         print!("{}", text::latex(&document));
     } else {
         print!("{}", text::document(&document));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kaplan(ctx: &Context) -> anyhow::Result<ExitCode> {
+    use isoflop_laws::kaplan_figures::{PUBLISHED, derived};
+    if ctx.json {
+        println!("{}", serde_json::to_string_pretty(&derived(&PUBLISHED))?);
+    } else {
+        print!("{}", text::kaplan());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -141,7 +160,14 @@ pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow
                 .into());
         }
     }
-    convention(table, &how.convention)
+    let table = convention(table, &how.convention)?;
+    match (how.weights.as_str(), table.weighted_by_se()) {
+        ("none", _) | ("auto", None) => Ok(table),
+        (_, Some(weighted)) => Ok(weighted),
+        (_, None) => Err(UserError::new("--weights se: not every row has a standard error of its own")
+            .hint("map its column with --column loss_se=NAME; rows scored on the same held-out tokens share theirs")
+            .into()),
+    }
 }
 
 fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {

@@ -26,8 +26,8 @@ pub fn allocation(table: &Table, level: f64) -> Option<Allocation> {
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         points.dedup_by(|b, a| a.0 == b.0);
         let last = points.last().map_or(0.0, |p| p.0);
-        // ln 0.1: the first tenth of the run's compute.
-        points.retain(|p| p.0 >= last - 2.302_585_092_994_046 && p.1.is_finite());
+        // The first tenth of the run's compute is left out.
+        points.retain(|p| p.0 >= last - std::f64::consts::LN_10 && p.1.is_finite());
         points.len() >= CURVE
     });
     if curves.len() < 3 {

@@ -3,6 +3,7 @@
 
 use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
 use crate::numeric::theta_of;
+use crate::{Row, Table};
 
 /// The form.
 pub static FORMS: [Form; 1] = [Form {
@@ -84,4 +85,84 @@ pub fn areas(rates: &[f64]) -> Vec<(f64, f64)> {
             (s1, s2)
         })
         .collect()
+}
+
+/// The curves of a table by run, with S1 and S2 from columns `steps` and `lr` (the rate is taken as linear between rows). Runs that have S1
+/// and S2 already stay as they are.
+pub fn by_run(table: &Table) -> Vec<(String, Table)> {
+    let mut names: Vec<&str> = Vec::new();
+    for row in &table.rows {
+        if !names.contains(&row.run.as_str()) {
+            names.push(&row.run);
+        }
+    }
+    names
+        .into_iter()
+        .map(|name| {
+            let mut curve = table.filtered(|r| r.run == name);
+            fill(&mut curve);
+            (name.to_owned(), curve)
+        })
+        .collect()
+}
+
+/// Most steps that are walked one by one; longer runs are walked in equal strides.
+const WALK: f64 = 2e5;
+
+fn fill(curve: &mut Table) {
+    let known = |r: &Row| Some((*r.extra.get("steps")?, *r.extra.get("lr")?));
+    if curve.rows.iter().any(|r| r.extra.contains_key("s1") || known(r).is_none()) {
+        return;
+    }
+    curve.rows.sort_by(|a, b| a.extra["steps"].total_cmp(&b.extra["steps"]));
+    let last = curve.rows.last().map_or(0.0, |r| r.extra["steps"]);
+    let stride = (last / WALK).max(1.0);
+    let mut rates = Vec::new();
+    let mut marks = Vec::new();
+    let (mut step, mut rate) = (0.0, curve.rows.first().map_or(0.0, |r| r.extra["lr"]));
+    for row in &curve.rows {
+        let (to, end) = (row.extra["steps"], row.extra["lr"]);
+        let count = ((to - step) / stride).round().clamp(0.0, 2.0 * WALK) as usize;
+        for k in 1..=count {
+            rates.push((rate + (end - rate) * k as f64 / count as f64) * stride);
+        }
+        (step, rate) = (to, end);
+        marks.push(rates.len());
+    }
+    let walked = areas(&rates);
+    for (row, mark) in curve.rows.iter_mut().zip(marks) {
+        if let Some((s1, s2)) = mark.checked_sub(1).and_then(|i| walked.get(i)) {
+            row.extra.insert("s1".to_owned(), *s1);
+            row.extra.insert("s2".to_owned(), *s2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Loss, Options};
+
+    /// A curve that follows the form, seen up to the start of its decay and once after: the decay's worth comes back.
+    #[test]
+    fn the_worth_of_a_decay_is_found() {
+        let rates: Vec<f64> =
+            (0..4000).map(|i| if i < 3200 { 1e-2 } else { 1e-2 * (4000 - i) as f64 / 800.0 }).collect();
+        let walked = areas(&rates);
+        let mut table = Table::default();
+        for i in (200..4000).step_by(100).chain([3999]) {
+            let (s1, s2) = walked[i];
+            let mut row =
+                Row::of(table.rows.len() + 2, 1e6, 1e3 * i as f64, 1.5 + 2.0 * s1.powf(-0.4) - 0.02 * s2);
+            row.run = "a".into();
+            row.extra.insert("steps".into(), (i + 1) as f64);
+            row.extra.insert("lr".into(), rates[i]);
+            table.rows.push(row);
+        }
+        let options =
+            Options { forms: vec!["l_t".into()], loss: Loss::Mse, bootstrap: 0, ..Options::default() };
+        let fit = crate::fit(&table, &options).unwrap().fits.remove(0);
+        let c = fit.params.get("c").unwrap().value;
+        assert!((c - 0.02).abs() < 2e-3, "{c} {:?}", fit.params);
+    }
 }

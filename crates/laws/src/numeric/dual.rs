@@ -79,6 +79,7 @@ impl Sub for Dual {
 
 impl Mul for Dual {
     type Output = Self;
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "the product rule has a sum")]
     fn mul(self, o: Self) -> Self {
         Self { v: self.v * o.v, g: std::array::from_fn(|i| self.g[i] * o.v + o.g[i] * self.v) }
     }
@@ -86,6 +87,7 @@ impl Mul for Dual {
 
 impl Div for Dual {
     type Output = Self;
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "the quotient rule has a difference")]
     fn div(self, o: Self) -> Self {
         let v = self.v / o.v;
         Self { v, g: std::array::from_fn(|i| (self.g[i] - v * o.g[i]) / o.v) }

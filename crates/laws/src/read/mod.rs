@@ -121,7 +121,7 @@ fn json_records(text: &str, name: &str) -> Result<(Vec<String>, Vec<Raw>), LawEr
         what,
         hint: "expected one JSON object per line, or one array of objects".to_owned(),
     };
-    let mut objects: Vec<(usize, Result<serde_json::Map<String, Value>, String>)> = Vec::new();
+    let mut objects: Vec<(usize, Object)> = Vec::new();
     if text.trim_start().starts_with('[') {
         let values: Vec<Value> =
             serde_json::from_str(text).map_err(|e| bad(format!("{name} is no JSON array: {e}")))?;
@@ -163,7 +163,10 @@ fn json_records(text: &str, name: &str) -> Result<(Vec<String>, Vec<Raw>), LawEr
     Ok((header, raws))
 }
 
-fn object(value: serde_json::Value) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+/// An object, or why it is none.
+type Object = Result<serde_json::Map<String, serde_json::Value>, String>;
+
+fn object(value: serde_json::Value) -> Object {
     match value {
         serde_json::Value::Object(map) => Ok(map),
         other => Err(format!("not an object but {}", cells::short(&other.to_string()))),
