@@ -1,6 +1,6 @@
 //! Held-out loss, by block, as DESIGN defines it: window i reads tokens [i·T, i·T+T) and predicts the next of each.
 
-use super::train_loop::Job;
+use super::job::Job;
 use crate::signals::Stop;
 use isoflop_base::BlockLoss;
 use isoflop_data::{Tokens, eval_batches};

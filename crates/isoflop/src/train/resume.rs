@@ -2,7 +2,7 @@
 //!
 //! A checkpoint holds the engine's tensors and [`At`]; together they are all that decides what comes next.
 
-use super::train_loop::Job;
+use super::job::Job;
 use crate::progress::Display;
 use anyhow::Context as _;
 use isoflop_base::tensor::{TensorError, TensorGroup, TensorSource};

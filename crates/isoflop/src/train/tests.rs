@@ -1,8 +1,9 @@
 //! The loop driven by a small engine: interrupted anywhere it comes to the same end, branches do not touch the trunk,
 //! divergence and damage are dealt with.
 
+use super::job::Job;
 use super::program::tests::{small_recipe, small_run};
-use super::train_loop::{Job, Outcome, train};
+use super::train_loop::{Outcome, train};
 use crate::exit::Interrupted;
 use crate::progress::Display;
 use crate::signals::Stop;

@@ -1,103 +1,24 @@
 //! The training loop: data, accumulate, reduce, update, log, evaluate, save.
 //!
-//! Generic over the engine; it knows a device only through [`Engine`]. Everything it decides by (steps, rows of the
+//! Generic over the engine: a device is known only through [`Engine`]. Whatever the loop decides by (steps, rows of the
 //! curve, evaluations) is a function of the step alone, so that a run which was interrupted anywhere and taken up again
-//! is the run that was not: only measured seconds differ.
+//! is the run that was not: only measured seconds and joules differ.
 
 use super::evaluate::held_out;
-use super::program::{Ending, Program, Segment};
-use super::resume::{self, At, Cost, Stepped};
+use super::job::Job;
+use super::program::{Ending, Segment};
+use super::resume::{self, At, Stepped};
+use crate::exit::Interrupted;
 use crate::progress::Display;
-use crate::signals::Stop;
 use anyhow::Context as _;
-use isoflop_base::study::{RunSpec, Study};
-use isoflop_base::{CurveRow, Measured, Point, PointKind, Status};
-use isoflop_data::{Corpus, Sampler};
-use isoflop_meter::EnergyMeter;
-use isoflop_nn::{Engine, EngineError, GptConfig, SingleDevice, TokenBatch};
+use isoflop_base::units::si;
+use isoflop_base::{CurveRow, Point, PointKind, Status};
+use isoflop_nn::{Engine, EngineError, SingleDevice, TokenBatch};
 use isoflop_store::Run;
-use std::cell::RefCell;
 use std::time::Instant;
 
 /// Rows of a training curve over the whole run, evaluations aside.
 const CURVE_ROWS: u64 = 200;
-
-/// A run to be trained, and what it is trained on.
-pub(crate) struct Job<'a> {
-    pub(crate) study: &'a Study,
-    pub(crate) spec: &'a RunSpec,
-    pub(crate) program: Program,
-    pub(crate) config: GptConfig,
-    /// Exact training FLOPs per token.
-    pub(crate) flops_per_token: f64,
-    pub(crate) corpus: &'a Corpus,
-    pub(crate) sampler: Sampler,
-    pub(crate) stop: &'a Stop,
-    energy: RefCell<EnergyReading>,
-}
-
-/// The energy counters and what they showed at the end of the last step.
-struct EnergyReading {
-    meter: EnergyMeter,
-    joules: Measured<f64>,
-}
-
-impl<'a> Job<'a> {
-    /// Sets a run up: its program and its stream of batches.
-    pub(crate) fn new(
-        study: &'a Study,
-        spec: &'a RunSpec,
-        config: GptConfig,
-        flops_per_token: f64,
-        corpus: &'a Corpus,
-        stop: &'a Stop,
-    ) -> anyhow::Result<Self> {
-        let program = Program::new(spec, &study.train);
-        let sampler = Sampler::new(corpus.train.len(), study.train.context, spec.seed)
-            .map_err(crate::exit::UserError::from_error)?;
-        let mut meter = EnergyMeter::open(&isoflop_meter::System::real());
-        let joules = meter.joules();
-        let energy = RefCell::new(EnergyReading { meter, joules });
-        Ok(Self { study, spec, program, config, flops_per_token, corpus, sampler, stop, energy })
-    }
-
-    /// Seconds since `started`, joules since the last call.
-    fn cost_since(&self, started: Instant) -> Cost {
-        let mut energy = self.energy.borrow_mut();
-        let now = energy.meter.joules();
-        let before = std::mem::replace(&mut energy.joules, now.clone());
-        let joules = before.value().zip(now.value()).map(|(before, now)| now - before);
-        Cost { seconds: started.elapsed().as_secs_f64(), joules }
-    }
-
-    /// Energy along a path, or why there is none.
-    fn energy(&self, cost: Cost) -> Measured<f64> {
-        match (cost.joules, &self.energy.borrow().joules) {
-            (Some(joules), _) => Measured::measured(joules),
-            (None, Measured::Missing { reason }) => Measured::missing(reason.clone()),
-            (None, _) => Measured::missing("the counters were not there over the whole run"),
-        }
-    }
-
-    /// Sequences per optimiser step.
-    fn sequences(&self) -> u64 {
-        self.study.train.batch_tokens / self.study.train.context as u64
-    }
-
-    /// The micro-batches of a step: the same whoever asks and whenever.
-    pub(crate) fn batch(&self, step: u64) -> anyhow::Result<Vec<TokenBatch>> {
-        let (context, micro) = (self.study.train.context, self.study.train.micro_batch);
-        let first = step * self.sequences();
-        (0..self.sequences())
-            .step_by(micro)
-            .map(|offset| {
-                let tokens = self.sampler.batch(&*self.corpus.train, first + offset, micro)?;
-                Ok(TokenBatch::new(tokens, micro, context))
-            })
-            .collect::<Result<_, isoflop_data::DataError>>()
-            .map_err(|e| crate::exit::UserError::from_error(e).into())
-    }
-}
 
 /// How a run's training came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,23 +29,26 @@ pub(crate) enum Outcome {
     Diverged,
 }
 
-/// Trains a run from wherever it stands to its end. A signal saves it and comes back as [`crate::exit::Interrupted`].
+/// Trains a run from wherever it stands to its end. A signal saves it and comes back as [`Interrupted`].
 pub(crate) fn train<E: Engine<Batch = TokenBatch>>(
     job: &Job<'_>,
     engine: &mut E,
     run: &mut Run,
     display: &mut Display,
 ) -> anyhow::Result<Outcome> {
-    let mut at = resume::take_up(job, engine, run, display)?;
+    let at = resume::take_up(job, engine, run, display)?;
     display.start_run(&job.spec.id, job.program.steps(), job.program.steps_before(at.segment, at.step));
-    let outcome = execute(job, engine, run, &mut at, display);
-    if matches!(&outcome, Err(error) if error.is::<crate::exit::Interrupted>()) {
-        resume::save(job, engine, run, &at, None)?;
+    let mut training = Training { job, engine, run, display, at };
+    let outcome = training.execute();
+    if matches!(&outcome, Err(error) if error.is::<Interrupted>()) {
+        training.save(None)?;
     }
     let outcome = outcome?;
     let status = match outcome {
         Outcome::Done => Status::Done,
-        Outcome::Diverged => Status::Diverged { step: at.step, segment: segment_at(job, &at).name.clone() },
+        Outcome::Diverged => {
+            Status::Diverged { step: training.at.step, segment: training.segment().name.clone() }
+        }
     };
     run.set_status(status)?;
     if outcome == Outcome::Done {
@@ -133,195 +57,148 @@ pub(crate) fn train<E: Engine<Batch = TokenBatch>>(
     Ok(outcome)
 }
 
-fn segment_at<'j>(job: &'j Job<'_>, at: &At) -> &'j Segment {
-    &job.program.segments[at.segment]
+/// A run in training.
+struct Training<'t, 'j, E> {
+    job: &'t Job<'j>,
+    engine: &'t mut E,
+    run: &'t mut Run,
+    display: &'t mut Display,
+    at: At,
 }
 
-/// The run's program, segment by segment.
-fn execute<E: Engine<Batch = TokenBatch>>(
-    job: &Job<'_>,
-    engine: &mut E,
-    run: &mut Run,
-    at: &mut At,
-    display: &mut Display,
-) -> anyhow::Result<Outcome> {
-    loop {
-        if !at.segment_done {
-            if steps(job, engine, run, at, display)? == Outcome::Diverged {
+impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, E> {
+    fn segment(&self) -> &'t Segment {
+        &self.job.program.segments[self.at.segment]
+    }
+
+    /// The run's program, segment by segment.
+    fn execute(&mut self) -> anyhow::Result<Outcome> {
+        loop {
+            if !self.at.segment_done {
+                if self.steps()? == Outcome::Diverged {
+                    return Ok(Outcome::Diverged);
+                }
+                self.finish_segment()?;
+            }
+            if self.at.segment + 1 == self.job.program.segments.len() {
+                return Ok(Outcome::Done);
+            }
+            resume::enter_next_segment(self.job, self.engine, self.run, &mut self.at)?;
+        }
+    }
+
+    /// The optimiser steps of one segment.
+    fn steps(&mut self) -> anyhow::Result<Outcome> {
+        let segment = self.segment();
+        let mut saved = Instant::now();
+        self.log_and_evaluate()?; // what an interruption left undone
+        while self.at.step < segment.end {
+            let started = Instant::now();
+            let lr = segment.schedule.lr(self.at.step);
+            let batch = self.job.batch(self.at.step)?;
+            let mut loss = 0.0;
+            for micro in &batch {
+                self.job.stop.check()?;
+                loss += self.engine.accumulate(micro, 1.0 / batch.len() as f32)?.loss / batch.len() as f64;
+            }
+            if !loss.is_finite() {
                 return Ok(Outcome::Diverged);
             }
-            finish_segment(job, engine, run, at, display)?;
-        }
-        if at.segment + 1 == job.program.segments.len() {
-            return Ok(Outcome::Done);
-        }
-        resume::enter_next_segment(job, engine, run, at)?;
-    }
-}
-
-/// The optimiser steps of one segment.
-fn steps<E: Engine<Batch = TokenBatch>>(
-    job: &Job<'_>,
-    engine: &mut E,
-    run: &mut Run,
-    at: &mut At,
-    display: &mut Display,
-) -> anyhow::Result<Outcome> {
-    let segment = segment_at(job, at);
-    let mut saved = Instant::now();
-    log_and_evaluate(job, segment, engine, run, at)?; // what an interruption left undone
-    while at.step < segment.end {
-        let started = Instant::now();
-        let lr = segment.schedule.lr(at.step);
-        let batch = job.batch(at.step)?;
-        let scale = 1.0 / batch.len() as f32;
-        let mut loss = 0.0;
-        for micro in &batch {
-            job.stop.check()?;
-            loss += engine.accumulate(micro, scale)?.loss / batch.len() as f64;
-        }
-        if !loss.is_finite() {
-            return Ok(Outcome::Diverged);
-        }
-        engine.reduce(&mut SingleDevice)?;
-        let update = match engine.update(lr as f32) {
-            Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
-            result => result?,
-        };
-        at.stepped(Stepped { loss, lr, grad_norm: update.grad_norm }, job.cost_since(started));
-        log_and_evaluate(job, segment, engine, run, at)?;
-        if at.step < segment.end && saved.elapsed().as_secs_f64() >= job.study.train.checkpoint_every_s {
-            resume::save(job, engine, run, at, None)?;
-            saved = Instant::now();
-        }
-        display.step(job.program.steps_before(at.segment, at.step), at.smooth_loss(), &segment.name);
-    }
-    Ok(Outcome::Done)
-}
-
-/// Writes the row of the last step if one is due there, with a held-out loss if that is due too. The last row of a
-/// finished point waits for the point's own evaluation.
-fn log_and_evaluate<E: Engine<Batch = TokenBatch>>(
-    job: &Job<'_>,
-    segment: &Segment,
-    engine: &mut E,
-    run: &mut Run,
-    at: &mut At,
-) -> anyhow::Result<()> {
-    let Some(last) = at.unlogged else { return Ok(()) };
-    let at_end = at.step == segment.end;
-    if at_end && matches!(segment.ending, Ending::Point(..)) {
-        return Ok(());
-    }
-    let total = *job.spec.ends.last().expect("a run has an end");
-    let evaluate_every = ((job.study.train.eval_every * total as f64).round() as u64).max(1);
-    let evaluate = at.step.is_multiple_of(evaluate_every);
-    if evaluate || at_end || at.step.is_multiple_of((total / CURVE_ROWS).max(1)) {
-        let val_loss = match evaluate {
-            true => Some(held_out(job, engine, job.study.train.curve_tokens)?.loss),
-            false => None,
-        };
-        append_row(job, segment, run, at, last, val_loss)?;
-    }
-    at.unlogged = None;
-    Ok(())
-}
-
-fn append_row(
-    job: &Job<'_>,
-    segment: &Segment,
-    run: &mut Run,
-    at: &mut At,
-    last: Stepped,
-    val_loss: Option<f64>,
-) -> anyhow::Result<()> {
-    let tokens = job.study.tokens_at(at.step);
-    let row = CurveRow {
-        run: job.spec.id.clone(),
-        segment: segment.name.clone(),
-        step: at.step,
-        tokens,
-        flops: tokens as f64 * job.flops_per_token,
-        train_loss: last.loss,
-        val_loss,
-        lr: last.lr,
-        grad_norm: last.grad_norm,
-        decayed: segment.schedule.decayed(at.step - 1),
-        tokens_per_s: at.take_speed(job.study.train.batch_tokens),
-    };
-    at.position += 1;
-    run.append_curve(at.position, &row).context("writing the training curve")
-}
-
-/// What the end of a segment asks for: a fork is saved and its branch begins, a point is evaluated, recorded and saved.
-fn finish_segment<E: Engine<Batch = TokenBatch>>(
-    job: &Job<'_>,
-    engine: &mut E,
-    run: &mut Run,
-    at: &mut At,
-    display: &mut Display,
-) -> anyhow::Result<()> {
-    let segment = segment_at(job, at);
-    let label = match &segment.ending {
-        Ending::Fork(label) => label,
-        Ending::Point(kind, label) => {
-            display.phase("evaluating");
-            let held_out = held_out(job, engine, job.study.train.eval_tokens)?;
-            if let Some(last) = at.unlogged.take() {
-                append_row(job, segment, run, at, last, Some(held_out.loss))?;
+            self.engine.reduce(&mut SingleDevice)?;
+            let update = match self.engine.update(lr as f32) {
+                Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
+                update => update?,
+            };
+            let stepped = Stepped { loss, lr, grad_norm: update.grad_norm };
+            self.at.stepped(stepped, self.job.cost_since(started));
+            self.log_and_evaluate()?;
+            let due = saved.elapsed().as_secs_f64() >= self.job.study.train.checkpoint_every_s;
+            if due && self.at.step < segment.end {
+                self.save(None)?;
+                saved = Instant::now();
             }
-            let point = point(job, at, *kind, held_out);
-            display.note(&format!(
-                "{}  {:>6} tokens  loss {:.4} nats/token{}",
-                point.run,
-                isoflop_base::units::si(point.tokens as f64),
-                point.loss,
-                point.loss_se.map_or(String::new(), |se| format!(" ± {se:.4}")),
-            ));
-            at.position += 1;
-            run.add_point(at.position, &point)?;
-            label
+            let executed = self.job.program.steps_before(self.at.segment, self.at.step);
+            self.display.step(executed, self.at.smooth_loss(), &segment.name);
         }
-    };
-    at.segment_done = true;
-    resume::save(job, engine, run, at, Some(label))
+        Ok(Outcome::Done)
+    }
+
+    /// Writes the row of the last step if one is due there, with a held-out loss if that is due too. The last row of a
+    /// finished point waits for the point's own evaluation.
+    fn log_and_evaluate(&mut self) -> anyhow::Result<()> {
+        let (train, segment) = (&self.job.study.train, self.segment());
+        let at_end = self.at.step == segment.end;
+        if self.at.unlogged.is_none() || (at_end && matches!(segment.ending, Ending::Point(..))) {
+            return Ok(());
+        }
+        let total = *self.job.spec.ends.last().expect("a run has an end");
+        let every = |steps: f64| self.at.step.is_multiple_of((steps.round() as u64).max(1));
+        let evaluate = every(train.eval_every * total as f64);
+        if evaluate || at_end || every(total as f64 / CURVE_ROWS as f64) {
+            let val_loss = match evaluate {
+                true => Some(held_out(self.job, self.engine, train.curve_tokens)?.loss),
+                false => None,
+            };
+            self.append_row(val_loss)?;
+        }
+        self.at.unlogged = None;
+        Ok(())
+    }
+
+    /// Appends the row of the last step, if it has none yet.
+    fn append_row(&mut self, val_loss: Option<f64>) -> anyhow::Result<()> {
+        let Some(last) = self.at.unlogged.take() else { return Ok(()) };
+        let segment = self.segment();
+        let tokens = self.job.study.tokens_at(self.at.step);
+        let row = CurveRow {
+            run: self.job.spec.id.clone(),
+            segment: segment.name.clone(),
+            step: self.at.step,
+            tokens,
+            flops: tokens as f64 * self.job.flops_per_token,
+            train_loss: last.loss,
+            val_loss,
+            lr: last.lr,
+            grad_norm: last.grad_norm,
+            decayed: segment.schedule.decayed(self.at.step - 1),
+            tokens_per_s: self.at.take_speed(self.job.study.train.batch_tokens),
+        };
+        self.at.position += 1;
+        self.run.append_curve(self.at.position, &row).context("writing the training curve")
+    }
+
+    /// What the end of a segment asks for: a fork is saved and its branch begins, a point is evaluated, recorded and
+    /// saved.
+    fn finish_segment(&mut self) -> anyhow::Result<()> {
+        let label = match &self.segment().ending {
+            Ending::Fork(label) => label,
+            Ending::Point(kind, label) => {
+                self.record_point(*kind)?;
+                label
+            }
+        };
+        self.at.segment_done = true;
+        self.save(Some(label))
+    }
+
+    fn record_point(&mut self, kind: PointKind) -> anyhow::Result<()> {
+        self.display.phase("evaluating");
+        let held_out = held_out(self.job, self.engine, self.job.study.train.eval_tokens)?;
+        self.append_row(Some(held_out.loss))?;
+        let point = self.job.point(&self.at, kind, held_out);
+        self.at.position += 1;
+        self.run.add_point(self.at.position, &point)?;
+        self.display.note(&line(&point));
+        Ok(())
+    }
+
+    fn save(&mut self, pinned: Option<&str>) -> anyhow::Result<()> {
+        resume::save(self.job, self.engine, self.run, &self.at, pinned)
+    }
 }
 
-fn point(job: &Job<'_>, at: &At, kind: PointKind, held_out: super::evaluate::HeldOut) -> Point {
-    let (study, spec, train) = (job.study, job.spec, &job.study.train);
-    let tokens = study.tokens_at(at.step);
-    let rows = at.step * job.sequences();
-    let per_byte = study.data.bytes_per_token.map(|bytes| held_out.loss / std::f64::consts::LN_2 / bytes);
-    Point {
-        run: spec.id.clone(),
-        kind,
-        shape: spec.shape,
-        params: spec.shape.params(),
-        params_total: spec.shape.params_total(study.data.vocab, train.context),
-        tokens,
-        flops: tokens as f64 * job.flops_per_token,
-        flops_6nd: 6.0 * spec.shape.params() as f64 * tokens as f64,
-        loss: held_out.loss,
-        loss_se: held_out.se,
-        bits_per_byte: per_byte,
-        epochs: job.sampler.epochs(rows),
-        unique_tokens: job.sampler.unique_tokens(rows),
-        steps: at.step,
-        batch_tokens: train.batch_tokens,
-        lr: spec.lr,
-        schedule: train.schedule.word().to_owned(),
-        init: if train.init_from.is_some() { "checkpoint" } else { train.init.word() }.to_owned(),
-        context: train.context,
-        vocab: study.data.vocab,
-        seed: spec.seed,
-        precision: train.precision.word().to_owned(),
-        kernels: train.kernels.clone(),
-        seconds: Measured::measured(at.path_cost.seconds),
-        tokens_per_s: match at.path_cost.seconds > 0.0 {
-            true => Measured::measured(tokens as f64 / at.path_cost.seconds),
-            false => Measured::missing("no time was measured"),
-        },
-        energy_j: job.energy(at.path_cost),
-        blocks: held_out.blocks,
-    }
+/// `demo-L2-d32-h2-s1  12.0 M tokens  loss 1.7500 ± 0.0300 nats/token`.
+fn line(point: &Point) -> String {
+    let se = point.loss_se.map_or(String::new(), |se| format!(" ± {se:.4}"));
+    format!("{}  {:>6} tokens  loss {:.4}{se} nats/token", point.run, si(point.tokens as f64), point.loss)
 }
