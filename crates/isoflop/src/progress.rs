@@ -246,7 +246,8 @@ fn bars() -> Mode {
         ProgressStyle::with_template(template).expect("the template is ours").progress_chars("=> ")
     };
     let run = all.add(ProgressBar::new(0).with_style(style("{prefix} [{bar:16}] {pos}/{len}  {wide_msg}")));
-    let series = all.add(ProgressBar::new(0).with_style(style("series [{bar:16}] {pos}/{len} runs  {wide_msg}")));
+    let series =
+        all.add(ProgressBar::new(0).with_style(style("series [{bar:16}] {pos}/{len} runs  {wide_msg}")));
     run.enable_steady_tick(Duration::from_millis(500));
     Mode::Bars { all, run, series }
 }
