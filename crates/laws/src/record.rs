@@ -93,8 +93,8 @@ pub fn fit_form(
         state: state(&fitted),
         ..FitRecord::default()
     };
-    let linear = penalty.linear_share(&logs);
-    parameters(&mut record, &fitted, &refits, linear, options);
+    let shape = ResidualShape { linear: penalty.linear_share(&logs), heavy: heavy_tailed(&logs) };
+    parameters(&mut record, &fitted, &refits, shape, options);
     one_variable(&mut record, &fitted, table, setting, options);
     record.holdout = options.holdout.then(|| holdout(form, table, &fitted.theta, penalty)).flatten();
     record.recipe = recipe(form, &record, options);
@@ -236,7 +236,13 @@ pub(crate) fn base_of<'a>(fitted: &'a Fitted<'_>) -> Option<profile::Base<'a>> {
     })
 }
 
-fn parameters(record: &mut FitRecord, fitted: &Fitted<'_>, refits: &[Theta], linear: f64, options: &Options) {
+fn parameters(
+    record: &mut FitRecord,
+    fitted: &Fitted<'_>,
+    refits: &[Theta],
+    shape: ResidualShape,
+    options: &Options,
+) {
     let p = fitted.form.p();
     let mut gradients: Vec<(&str, Theta)> = Vec::new();
     let mut params = Vec::new();
@@ -252,10 +258,10 @@ fn parameters(record: &mut FitRecord, fitted: &Fitted<'_>, refits: &[Theta], lin
             profile::interval(&base, profile::Of::Value, &g, step, reach(reported, centre))
         });
         let drawn: Vec<f64> = refits.iter().map(|t| g(t).0).collect();
-        let mut percentile = bootstrap::percentiles(&drawn, options.level, fitted.data.runs, p, linear);
+        let mut percentile = bootstrap::percentiles(&drawn, options.level, fitted.data.runs, p, shape.linear);
         let mut further = false;
         if !refits.is_empty() {
-            (percentile, further) = beyond(percentile, profiled, centre);
+            (percentile, further) = beyond(percentile, profiled, centre, shape.heavy);
         }
         let (low, high) = reach(reported, centre);
         percentile.lo = percentile.lo.filter(|x| *x > low);
@@ -314,11 +320,29 @@ fn strictly(
     (known, words.map(|w| format!("{w} (at 99.5 %)")))
 }
 
-/// Bootstrap ends, but the profile's where it is open or lies more than three times as far: a refit that starts at the optimum stays in its
-/// part of a flat valley.
-fn beyond(percentile: Ends, profile: Ends, centre: f64) -> (Ends, bool) {
+/// What the residuals look like to a bootstrap.
+#[derive(Debug, Clone, Copy)]
+struct ResidualShape {
+    /// Share of them in the linear part of the penalty.
+    linear: f64,
+    /// A few are far larger than the rest: squared errors, and so the profile, are theirs alone.
+    heavy: bool,
+}
+
+/// Root mean square above twice the normal-consistent median deviation.
+fn heavy_tailed(residuals: &[f64]) -> bool {
+    let mut sizes: Vec<f64> = residuals.iter().map(|r| r.abs()).collect();
+    sizes.sort_by(f64::total_cmp);
+    let Some(median) = sizes.get(sizes.len() / 2) else { return false };
+    let rms = libm::sqrt(sizes.iter().map(|r| r * r).sum::<f64>() / sizes.len() as f64);
+    rms > 2.0 * 1.4826 * median
+}
+
+/// Bootstrap ends, but the profile's where it is open or (unless tails are heavy) lies more than three times as far: a refit that
+/// starts at the optimum stays in its part of a flat valley.
+fn beyond(percentile: Ends, profile: Ends, centre: f64, heavy: bool) -> (Ends, bool) {
     let end = |own: Option<f64>, other: Option<f64>| match (own, other) {
-        (Some(o), Some(p)) if (p - centre).abs() <= 3.0 * (o - centre).abs() => (own, false),
+        (Some(o), Some(p)) if heavy || (p - centre).abs() <= 3.0 * (o - centre).abs() => (own, false),
         (_, p) => (p, true),
     };
     let (lo, a) = end(percentile.lo, profile.lo);

@@ -165,6 +165,15 @@ fn plain(header: &str) -> String {
     base.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
+fn positions(header: &[String], is: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
+    header.iter().enumerate().filter(move |(_, h)| is(h)).map(|(i, _)| i)
+}
+
+/// What follows the last dot or slash of a nested name.
+fn last_part(header: &str) -> Option<&str> {
+    header.rsplit_once(['.', '/']).map(|(_, last)| last)
+}
+
 /// Which header stands for which canonical column.
 #[derive(Debug, Clone, Default)]
 pub struct Mapping {
@@ -204,9 +213,13 @@ impl Mapping {
                 continue;
             }
             let taken = |i: usize| out.found.iter().any(|(_, j, _)| *j == i);
-            let matches: Vec<usize> = names
+            // The whole header first, then what follows its last dot or slash (`config.n_params`, `summary/loss`).
+            let whole = names.iter().flat_map(|n| positions(header, move |h| plain(h) == *n));
+            let last = names
                 .iter()
-                .flat_map(|n| header.iter().enumerate().filter(move |(_, h)| plain(h) == *n).map(|(i, _)| i))
+                .flat_map(|n| positions(header, move |h| last_part(h).is_some_and(|l| plain(l) == *n)));
+            let matches: Vec<usize> = whole
+                .chain(last)
                 .filter(|i| !taken(*i) && (matches!(*canonical, "run" | "status") || numeric(*i)))
                 .collect();
             let Some(&index) = matches.first() else { continue };

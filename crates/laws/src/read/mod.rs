@@ -168,8 +168,30 @@ type Object = Result<serde_json::Map<String, serde_json::Value>, String>;
 
 fn object(value: serde_json::Value) -> Object {
     match value {
-        serde_json::Value::Object(map) => Ok(map),
+        serde_json::Value::Object(map) => {
+            let mut flat = serde_json::Map::new();
+            flatten("", map, 0, &mut flat);
+            Ok(flat)
+        }
         other => Err(format!("not an object but {}", cells::short(&other.to_string()))),
+    }
+}
+
+/// Nested objects become dotted keys, to a depth no table has.
+fn flatten(
+    prefix: &str,
+    map: serde_json::Map<String, serde_json::Value>,
+    depth: usize,
+    out: &mut serde_json::Map<String, serde_json::Value>,
+) {
+    for (key, value) in map {
+        let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        match value {
+            serde_json::Value::Object(inner) if depth < 8 => flatten(&name, inner, depth + 1, out),
+            other => {
+                out.insert(name, other);
+            }
+        }
     }
 }
 
