@@ -14,7 +14,8 @@ use isoflop_data::Corpus;
 use isoflop_kernels::KernelSet;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute,
+    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, MemoryPlan, Optimizer, Precision,
+    Recompute,
 };
 use isoflop_store::{Checkpoint, Store, StoreError};
 
@@ -92,10 +93,14 @@ pub(crate) fn engine(study: &Study, shape: ModelShape, seed: u64) -> anyhow::Res
         .with_context(|| format!("making the engine for {shape}"))
 }
 
-/// Bytes that engine will allocate, counted before it does.
+/// Bytes that engine will allocate, by group, counted before it does.
+pub(crate) fn memory_plan(study: &Study, shape: ModelShape) -> anyhow::Result<MemoryPlan> {
+    Ok(CpuGpt::plan(&model_config(study, shape), &options(study, 0)?))
+}
+
+/// All of them together.
 pub(crate) fn planned_bytes(study: &Study, shape: ModelShape) -> anyhow::Result<u64> {
-    let plan = CpuGpt::plan(&model_config(study, shape), &options(study, 0)?);
-    Ok(plan.total())
+    Ok(memory_plan(study, shape)?.total())
 }
 
 /// An engine holding a checkpoint's weights, for evaluation and sampling.

@@ -8,6 +8,7 @@ use isoflop_base::{ModelShape, Point};
 use isoflop_laws::{Forecast, Options, Target};
 use isoflop_report::ForecastRow;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// File in the output directory.
@@ -36,6 +37,8 @@ pub(crate) struct StoredForecast {
 struct Document {
     schema: String,
     study: String,
+    /// Hash of what determines the study's runs: a forecast holds for these alone.
+    runs_sha256: String,
     forecasts: Vec<StoredForecast>,
 }
 
@@ -90,7 +93,7 @@ pub(crate) fn read(out: &Path, study: &Study) -> anyhow::Result<Option<Vec<Store
     let document: Document = serde_json::from_str(&text).with_context(|| {
         format!("{} cannot be read\nhint: move it away; a new one is made only before the largest sizes are trained", path.display())
     })?;
-    Ok((document.study == study.name).then_some(document.forecasts))
+    Ok((document.runs_sha256 == runs_sha256(study)).then_some(document.forecasts))
 }
 
 /// Makes forecasts from the finished small sizes and writes them down.
@@ -132,10 +135,22 @@ pub(crate) fn make(
             forecast,
         })
         .collect();
-    let document =
-        Document { schema: SCHEMA.to_owned(), study: study.name.clone(), forecasts: stored.clone() };
+    let document = Document {
+        schema: SCHEMA.to_owned(),
+        study: study.name.clone(),
+        runs_sha256: runs_sha256(study),
+        forecasts: stored.clone(),
+    };
     crate::artifacts::write(out, FILE, serde_json::to_string_pretty(&document)?.as_bytes())?;
     Ok(stored)
+}
+
+fn runs_sha256(study: &Study) -> String {
+    let mut hash = Sha256::new();
+    for run in &study.runs {
+        hash.update(study.run_document(run).to_string());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn final_tokens(study: &Study, run: &RunSpec) -> u64 {

@@ -8,6 +8,7 @@ mod clock;
 mod conduct;
 mod executor;
 mod exit;
+mod fitting;
 mod forecasts;
 mod hf_config;
 mod plan;

@@ -1,10 +1,10 @@
 //! What a study will cost, said before it runs: parameters, tokens, exact FLOPs, memory, and the time they should take
 //! at a speed measured here and now.
 
-use crate::executor;
 use crate::progress::Expected;
 use crate::signals::Stop;
 use crate::train::program::Program;
+use crate::{executor, fitting};
 use isoflop_base::study::{Resolution, RunSpec, Study};
 use isoflop_base::units::{bytes, duration, si};
 use isoflop_base::{Measured, ModelShape, Status};
@@ -49,6 +49,20 @@ pub(crate) struct PlanRow {
     pub(crate) tokens_per_s: Measured<f64>,
     pub(crate) seconds: Measured<f64>,
     pub(crate) memory_bytes: u64,
+    /// Checkpoints on disk at the most: weights and moments of every point and fork, and the rolling two.
+    pub(crate) disk_bytes: u64,
+}
+
+/// What one size consists of.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ShapePlan {
+    pub(crate) shape: ModelShape,
+    /// Parameters by group.
+    pub(crate) params: Vec<(&'static str, u64)>,
+    /// Exact training FLOPs per token by product: forward, backward.
+    pub(crate) flops_per_token: Vec<(&'static str, f64, f64)>,
+    /// Bytes of memory by group.
+    pub(crate) memory: Vec<(&'static str, u64)>,
 }
 
 /// The cost of a study.
@@ -60,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) flops: f64,
     pub(crate) seconds: Measured<f64>,
     pub(crate) peak_memory_bytes: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) shapes: Vec<ShapePlan>,
     pub(crate) resolutions: Vec<Resolution>,
 }
 
@@ -78,11 +94,14 @@ pub(crate) fn time_sizes(
     let mut flops_per_s: Option<f64> = None;
     for shape in shapes {
         let flops = executor::flops_per_token(shape, study.data.vocab, study.train.context);
+        let too_big = fitting::available()
+            .is_some_and(|free| executor::planned_bytes(study, shape).is_ok_and(|needed| needed > free));
         let micro_tokens = (study.train.micro_batch * study.train.context) as f64;
         let tokens_per_s = match flops_per_s {
-            Some(rate) if micro_tokens * flops / rate > TOO_LONG_S => {
+            Some(rate) if too_big || micro_tokens * flops / rate > TOO_LONG_S => {
                 Measured::estimated(rate / flops, "the FLOP/s of the largest size that was timed")
             }
+            None if too_big => Measured::missing("it does not fit into memory"),
             _ => match store.as_ref().and_then(|store| trained_speed(study, shape, store)) {
                 Some(before) => Measured::measured(before),
                 None => Measured::measured(time_one(study, shape, corpus, stop)?),
@@ -158,6 +177,8 @@ pub(crate) fn plan(study: &Study, speeds: &[Speed]) -> anyhow::Result<Plan> {
             Some(seconds) => Measured::estimated(seconds, "a quick timing of each size"),
             None => Measured::missing("not every size was timed"),
         },
+        disk_bytes: rows.iter().map(|r| r.disk_bytes).sum(),
+        shapes: shape_plans(study)?,
         peak_memory_bytes: rows.iter().map(|r| r.memory_bytes).max().unwrap_or(0),
         rows,
         resolutions: study.resolutions.clone(),
@@ -194,7 +215,37 @@ fn plan_row(study: &Study, run: &RunSpec, speeds: &[Speed]) -> anyhow::Result<Pl
         tokens_per_s,
         seconds,
         memory_bytes: executor::planned_bytes(study, run.shape)?,
+        disk_bytes: checkpoint_bytes(run.shape, study) * (2 * run.ends.len() as u64 + 1),
     })
+}
+
+/// f32 weights and two moments.
+fn checkpoint_bytes(shape: ModelShape, study: &Study) -> u64 {
+    12 * shape.params_total(study.data.vocab, study.train.context)
+}
+
+fn shape_plans(study: &Study) -> anyhow::Result<Vec<ShapePlan>> {
+    let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
+    shapes.dedup();
+    let (vocab, context) = (study.data.vocab as u64, study.train.context as u64);
+    let one = |shape: ModelShape| -> anyhow::Result<ShapePlan> {
+        let (l, d) = (shape.n_layer as u64, shape.d_model as u64);
+        let terms = isoflop_nn::ledger::terms(&executor::model_config(study, shape));
+        Ok(ShapePlan {
+            shape,
+            params: vec![
+                ("token embedding and head", vocab * d),
+                ("positions", context * d),
+                ("attention matrices", 4 * l * d * d),
+                ("mlp matrices", 8 * l * d * d),
+                ("biases", 9 * l * d),
+                ("norms", 4 * l * d + 2 * d),
+            ],
+            flops_per_token: terms.iter().map(|t| (t.name, t.forward, t.backward)).collect(),
+            memory: executor::memory_plan(study, shape)?.groups,
+        })
+    };
+    shapes.into_iter().map(one).collect()
 }
 
 impl Plan {
@@ -241,13 +292,30 @@ impl Plan {
         let time = self.seconds.value().map_or("not timed".to_owned(), |v| format!("about {}", duration(*v)));
         let _ = writeln!(
             out,
-            "{} runs, {:.3e} FLOPs exactly counted, {time}, at most {} for the engine",
+            "{} runs, {:.3e} FLOPs exactly counted, {time}, at most {} of memory for the engine, {} of disk",
             self.rows.len(),
             self.flops,
-            bytes(self.peak_memory_bytes)
+            bytes(self.peak_memory_bytes),
+            bytes(self.disk_bytes)
         );
         for r in &self.resolutions {
             let _ = writeln!(out, "  {} = {}: {}", r.key, r.value, r.reason);
+        }
+        out
+    }
+
+    /// What the largest size consists of: parameters, FLOPs and bytes.
+    pub(crate) fn breakdown(&self) -> String {
+        let Some(largest) = self.shapes.last() else { return String::new() };
+        let mut out = format!("\n{} in parts\n", largest.shape);
+        for (name, count) in &largest.params {
+            let _ = writeln!(out, "  {name:38} {:>10} parameters", si(*count as f64));
+        }
+        for (name, forward, backward) in &largest.flops_per_token {
+            let _ = writeln!(out, "  {name:38} {:>10} FLOPs per token", si(forward + backward));
+        }
+        for (name, count) in &largest.memory {
+            let _ = writeln!(out, "  {name:38} {:>10} of memory", bytes(*count));
         }
         out
     }

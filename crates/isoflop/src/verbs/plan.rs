@@ -3,7 +3,7 @@
 use crate::cli::Context;
 use crate::signals::Stop;
 use crate::study::{self, resolve};
-use crate::{executor, plan};
+use crate::{executor, fitting, plan};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,7 +30,10 @@ pub(crate) fn run(args: PlanArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     if ctx.json {
         println!("{}", serde_json::to_string_pretty(&plan)?);
     } else {
-        print!("{}", plan.text());
+        print!("{}{}", plan.text(), plan.breakdown());
+    }
+    if let Some(free) = fitting::available() {
+        fitting::check(&study, free)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::conduct::Conductor;
 use crate::signals::Stop;
 use crate::study::{self, resolve};
-use crate::{executor, plan};
+use crate::{executor, fitting, plan};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,6 +25,9 @@ pub(crate) fn run(args: RunArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let raw = study::read(&args.study, &ctx.sets)?;
     let corpus = resolve::open_corpus(&raw)?;
     let study = resolve::resolve(&raw, &corpus, &executor::machine()?, executor::flops_per_token)?;
+    if let Some(free) = fitting::available() {
+        fitting::check(&study, free)?;
+    }
     crate::conduct::open_store(&ctx.store)?;
     let speeds = plan::time_sizes(&study, &corpus, &ctx.store, &stop)?;
     let conductor = Conductor {
