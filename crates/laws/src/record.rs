@@ -93,7 +93,11 @@ pub fn fit_form(
         state: state(&fitted),
         ..FitRecord::default()
     };
-    let shape = ResidualShape { linear: penalty.linear_share(&logs), heavy: heavy_tailed(&logs) };
+    let shape = ResidualShape {
+        linear: penalty.linear_share(&logs),
+        heavy: heavy_tailed(&logs),
+        floor: penalty.is_floor(),
+    };
     parameters(&mut record, &fitted, &refits, shape, options);
     one_variable(&mut record, &fitted, table, setting, options);
     record.holdout = options.holdout.then(|| holdout(form, table, &fitted.theta, penalty)).flatten();
@@ -253,14 +257,14 @@ fn parameters(
             .covariance
             .map(|c| libm::sqrt(quadratic(&c, &gradient, p)))
             .filter(|s| s.is_finite() && *s > 0.0);
-        let profiled = base_of(fitted).map_or(Ends::default(), |base| {
+        let profiled = base_of(fitted).filter(|_| !shape.floor).map_or(Ends::default(), |base| {
             let step = se.unwrap_or(0.1 * centre.abs().max(0.1)).clamp(1e-12, 30.0);
             profile::interval(&base, profile::Of::Value, &g, step, reach(reported, centre))
         });
         let drawn: Vec<f64> = refits.iter().map(|t| g(t).0).collect();
         let mut percentile = bootstrap::percentiles(&drawn, options.level, fitted.data.runs, p, shape.linear);
         let mut further = false;
-        if !refits.is_empty() {
+        if !refits.is_empty() && !shape.floor {
             (percentile, further) = beyond(percentile, profiled, centre, shape.heavy);
         }
         let (low, high) = reach(reported, centre);
@@ -325,6 +329,8 @@ fn strictly(
 struct ResidualShape {
     /// Share of them in the linear part of the penalty.
     linear: f64,
+    /// The law is fitted to the floor of the rows: squared errors, and so the profile, say nothing of it.
+    floor: bool,
     /// A few are far larger than the rest: squared errors, and so the profile, are theirs alone.
     heavy: bool,
 }

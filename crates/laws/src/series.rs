@@ -173,7 +173,7 @@ fn one(
     document: &mut LawDocument,
 ) -> Result<Option<LawError>, LawError> {
     let variants = forms::by_id(id)?;
-    let slices = match id {
+    let mut slices = match id {
         "l_n" => slices(table, "n", "d", "tokens"),
         "l_d" => slices(table, "d", "n", "params"),
         "l_c" => vec![frontier_slice(table)],
@@ -189,6 +189,13 @@ fn one(
             .collect(),
         _ => vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }],
     };
+    let unasked = !options.forms.iter().any(|f| f == id);
+    if unasked && matches!(id, "l_n" | "l_d") && slices.iter().any(|s| !s.condition.is_empty()) {
+        slices = worthwhile(slices, table, document, id);
+        if slices.is_empty() {
+            return Ok(None);
+        }
+    }
     let mut last = None;
     for slice in &slices {
         let setting = Setting { condition: slice.condition.clone(), repeats: repeats.clone() };
@@ -246,6 +253,38 @@ fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Vec<Slice> {
         })
         .filter(|s| s.table.levels(varied).len() >= 3)
         .collect()
+}
+
+/// Most slices of one law that are fitted unasked.
+const MOST_SLICES: usize = 8;
+
+/// In a table that is no grid, rows share a D or N by accident: slices are fitted unasked only when they hold at least half of the rows,
+/// and of many only those with the most rows.
+fn worthwhile(mut slices: Vec<Slice>, table: &Table, document: &mut LawDocument, id: &str) -> Vec<Slice> {
+    let held: usize = slices.iter().map(|s| s.table.rows.len()).sum();
+    if 2 * held < table.rows.len() {
+        document.not_fitted.push(NotFitted {
+            form: id.to_owned(),
+            reason: format!("the table is no grid: only {held} of {} rows share the other variable; --form {id} fits them", table.rows.len()),
+        });
+        return Vec::new();
+    }
+    if slices.len() > MOST_SLICES {
+        let mut sizes: Vec<usize> = slices.iter().map(|s| s.table.rows.len()).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        let least = sizes[MOST_SLICES - 1];
+        let count = slices.len();
+        let mut kept = 0;
+        slices.retain(|s| {
+            let keep = s.table.rows.len() >= least && kept < MOST_SLICES;
+            kept += usize::from(keep);
+            keep
+        });
+        document.notes.push(format!(
+            "{id}: the {MOST_SLICES} of {count} slices with the most rows; --form {id} fits all"
+        ));
+    }
+    slices
 }
 
 /// Rows of finished points that no cheaper point beats; repeated seeds count by their mean, so that luck does not choose them.

@@ -24,6 +24,10 @@ pub fn refits(
         let counts: Vec<f64> = (0..problem.data.runs).map(|_| -libm::log(1.0 - random.uniform())).collect();
         let w: Vec<f64> = problem.w.iter().zip(&problem.data.run).map(|(w, run)| w * counts[*run]).collect();
         let sample = Problem { w: &w, ..*problem };
+        // A kink this sharp holds a search where it starts: widen it first.
+        if problem.penalty.is_floor() {
+            return solver.narrow(&sample, optimum, STOP).theta;
+        }
         solver.minimise(&sample, optimum, STOP).theta
     })
 }

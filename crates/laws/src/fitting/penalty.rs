@@ -57,6 +57,11 @@ impl Penalty {
         Self { delta, ..self }
     }
 
+    /// Whether the law is fitted to the floor of a cloud, not to its middle: then squared errors say nothing of it.
+    pub fn is_floor(self) -> bool {
+        self.kind == Kind::Floor
+    }
+
     /// Whether δ means anything.
     pub fn has_delta(self) -> bool {
         self.kind != Kind::Square
