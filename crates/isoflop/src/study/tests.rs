@@ -96,9 +96,10 @@ fn extra_seeds_follow_their_size() {
 #[test]
 fn rates_follow_the_rule_a_factor_of_it_or_the_file() {
     let lr = |train: &str| resolved("tokens = 64000", train).unwrap().runs[0].lr;
-    assert_eq!(lr(""), 0.02); // d = 8: 1e-2·√4
-    assert_eq!(lr("lr = \"auto\""), 0.02);
-    assert_eq!(lr("lr = \"auto*0.5\""), 0.01);
+    let rule = super::recipe::auto_lr("L1-d8-h1".parse().unwrap());
+    assert_eq!(lr(""), rule);
+    assert_eq!(lr("lr = \"auto\""), rule);
+    assert_eq!(lr("lr = \"auto*0.5\""), 0.5 * rule);
     assert_eq!(lr("lr = 3e-3"), 3e-3);
     for wrong in ["lr = \"auto*x\"", "lr = \"auto0\"", "lr = -1", "lr = \"fast\""] {
         assert!(resolved("tokens = 64000", wrong).unwrap_err().contains("`train.lr`"), "{wrong}");
