@@ -274,7 +274,9 @@ fn parameters(
         let plain =
             |x: Option<f64>| x.map(|v| if reported.log { libm::exp(v) } else { v }).filter(|v| v.is_finite());
         let plain_ends = |e: Ends| Ends { lo: plain(e.lo), hi: plain(e.hi) };
-        let value = plain(Some(centre)).unwrap_or(0.0);
+        // A floor that sank to the edge of its box is no floor.
+        let sunk = reported.role == Role::Floor && reported.log && centre < -11.9;
+        let value = if sunk { 0.0 } else { plain(Some(centre)).unwrap_or(0.0) };
         let ends =
             if refits.is_empty() { widened(plain_ends(profiled), value) } else { plain_ends(percentile) };
         let (mut known, mut words) = judge(reported, value, ends);

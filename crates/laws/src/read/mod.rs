@@ -50,7 +50,9 @@ pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError
     let mapping = Mapping::of(&header, &options.columns, name, options.loss_optional, &numeric)?;
     let mut table = build(&header, &raws, &mapping, options.loss_optional);
     derive(&mut table);
-    conventions(&mut table, &header);
+    if conventions(&mut table, &header) {
+        return Ok(table);
+    }
     table.notes.extend(mapping.notes);
     Ok(table)
 }
@@ -309,13 +311,16 @@ fn derive(table: &mut Table) {
     }
 }
 
-fn conventions(table: &mut Table, header: &[String]) {
+/// Whether the table is one of isoflop's own, whose columns need no explaining.
+fn conventions(table: &mut Table, header: &[String]) -> bool {
     let own = ["flops_6nd", "params_total", "bits_per_byte", "batch_tokens"];
-    if own.iter().all(|name| header.iter().any(|h| h == name)) {
+    let is_own = own.iter().all(|name| header.iter().any(|h| h == name));
+    if is_own {
         table.n_convention = "kaplan".to_owned();
         table.c_convention = "exact".to_owned();
         table.shared_evaluation = true;
     }
+    is_own
 }
 
 #[cfg(test)]
