@@ -51,6 +51,7 @@ pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
     let mut document = start(table);
     let repeats = Repeats::of(table);
     document.seed_spread = repeats.spread();
+    let mut first_error = None;
     for id in ids {
         if matches!(id, "isoflop" | "envelope") {
             continue;
@@ -61,15 +62,20 @@ pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
             if asked.contains(&id) {
                 return Err(error);
             }
-            if !matches!(error, LawError::MissingColumn { .. }) {
+            let missing = matches!(error, LawError::MissingColumn { .. });
+            first_error.get_or_insert_with(|| error.clone());
+            if !missing {
                 document.not_fitted.push(NotFitted { form: id.to_owned(), reason: first_line(&error) });
             }
         }
     }
     let recipes_only = !asked.is_empty() && asked.iter().all(|f| RECIPES.contains(f));
     if document.fits.is_empty() && !recipes_only {
-        let error = document.not_fitted.first().map_or_else(String::new, |n| n.reason.clone());
-        return Err(LawError::NoOptimum { form: "the table".to_owned(), why: error });
+        let nothing = || LawError::NoOptimum {
+            form: "the table".to_owned(),
+            why: "no form applies to its columns".to_owned(),
+        };
+        return Err(first_error.unwrap_or_else(nothing));
     }
     document.comparisons.extend(floors(&document));
     document.comparisons.extend(surfaces(&document));

@@ -36,6 +36,8 @@ pub(crate) struct Counts {
     pub(crate) held: BTreeMap<&'static str, (usize, usize, usize)>,
     /// Forecast interval holds a new run one decade out.
     pub(crate) forecast: usize,
+    /// Forecasts made with this form (a grid with one D is forecast by L(N) instead).
+    pub(crate) forecasts: usize,
     /// Name of the design.
     pub(crate) name: String,
 }
@@ -53,7 +55,10 @@ impl fmt::Display for Counts {
                 share(*both, *known)
             )?;
         }
-        writeln!(f, "  forecast holds {:5.1} %", share(self.forecast, self.tables))
+        if self.forecasts == 0 {
+            return writeln!(f, "  forecast made by another form");
+        }
+        writeln!(f, "  forecast holds {:5.1} %", share(self.forecast, self.forecasts))
     }
 }
 
@@ -203,10 +208,11 @@ pub(crate) fn measure(design: &Design, tables: usize) -> Counts {
             } else {
                 format!("{} {}", design.form, design.variant)
             };
-            let own = forecasts[0].by_form.iter().find(|f| f.form == label);
-            let holds =
-                own.is_some_and(|f| f.lo.is_none_or(|l| l <= observed) && f.hi.is_none_or(|h| h >= observed));
-            counts.forecast += usize::from(holds);
+            if let Some(f) = forecasts[0].by_form.iter().find(|f| f.form == label) {
+                counts.forecasts += 1;
+                let holds = f.lo.is_none_or(|l| l <= observed) && f.hi.is_none_or(|h| h >= observed);
+                counts.forecast += usize::from(holds);
+            }
         }
     }
     counts
