@@ -19,7 +19,7 @@ pub struct Window {
 }
 
 /// The windows over a stream of `len` tokens, in order. With `limit`, only as many windows as are needed to predict
-/// that many tokens. `block_tokens` is the length of a clustering block ([`crate::CorpusInfo::block_tokens`]).
+/// that many tokens, evenly spread: the first ones would be one author's, and no estimate of the whole. `block_tokens` is the length of a clustering block ([`crate::CorpusInfo::block_tokens`]).
 ///
 /// # Panics
 /// If `context` or `block_tokens` is 0.
@@ -34,7 +34,9 @@ pub fn eval_windows(
     let all = predicted.div_ceil(context as u64);
     let count = limit.map_or(all, |limit| all.min(limit.div_ceil(context as u64)));
     (0..count).map(move |i| {
-        let start = i * context as u64;
+        // The product of two u64 may not fit one.
+        let window = (u128::from(i) * u128::from(all) / u128::from(count)) as u64;
+        let start = window * context as u64;
         Window {
             start,
             length: (predicted - start).min(context as u64) as usize,
@@ -113,7 +115,8 @@ mod tests {
         check(3, 4, None, &[(0, 2, 0)]);
         check(1, 4, None, &[]);
         check(0, 4, None, &[]);
-        check(15, 4, Some(5), &[(0, 4, 0), (4, 4, 0)]);
+        check(15, 4, Some(5), &[(0, 4, 0), (8, 4, 1)]);
+        check(41, 4, Some(12), &[(0, 4, 0), (12, 4, 1), (24, 4, 3)]);
         check(15, 4, Some(1000), &[(0, 4, 0), (4, 4, 0), (8, 4, 1), (12, 2, 1)]);
     }
 

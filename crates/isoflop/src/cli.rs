@@ -13,13 +13,13 @@ use std::{path::PathBuf, process::ExitCode};
 )]
 pub(crate) struct Cli {
     /// Print one JSON document on stdout and nothing else there; people's text goes to stderr.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
     /// Where runs are kept [default: ./runs; for `demo`, `runs` inside --out].
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     store: Option<PathBuf>,
     /// Override one key of the study, e.g. `--set train.lr=3e-3`; may be repeated.
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", help_heading = "Everywhere")]
     sets: Vec<String>,
     #[command(subcommand)]
     verb: Verb,

@@ -72,8 +72,47 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
     if error.is::<UserError>() || error.chain().any(|e| e.is::<UserError>()) { 2 } else { 1 }
 }
 
+/// An error and its causes on one line, each said once, and the hints behind it on lines of their own.
+pub(crate) fn words(error: &anyhow::Error) -> String {
+    let (mut said, mut hints) = (String::new(), Vec::new());
+    for cause in error.chain() {
+        for line in cause.to_string().lines() {
+            if line.trim_start().starts_with("hint:") {
+                if !hints.iter().any(|hint| hint == line) {
+                    hints.push(line.to_owned());
+                }
+            } else if !said.contains(line) {
+                // Lines of one message stay lines; a cause follows a colon.
+                let joint = if said.is_empty() {
+                    ""
+                } else if cause.to_string().starts_with(line) {
+                    ": "
+                } else {
+                    "\n"
+                };
+                said = said + joint + line;
+            }
+        }
+    }
+    hints.into_iter().fold(said, |all, hint| all + "\n" + &hint)
+}
+
+/// Leaves as a process does that SIGPIPE ended: 128 + 13.
+#[expect(clippy::exit, reason = "called where no value can be returned")]
+pub(crate) fn closed_pipe() -> ! {
+    std::process::exit(141)
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_cause_is_said_once_and_hints_come_last() {
+        let cause = std::io::Error::other("no space left");
+        let inner = anyhow::Error::new(cause).context("writing x: no space left\nhint: free some space");
+        let outer = inner.context("saving the run");
+        assert_eq!(super::words(&outer), "saving the run: writing x: no space left\nhint: free some space");
+    }
+
     use super::*;
     use anyhow::Context as _;
 

@@ -13,8 +13,7 @@ pub(crate) const LR_HIGHEST: f64 = 1e-2;
 pub(crate) const LR_RULE: &str = "0.32/d, at most 1e-2";
 
 /// Why that rule, in words.
-pub(crate) const LR_REASON: &str =
-    "in sweeps on the built-in corpus AdamW's best rate fell about as one over the width, from 1e-2 at width 24";
+pub(crate) const LR_REASON: &str = "in sweeps on the built-in corpus AdamW's best rate fell about as one over the width, from 1e-2 at width 24";
 
 /// Peak learning rate for a model: the least of `LR_HIGHEST` and `LR_TIMES_WIDTH / d`.
 pub(crate) fn auto_lr(shape: ModelShape) -> f64 {

@@ -19,7 +19,7 @@ pub(crate) struct HeldOut {
     pub(crate) blocks: Vec<BlockLoss>,
 }
 
-/// Held-out loss of a run's model on the first `limit` tokens of its validation split.
+/// Held-out loss of a run's model on about `limit` tokens spread over its validation split.
 pub(crate) fn held_out<E: Engine<Batch = TokenBatch>>(
     job: &Job<'_>,
     engine: &mut E,
