@@ -26,8 +26,8 @@ const PRESETS: [(&str, &[&str]); 3] = [
         "quick",
         &[
             "name=demo-quick",
-            "series.tokens=3M",
-            "series.branches=[\"0.75M\", \"1.5M\"]",
+            "series.tokens=2.4M",
+            "series.branches=[\"0.6M\", \"1.2M\"]",
             "train.eval_tokens=512k",
         ],
     ),
