@@ -35,13 +35,13 @@ impl Head {
     fn scale(&self) -> f64 {
         1.0 / (self.head_width as f64).sqrt()
     }
-    fn q(&self) -> usize {
+    pub(crate) fn q(&self) -> usize {
         self.head * self.head_width
     }
-    fn k(&self) -> usize {
+    pub(crate) fn k(&self) -> usize {
         self.width + self.q()
     }
-    fn v(&self) -> usize {
+    pub(crate) fn v(&self) -> usize {
         2 * self.width + self.q()
     }
     /// Distance between rows of a strip: odd in cache lines, so that rows do not fall on each other in L1.

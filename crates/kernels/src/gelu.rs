@@ -72,6 +72,25 @@ unsafe fn gate<S: Simd>(x: S::V) -> (S::V, S::V) {
     }
 }
 
+/// g and g' of each lane.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn value_and_slope<S: Simd>(x: S::V) -> (S::V, S::V) {
+    unsafe {
+        let (s, square) = gate::<S>(x);
+        let g = S::mul(x, s);
+        let two_du = S::fma(
+            square,
+            S::splat((6.0 * SQRT_2_OVER_PI * CUBIC) as f32),
+            S::splat((2.0 * SQRT_2_OVER_PI) as f32),
+        );
+        // g' = s + g(1 − s)·2u'
+        (g, S::fma(S::mul(g, S::sub(S::splat(1.0), s)), two_du, s))
+    }
+}
+
 #[inline(always)]
 unsafe fn forward_simd<S: Simd>(x: &[f32], y: &mut [f32]) {
     sweep!(S, x.len(), |i, count| {
@@ -89,16 +108,8 @@ unsafe fn backward_simd<S: Simd>(x: &[f32], y: &mut [f32], d: &mut [f32]) {
         // SAFETY: i + count ≤ the common length.
         unsafe {
             let v = load_n::<S>(x.as_ptr().add(i), count);
-            let (s, square) = gate::<S>(v);
-            let g = S::mul(v, s);
+            let (g, slope) = value_and_slope::<S>(v);
             store_n::<S>(y.as_mut_ptr().add(i), g, count);
-            let two_du = S::fma(
-                square,
-                S::splat((6.0 * SQRT_2_OVER_PI * CUBIC) as f32),
-                S::splat((2.0 * SQRT_2_OVER_PI) as f32),
-            );
-            // g' = s + g(1 − s)·2u'
-            let slope = S::fma(S::mul(g, S::sub(S::splat(1.0), s)), two_du, s);
             let p = d.as_mut_ptr().add(i);
             store_n::<S>(p, S::mul(load_n::<S>(p, count), slope), count);
         }

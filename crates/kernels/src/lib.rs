@@ -12,6 +12,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod bf16;
 pub mod buffer;
 pub mod chunks;
 pub mod cross_entropy;
@@ -25,6 +26,7 @@ pub mod real;
 pub mod rows;
 mod set;
 pub mod simd;
+pub mod tiles;
 
 pub use buffer::AlignedBuffer;
 pub use chunks::Chunks;

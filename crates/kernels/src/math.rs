@@ -9,6 +9,8 @@ const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Below this e^x is flushed towards 2^−126, so that no denormal is made.
 const EXP_LOWEST: f32 = -87.0;
 const EXP_HIGHEST: f32 = 88.0;
+/// Below this 2^y would be denormal.
+const EXP2_LOWEST: f32 = -126.0;
 
 /// e^x for each lane, x clamped to −87..88; relative error at most 3e-7 (2.5 ulp).
 ///
@@ -29,6 +31,27 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
         }
         let y = S::add(S::fma(S::mul(r, r), p, r), S::splat(1.0));
         S::mul(y, S::exp2_whole(n))
+    }
+}
+
+/// 2^y for each lane, y at most 127 and clamped to at least −126; relative error at most 3e-7. NaN stays NaN, unlike in [`exp`].
+///
+/// y = n + r, |r| ≤ ½, then the polynomial of degree 5 closest to 2^r in relative error (fitted by exchange; 7.5e-8).
+///
+/// # Safety
+/// As [`Simd`]; y must be at most 127.
+#[inline(always)]
+pub(crate) unsafe fn exp2<S: Simd>(y: S::V) -> S::V {
+    unsafe {
+        // The operands' order keeps NaN: x86 returns the second if either is none.
+        let y = S::max(S::splat(EXP2_LOWEST), y);
+        let n = S::round(y);
+        let r = S::sub(y, n);
+        let mut p = S::splat(1.327_647e-3);
+        for c in [9.675_541e-3, 5.550_713_3e-2, 2.402_212e-1, 6.931_469_7e-1, 1.0] {
+            p = S::fma(p, r, S::splat(c));
+        }
+        S::mul(p, S::exp2_whole(n))
     }
 }
 
@@ -91,6 +114,34 @@ mod tests {
                 let exact = f64::from(x).exp();
                 assert!((f64::from(y) / exact - 1.0).abs() < 3e-7, "{set:?} exp({x}) = {y}, exactly {exact}");
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_into<S: Simd>(x: &[f32], y: &mut [f32]) {
+        crate::simd::sweep!(S, x.len(), |i, count| {
+            unsafe {
+                let v = exp2::<S>(crate::simd::load_n::<S>(x.as_ptr().add(i), count));
+                crate::simd::store_n::<S>(y.as_mut_ptr().add(i), v, count);
+            }
+        });
+    }
+
+    #[test]
+    fn exp2_is_within_its_stated_error_and_keeps_nan() {
+        let x: Vec<f32> = (0..100_001).map(|i| -126.0 + i as f32 * (250.0 / 100_000.0)).collect();
+        for set in KernelSet::runnable().filter(|&s| s != KernelSet::Naive) {
+            let mut y = vec![0f32; x.len()];
+            let (xs, out): (&[f32], &mut [f32]) = (&x, &mut y);
+            dispatch!(set, exp2_into(xs: &[f32], out: &mut [f32]));
+            for (&x, &y) in x.iter().zip(&y) {
+                let exact = f64::from(x).exp2();
+                assert!((f64::from(y) / exact - 1.0).abs() < 3e-7, "{set:?} 2^{x} = {y}, exactly {exact}");
+            }
+            let (odd, mut y) = ([f32::NAN, -1e30, f32::NEG_INFINITY, -126.4], [0f32; 4]);
+            let (xs, out): (&[f32], &mut [f32]) = (&odd, &mut y);
+            dispatch!(set, exp2_into(xs: &[f32], out: &mut [f32]));
+            assert!(y[0].is_nan() && y[1..].iter().all(|y| y.is_normal() && *y < 1e-37), "{set:?} {y:?}");
         }
     }
 

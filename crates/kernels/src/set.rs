@@ -11,6 +11,10 @@ pub enum KernelSet {
     Avx2,
     /// AVX-512F, 16 lanes.
     Avx512,
+    /// The same; products of bf16 by AVX512-BF16.
+    Avx512Bf16,
+    /// The same; products of bf16 by the tiles of AMX.
+    Amx,
     /// NEON, 4 lanes.
     Neon,
 }
@@ -40,7 +44,15 @@ pub enum KernelError {
 
 impl KernelSet {
     /// Every set, slowest first.
-    pub const ALL: [KernelSet; 5] = [Self::Naive, Self::Portable, Self::Avx2, Self::Avx512, Self::Neon];
+    pub const ALL: [KernelSet; 7] = [
+        Self::Naive,
+        Self::Portable,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Avx512Bf16,
+        Self::Amx,
+        Self::Neon,
+    ];
 
     /// Its name, as `ISOFLOP_KERNELS` takes it.
     pub fn name(self) -> &'static str {
@@ -49,6 +61,8 @@ impl KernelSet {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
+            Self::Amx => "amx",
             Self::Neon => "neon",
         }
     }
@@ -73,18 +87,37 @@ impl KernelSet {
                     Err("the processor has no AVX-512F".to_owned())
                 }
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => {
+                if is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && Self::Avx512.supported().is_ok()
+                {
+                    Ok(())
+                } else {
+                    Err("the processor has no AVX512-BF16".to_owned())
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => crate::simd::request_amx().and_then(|()| Self::Avx512Bf16.supported()),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => Ok(()),
             #[cfg(not(target_arch = "aarch64"))]
             Self::Neon => Err("NEON is for aarch64".to_owned()),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => Err("AVX is for x86-64".to_owned()),
+            Self::Avx2 | Self::Avx512 | Self::Avx512Bf16 | Self::Amx => Err("AVX is for x86-64".to_owned()),
         }
     }
 
     /// The fastest set this processor can run.
     pub fn detect() -> KernelSet {
         *Self::ALL.iter().rev().find(|set| set.supported().is_ok()).unwrap_or(&Self::Portable)
+    }
+
+    /// Whether its products of bf16 are the processor's own, not widened to f32.
+    pub fn computes_bf16(self) -> bool {
+        matches!(self, Self::Avx512Bf16 | Self::Amx)
     }
 
     /// Every set with whether it can run here, and why not.
@@ -115,6 +148,18 @@ impl KernelSet {
 macro_rules! dispatch {
     ($set:expr, $function:ident ( $($arg:ident : $type:ty),* $(,)? ) $(-> $ret:ty)?) => {{
         #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+        unsafe fn amx($($arg: $type),*) $(-> $ret)? {
+            // SAFETY: this wrapper enables the features `Amx` needs; the tiles were granted, or it would not be supported.
+            unsafe { $function::<$crate::simd::Amx>($($arg),*) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+        unsafe fn avx512bf16($($arg: $type),*) $(-> $ret)? {
+            // SAFETY: this wrapper enables the features `Avx512Bf16` needs.
+            unsafe { $function::<$crate::simd::Avx512Bf16>($($arg),*) }
+        }
+        #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx2,fma")]
         unsafe fn avx512($($arg: $type),*) $(-> $ret)? {
             // SAFETY: this wrapper enables the features `Avx512` needs.
@@ -131,6 +176,12 @@ macro_rules! dispatch {
         assert!(set.supported().is_ok(), "kernel set {} cannot run on this processor", set.name());
         match set {
             // SAFETY: `supported` was just asserted, so the processor has the features the wrapper enables.
+            #[cfg(target_arch = "x86_64")]
+            $crate::KernelSet::Amx => unsafe { amx($($arg),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            $crate::KernelSet::Avx512Bf16 => unsafe { avx512bf16($($arg),*) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             $crate::KernelSet::Avx512 => unsafe { avx512($($arg),*) },
             #[cfg(target_arch = "x86_64")]

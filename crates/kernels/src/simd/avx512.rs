@@ -1,95 +1,292 @@
-//! Sixteen lanes: AVX-512F.
+//! Sixteen lanes: AVX-512F, the same with AVX512-BF16, and with the tiles of AMX.
 
-use super::Simd;
+use super::{BlockSize, Segment, Simd, amx};
 use std::arch::x86_64::*;
 
 /// A 512-bit vector.
 #[derive(Debug, Clone, Copy)]
 pub struct Avx512;
 
+/// The same; products of bf16 by `vdpbf16ps`.
+#[derive(Debug, Clone, Copy)]
+pub struct Avx512Bf16;
+
+/// The same; products of bf16 by `tdpbf16ps`.
+#[derive(Debug, Clone, Copy)]
+pub struct Amx;
+
 #[inline(always)]
 fn mask(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
+/// The arithmetic all three share.
+macro_rules! sixteen_lanes {
+    () => {
+        type V = __m512;
+        const LANES: usize = 16;
+        const MAX_ROWS: usize = 12;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn load_first(p: *const f32, n: usize) -> __m512 {
+            unsafe { _mm512_maskz_loadu_ps(mask(n), p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m512) {
+            unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
+            unsafe { _mm512_mask_storeu_ps(p, mask(n), v) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn div(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: __m512) -> __m512 {
+            unsafe { _mm512_sqrt_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn min(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_min_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn round(a: __m512) -> __m512 {
+            unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+        }
+        #[inline(always)]
+        unsafe fn exp2_whole(n: __m512) -> __m512 {
+            unsafe {
+                let bits = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits))
+            }
+        }
+        #[inline(always)]
+        unsafe fn flush(a: __m512, floor: __m512) -> __m512 {
+            unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(a), floor), a) }
+        }
+        #[inline(always)]
+        unsafe fn sum(a: __m512) -> f32 {
+            unsafe { _mm512_reduce_add_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn max_lane(a: __m512) -> f32 {
+            unsafe { _mm512_reduce_max_ps(a) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16(p: *const u16) -> __m512 {
+            unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {
+            unsafe { transpose(from, to, stride) }
+        }
+    };
+}
+
+/// Rounding by instruction.
+macro_rules! bf16_stores {
+    () => {
+        #[inline(always)]
+        unsafe fn store_bf16(p: *mut u16, v: __m512) {
+            unsafe { _mm256_storeu_si256(p.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v))) }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16_pairs(p: *mut u16, even: __m512, odd: __m512) {
+            unsafe {
+                let low = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(even));
+                let high = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(odd));
+                let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(high));
+                _mm512_storeu_si512(p.cast(), _mm512_or_si512(_mm512_cvtepu16_epi32(low), high));
+            }
+        }
+    };
+}
+
 impl Simd for Avx512 {
-    type V = __m512;
-    const LANES: usize = 16;
-    const MAX_ROWS: usize = 12;
+    sixteen_lanes!();
 
     #[inline(always)]
-    unsafe fn splat(x: f32) -> __m512 {
-        unsafe { _mm512_set1_ps(x) }
+    unsafe fn store_bf16(p: *mut u16, v: __m512) {
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(v)))) }
     }
     #[inline(always)]
-    unsafe fn load(p: *const f32) -> __m512 {
-        unsafe { _mm512_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn load_first(p: *const f32, n: usize) -> __m512 {
-        unsafe { _mm512_maskz_loadu_ps(mask(n), p) }
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, v: __m512) {
-        unsafe { _mm512_storeu_ps(p, v) }
-    }
-    #[inline(always)]
-    unsafe fn store_first(p: *mut f32, v: __m512, n: usize) {
-        unsafe { _mm512_mask_storeu_ps(p, mask(n), v) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn div(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_div_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sqrt(a: __m512) -> __m512 {
-        unsafe { _mm512_sqrt_ps(a) }
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn min(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_min_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    unsafe fn round(a: __m512) -> __m512 {
-        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
-    }
-    #[inline(always)]
-    unsafe fn exp2_whole(n: __m512) -> __m512 {
+    unsafe fn store_bf16_pairs(p: *mut u16, even: __m512, odd: __m512) {
         unsafe {
-            let bits = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits))
+            let high = _mm512_and_si512(rounded(odd), _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            _mm512_storeu_si512(p.cast(), _mm512_or_si512(_mm512_srli_epi32::<16>(rounded(even)), high));
         }
     }
+}
+
+impl Simd for Avx512Bf16 {
+    sixteen_lanes!();
+    bf16_stores!();
+
     #[inline(always)]
-    unsafe fn flush(a: __m512, floor: __m512) -> __m512 {
-        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(a), floor), a) }
+    unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
+        unsafe {
+            if size.cols > 16 {
+                rows_of_block::<2>(segments, size, c);
+            } else {
+                rows_of_block::<1>(segments, size, c);
+            }
+        }
+    }
+}
+
+impl Simd for Amx {
+    sixteen_lanes!();
+    bf16_stores!();
+
+    #[inline(always)]
+    unsafe fn enter() {
+        unsafe { amx::configure() }
     }
     #[inline(always)]
-    unsafe fn sum(a: __m512) -> f32 {
-        unsafe { _mm512_reduce_add_ps(a) }
+    unsafe fn leave() {
+        unsafe { amx::release() }
     }
     #[inline(always)]
-    unsafe fn max_lane(a: __m512) -> f32 {
-        unsafe { _mm512_reduce_max_ps(a) }
+    unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
+        unsafe { amx::block(segments, size, c) }
+    }
+}
+
+/// Each lane rounded to bf16 in its upper half; a NaN keeps a set bit there.
+#[inline(always)]
+unsafe fn rounded(v: __m512) -> __m512i {
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        _mm512_mask_or_epi32(sum, nan, bits, _mm512_set1_epi32(0x0040_0000))
+    }
+}
+
+/// A block in groups of rows that leave their sums in registers.
+#[inline(always)]
+unsafe fn rows_of_block<const HALVES: usize>(segments: &[Segment], size: BlockSize, c: *mut f32) {
+    let mut first = 0;
+    while first < size.rows {
+        // SAFETY: a cell has 32 rows; groups of 12, 12 and 8, or 8 and 4, never pass them.
+        first += unsafe {
+            match size.rows - first {
+                9.. if first <= 20 => group::<12, HALVES>(segments, size.depth, first, c),
+                5.. => group::<8, HALVES>(segments, size.depth, first, c),
+                _ => group::<4, HALVES>(segments, size.depth, first, c),
+            }
+        };
+    }
+}
+
+#[inline(always)]
+unsafe fn group<const ROWS: usize, const HALVES: usize>(
+    segments: &[Segment],
+    depth: usize,
+    first: usize,
+    c: *mut f32,
+) -> usize {
+    // SAFETY: a pair of k lies at dword 16·row + pair%16 of the left cell and row pair%16 of each right tile.
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); HALVES]; ROWS];
+        for segment in segments {
+            let (mut a, mut b) = (segment.a.cast::<i32>().add(first * 16), segment.b);
+            let mut pairs = depth.div_ceil(2);
+            while pairs > 0 {
+                let here = pairs.min(16);
+                for p in 0..here {
+                    let mut y = [_mm512_setzero_si512(); HALVES];
+                    for h in 0..HALVES {
+                        y[h] = _mm512_loadu_si512(b.add(h * 512 + p * 32).cast());
+                    }
+                    for r in 0..ROWS {
+                        let x = _mm512_set1_epi32(a.add(r * 16 + p).read_unaligned());
+                        for h in 0..HALVES {
+                            acc[r][h] = _mm512_dpbf16_ps(
+                                acc[r][h],
+                                std::mem::transmute::<__m512i, __m512bh>(x),
+                                std::mem::transmute::<__m512i, __m512bh>(y[h]),
+                            );
+                        }
+                    }
+                }
+                pairs -= here;
+                a = a.wrapping_add(512);
+                b = b.wrapping_add(1024);
+            }
+        }
+        for r in 0..ROWS {
+            for h in 0..HALVES {
+                _mm512_storeu_ps(c.add((first + r) * 32 + h * 16), acc[r][h]);
+            }
+        }
+    }
+    ROWS
+}
+
+/// 16×16 words: four rounds of exchanges, each doubling the distance.
+#[inline(always)]
+unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {
+    unsafe {
+        let mut x = [_mm512_setzero_si512(); 16];
+        let mut y = x;
+        for i in 0..16 {
+            x[i] = _mm512_loadu_si512(from.add(16 * i).cast());
+        }
+        for i in 0..8 {
+            y[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
+            y[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
+        }
+        for i in 0..4 {
+            x[4 * i] = _mm512_unpacklo_epi64(y[4 * i], y[4 * i + 2]);
+            x[4 * i + 1] = _mm512_unpackhi_epi64(y[4 * i], y[4 * i + 2]);
+            x[4 * i + 2] = _mm512_unpacklo_epi64(y[4 * i + 1], y[4 * i + 3]);
+            x[4 * i + 3] = _mm512_unpackhi_epi64(y[4 * i + 1], y[4 * i + 3]);
+        }
+        for i in 0..4 {
+            y[i] = _mm512_shuffle_i32x4::<0x88>(x[i], x[i + 4]);
+            y[i + 4] = _mm512_shuffle_i32x4::<0xdd>(x[i], x[i + 4]);
+            y[i + 8] = _mm512_shuffle_i32x4::<0x88>(x[i + 8], x[i + 12]);
+            y[i + 12] = _mm512_shuffle_i32x4::<0xdd>(x[i + 8], x[i + 12]);
+        }
+        for i in 0..8 {
+            x[i] = _mm512_shuffle_i32x4::<0x88>(y[i], y[i + 8]);
+            x[i + 8] = _mm512_shuffle_i32x4::<0xdd>(y[i], y[i + 8]);
+        }
+        for i in 0..16 {
+            _mm512_storeu_si512(to.add(stride * i).cast(), x[i]);
+        }
     }
 }

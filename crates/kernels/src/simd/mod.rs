@@ -4,6 +4,8 @@
 //! feature (see `dispatch!`), and because pointers must be valid for the lanes they name.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -11,10 +13,13 @@ mod avx512;
 mod neon;
 mod portable;
 
+use crate::bf16;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::request as request_amx;
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512;
+pub use avx512::{Amx, Avx512, Avx512Bf16};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use portable::Portable;
@@ -59,6 +64,128 @@ pub trait Simd: Copy + 'static {
     unsafe fn sum(a: Self::V) -> f32;
     /// Largest lane.
     unsafe fn max_lane(a: Self::V) -> f32;
+
+    /// Stores `LANES` values rounded to bf16.
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: Self::V) {
+        let mut lanes = [0f32; 16];
+        unsafe {
+            Self::store(lanes.as_mut_ptr(), v);
+            for (i, x) in lanes.into_iter().enumerate().take(Self::LANES) {
+                *p.add(i) = bf16::round(x);
+            }
+        }
+    }
+    /// Stores even[0], odd[0], even[1], odd[1], … rounded to bf16.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(p: *mut u16, even: Self::V, odd: Self::V) {
+        let mut lanes = [[0f32; 16]; 2];
+        unsafe {
+            Self::store(lanes[0].as_mut_ptr(), even);
+            Self::store(lanes[1].as_mut_ptr(), odd);
+            for i in 0..Self::LANES {
+                *p.add(2 * i) = bf16::round(lanes[0][i]);
+                *p.add(2 * i + 1) = bf16::round(lanes[1][i]);
+            }
+        }
+    }
+    /// `LANES` bf16, widened.
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> Self::V {
+        let mut lanes = [0f32; 16];
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::LANES) {
+                *lane = bf16::widen(*p.add(i));
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+    /// Turns 16×16 words of 32 bits, rows of 16 to rows `stride` apart.
+    #[inline(always)]
+    unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {
+        for i in 0..16 {
+            for j in 0..16 {
+                unsafe { to.add(j * stride + i).write_unaligned(from.add(i * 16 + j).read_unaligned()) }
+            }
+        }
+    }
+    /// What must happen before the first [`Simd::block`] of a region, on the thread that runs it.
+    #[inline(always)]
+    unsafe fn enter() {}
+    /// What must happen after the last.
+    #[inline(always)]
+    unsafe fn leave() {}
+    /// A 32×32 block of a product of bf16 cells (see [`crate::tiles`]): `c[32,32] = Σ over segments of a·b`.
+    ///
+    /// The default is the twin of the matrix units: every operand widened, products in f32, k in order.
+    ///
+    /// # Safety
+    /// Each segment points to `size.depth.div_ceil(32)` cells on either side, `c` to 1,024 floats.
+    #[inline(always)]
+    unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
+        unsafe { block_in_f32::<Self>(segments, size, c) }
+    }
+}
+
+/// One stretch of k: the left operand's cells of 32 rows, the right operand's of 32 columns.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Segment {
+    /// First cell of the left operand.
+    pub a: *const u16,
+    /// First cell of the right operand.
+    pub b: *const u16,
+}
+
+/// How much of a block matters; the rest of `c` may or may not be written.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockSize {
+    /// Rows, 1 to 32.
+    pub rows: usize,
+    /// Columns, 1 to 32.
+    pub cols: usize,
+    /// Steps of k in each segment.
+    pub depth: usize,
+}
+
+/// [`Simd::block`] for processors without a bf16 product: 4 rows by 16 columns at a time.
+#[inline(always)]
+unsafe fn block_in_f32<S: Simd>(segments: &[Segment], size: BlockSize, c: *mut f32) {
+    const ROWS: usize = 4;
+    let vectors = 16 / S::LANES;
+    for half in 0..size.cols.div_ceil(16) {
+        for first in (0..size.rows).step_by(ROWS) {
+            // SAFETY: a cell has 32 rows, so `first + 3 < 32`; 16 / LANES ≤ 4 vectors.
+            unsafe {
+                let mut acc = [[S::splat(0.0); 4]; ROWS];
+                for segment in segments {
+                    for pair in 0..size.depth.div_ceil(2) {
+                        let a = segment.a.add(pair / 16 * 1024 + first * 32 + pair % 16 * 2);
+                        let b = segment.b.add(pair / 16 * 1024 + half * 512 + pair % 16 * 32);
+                        let mut lanes = [[0f32; 16]; 2];
+                        for i in 0..16 {
+                            lanes[0][i] = bf16::widen(*b.add(2 * i));
+                            lanes[1][i] = bf16::widen(*b.add(2 * i + 1));
+                        }
+                        for r in 0..ROWS {
+                            for odd in 0..2 {
+                                let x = S::splat(bf16::widen(*a.add(r * 32 + odd)));
+                                for v in 0..vectors {
+                                    let y = S::load(lanes[odd].as_ptr().add(v * S::LANES));
+                                    acc[r][v] = S::fma(x, y, acc[r][v]);
+                                }
+                            }
+                        }
+                    }
+                }
+                for r in 0..ROWS {
+                    for v in 0..vectors {
+                        S::store(c.add((first + r) * 32 + half * 16 + v * S::LANES), acc[r][v]);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Calls `$full(offset)` for whole vectors and `$tail(offset, count)` for the rest of `0..$n`.

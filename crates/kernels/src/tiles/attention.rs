@@ -1,0 +1,540 @@
+//! Causal self-attention of one head over one sequence with bf16 operands; scores never leave L2.
+//!
+//! Everything is computed with keys down and queries across, so that what belongs to a query (its largest score, its
+//! sum, its D) is a lane, never a sum over lanes, and no matrix of scores is ever turned (`S` the head's width):
+//!
+//! ```text
+//!   forward, for 32 queries                    backward, for 32 keys and each 32 queries from them on
+//!     sᵀ = k·qᵀ           [keys, 32]             sᵀ = k·qᵀ      e = 2^(sᵀ·f − shift)
+//!     shift = max sᵀ·f    e = 2^(sᵀ·f − shift)   dpᵀ = v·do'ᵀ   ds = e∘(dpᵀ − D)
+//!     oᵀ = vᵀ·e / Σe      [S, 32]                dv = e·do'     dk = ds·q·scale     dqᵀ += kᵀ·ds·scale
+//!
+//!   f = scale·log2 e,  scale = 1/√S,  do' = do/Σe,  D = rowsum(do' ∘ o)       (Dao et al. 2022, arXiv 2205.14135)
+//! ```
+//!
+//! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary.
+
+use super::convert::{cell, cell_mut, interleave_cell, turn_cell, words_of_cell};
+use super::{CELL, Cells, SIDE, cells};
+use crate::attention::Head;
+use crate::bf16;
+use crate::math::exp2;
+use crate::set::{KernelSet, dispatch};
+use crate::simd::{BlockSize, Segment, Simd};
+
+/// Shift of queries beyond the sequence: their exponentials vanish.
+const BEYOND: f32 = 1e4;
+
+/// Scratch space of [`forward`] and [`backward`]: cells of bf16, cells of f32.
+#[derive(Debug)]
+pub struct Scratch<'a> {
+    /// [`bf16_len`] elements.
+    pub operands: &'a mut [u16],
+    /// [`f32_len`] elements.
+    pub sums: &'a mut [f32],
+}
+
+/// Elements of `Scratch::operands` for sequences up to `length`.
+pub fn bf16_len(length: usize, head_width: usize) -> usize {
+    (7 * cells(length) * cells(head_width) + 2 * cells(length)) * CELL
+}
+
+/// Elements of `Scratch::sums` for sequences up to `length`.
+pub fn f32_len(length: usize, head_width: usize) -> usize {
+    let t = cells(length);
+    (t.max(t * cells(head_width)) + 1) * CELL + t * SIDE
+}
+
+/// Elements of `stats` for a sequence: shift and 1/Σe of each position.
+pub fn stats_len(length: usize) -> usize {
+    2 * cells(length) * SIDE
+}
+
+fn check(head: &Head, qkv: &[u16], attended: &[u16], stats: &[f32], scratch: &Scratch<'_>) {
+    let (t, s) = (head.length, head.head_width);
+    assert!(t > 0 && s > 0 && (head.head + 1) * s <= head.width, "the head lies inside");
+    assert!(qkv.len() >= t * 3 * head.width && stats.len() >= stats_len(t), "an operand is shorter than its shape");
+    assert!(attended.len() >= super::len(t, head.width), "`attended` is shorter than its shape");
+    assert!(scratch.operands.len() >= bf16_len(t, s) && scratch.sums.len() >= f32_len(t, s), "scratch is too small");
+}
+
+fn vectors(set: KernelSet) -> KernelSet {
+    if set == KernelSet::Naive { KernelSet::Portable } else { set }
+}
+
+/// Writes the head's columns of `attended[T,C]`, a left operand, from `qkv[T,3C]`, plain rows; and `stats`.
+pub fn forward(
+    set: KernelSet,
+    head: Head,
+    qkv: &[u16],
+    attended: &mut [u16],
+    stats: &mut [f32],
+    scratch: Scratch<'_>,
+) {
+    check(&head, qkv, attended, stats, &scratch);
+    dispatch!(
+        vectors(set),
+        forward_simd(head: Head, qkv: &[u16], attended: &mut [u16], stats: &mut [f32], scratch: Scratch<'_>)
+    );
+}
+
+/// Writes the head's columns of `dqkv[T,3C]` from `dattended[T,C]`, both plain rows; the rest is what [`forward`] left.
+pub fn backward(
+    set: KernelSet,
+    head: Head,
+    qkv: &[u16],
+    attended: &[u16],
+    stats: &[f32],
+    dattended: &[f32],
+    dqkv: &mut [f32],
+    scratch: Scratch<'_>,
+) {
+    check(&head, qkv, attended, stats, &scratch);
+    assert!(dattended.len() >= head.length * head.width && dqkv.len() >= head.length * 3 * head.width);
+    dispatch!(
+        vectors(set),
+        backward_simd(
+            head: Head,
+            qkv: &[u16],
+            attended: &[u16],
+            stats: &[f32],
+            dattended: &[f32],
+            dqkv: &mut [f32],
+            scratch: Scratch<'_>,
+        )
+    );
+}
+
+/// What is seen on the diagonal: 1 and 0, or 0 and −∞, for key `r` (row) and query `c`.
+struct Diagonal {
+    factor: [[f32; SIDE]; SIDE],
+    summand: [[f32; SIDE]; SIDE],
+}
+
+static DIAGONAL: Diagonal = {
+    let mut d = Diagonal { factor: [[0.0; SIDE]; SIDE], summand: [[f32::NEG_INFINITY; SIDE]; SIDE] };
+    let mut key = 0;
+    while key < SIDE {
+        let mut query = key;
+        while query < SIDE {
+            d.factor[key][query] = 1.0;
+            d.summand[key][query] = 0.0;
+            query += 1;
+        }
+        key += 1;
+    }
+    d
+};
+
+/// A head's columns of plain rows as left operand `[T,S]`.
+#[inline(always)]
+fn left_of_rows(x: &[u16], stride: usize, length: usize, width: usize, out: &mut [u16]) {
+    let wide = cells(width);
+    for t in 0..cells(length) * SIDE {
+        for c in 0..wide {
+            let row = &mut out[((t / SIDE) * wide + c) * CELL + t % SIDE * SIDE..][..SIDE];
+            let count = SIDE.min(width - c * SIDE);
+            if t < length {
+                row[..count].copy_from_slice(&x[t * stride + c * SIDE..][..count]);
+                row[count..].fill(0);
+            } else {
+                row.fill(0);
+            }
+        }
+    }
+}
+
+/// Right operand xᵀ (k = S) of left `x[T,S]`: the same cells, their words transposed.
+#[inline(always)]
+unsafe fn right_of_transpose<S: Simd>(x: &[u16], out: &mut [u16]) {
+    for i in 0..x.len() / CELL {
+        // SAFETY: as the caller's.
+        unsafe { words_of_cell::<S>(cell(x, i), cell_mut(out, i)) }
+    }
+}
+
+#[inline(always)]
+unsafe fn turn<S: Simd>(x: &[u16], deep: usize, wide: usize, out: &mut [u16]) {
+    for r in 0..deep {
+        for c in 0..wide {
+            // SAFETY: as the caller's.
+            unsafe { turn_cell::<S>(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
+        }
+    }
+}
+
+#[inline(always)]
+fn interleave(x: &[u16], deep: usize, wide: usize, out: &mut [u16]) {
+    for r in 0..deep {
+        for c in 0..wide {
+            interleave_cell(cell(x, r * wide + c), cell_mut(out, c * deep + r));
+        }
+    }
+}
+
+/// f = scale·log2 e.
+fn factor(head: &Head) -> f32 {
+    (std::f64::consts::LOG2_E / (head.head_width as f64).sqrt()) as f32
+}
+
+#[inline(always)]
+unsafe fn forward_simd<S: Simd>(
+    head: Head,
+    qkv: &[u16],
+    attended: &mut [u16],
+    stats: &mut [f32],
+    scratch: Scratch<'_>,
+) {
+    let (t, c, s) = (head.length, head.width, head.head_width);
+    let (tc, sc) = (cells(t), cells(s));
+    let n = tc * sc * CELL;
+    let mut rest = scratch.operands;
+    let mut next = |len: usize| {
+        let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
+        rest = tail;
+        part
+    };
+    let (loose, keys, queries, values) = (next(n), next(n), next(n), next(n));
+    let p = next(tc * CELL);
+    let (strip, sums) = scratch.sums.split_at_mut(tc * CELL);
+    let sums = &mut sums[..CELL];
+    let f = factor(&head);
+    let (shifts, inverses) = stats.split_at_mut(tc * SIDE);
+    // SAFETY: vectors stay inside cells of 1,024 and rows of 32; operands were cut to their cells above.
+    unsafe {
+        left_of_rows(&qkv[head.q()..], 3 * c, t, s, loose);
+        right_of_transpose::<S>(loose, queries);
+        left_of_rows(&qkv[head.v()..], 3 * c, t, s, loose);
+        turn::<S>(loose, tc, sc, values);
+        left_of_rows(&qkv[head.k()..], 3 * c, t, s, keys);
+        let (k, q, v) = (Cells::whole(keys, s), Cells::whole(queries, s), Cells::whole(values, t));
+        S::enter();
+        for i in 0..tc {
+            let here = SIDE.min(t - i * SIDE);
+            for j in 0..=i {
+                let segments = [Segment { a: k.block(j), b: q.block(i) }];
+                let size = BlockSize { rows: SIDE, cols: here, depth: s };
+                S::block(&segments, size, strip[j * CELL..].as_mut_ptr());
+            }
+            let columns = (&mut shifts[i * SIDE..(i + 1) * SIDE], &mut inverses[i * SIDE..(i + 1) * SIDE]);
+            softmax::<S>(&strip[..(i + 1) * CELL], f, columns, p);
+            // oᵀ[S, 32 queries], rounded and turned into rows of `attended`.
+            let inverse = &inverses[i * SIDE..];
+            for part in 0..sc {
+                let rows = SIDE.min(s - part * SIDE);
+                let segments = [Segment { a: v.block(part), b: p.as_ptr() }];
+                S::block(&segments, BlockSize { rows, cols: here, depth: (i + 1) * SIDE }, sums.as_mut_ptr());
+                sums[rows * SIDE..].fill(0.0);
+                let (mut pairs, mut turned) = ([0u16; CELL], [0u16; CELL]);
+                for pair in 0..rows.div_ceil(2) {
+                    for x in (0..SIDE).step_by(S::LANES) {
+                        let scale = S::load(inverse.as_ptr().add(x));
+                        let row = |r: usize| S::mul(S::load(sums.as_ptr().add(r * SIDE + x)), scale);
+                        let to = pairs.as_mut_ptr().add(x / 16 * 512 + pair * 32 + x % 16 * 2);
+                        S::store_bf16_pairs(to, row(2 * pair), row(2 * pair + 1));
+                    }
+                }
+                words_of_cell::<S>(&pairs, &mut turned);
+                put_columns(&turned, (i, here), head.q() + part * SIDE, rows, cells(c), attended);
+            }
+        }
+        S::leave();
+    }
+}
+
+/// Copies `width` columns of a left cell's first `rows` rows to columns `first..` of row-block `block` of a left
+/// operand `wide` cells wide.
+#[inline(always)]
+fn put_columns(
+    from: &[u16; CELL],
+    (block, rows): (usize, usize),
+    first: usize,
+    width: usize,
+    wide: usize,
+    to: &mut [u16],
+) {
+    let split = (SIDE - first % SIDE).min(width);
+    for r in 0..rows {
+        let at = |column: usize| (block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE;
+        let from = &from[r * SIDE..r * SIDE + width];
+        to[at(first)..at(first) + split].copy_from_slice(&from[..split]);
+        if split < width {
+            let second = at(first + split);
+            to[second..second + width - split].copy_from_slice(&from[split..]);
+        }
+    }
+}
+
+/// Scores `[keys, 32]` of 32 queries in cells become e = 2^(s·f − shift) in `p`, a right operand with k = keys; the
+/// last cell lies on the diagonal.
+#[inline(always)]
+unsafe fn softmax<S: Simd>(scores: &[f32], f: f32, (shifts, inverses): (&mut [f32], &mut [f32]), p: &mut [u16]) {
+    let last = scores.len() / CELL - 1;
+    // SAFETY: offsets lie inside cells; shifts and inverses have 32 elements.
+    unsafe {
+        let (f, scores) = (S::splat(f), scores.as_ptr());
+        for x in (0..SIDE).step_by(S::LANES) {
+            // Four maxima at once: one alone waits for itself.
+            let mut top = [S::splat(f32::NEG_INFINITY); 4];
+            let diagonal = scores.add(last * CELL + x);
+            for r in 0..SIDE {
+                let seen = S::add(S::load(diagonal.add(r * SIDE)), S::load(DIAGONAL.summand[r].as_ptr().add(x)));
+                top[r % 4] = S::max(seen, top[r % 4]);
+            }
+            let mut at = scores.add(x);
+            for _ in 0..last * SIDE / 4 {
+                for (r, top) in top.iter_mut().enumerate() {
+                    *top = S::max(S::load(at.add(r * SIDE)), *top);
+                }
+                at = at.add(4 * SIDE);
+            }
+            let top = S::max(S::max(top[0], top[1]), S::max(top[2], top[3]));
+            let shift = S::mul(top, f);
+            let minus = S::sub(S::splat(0.0), shift);
+            let mut sums = [S::splat(0.0); 2];
+            for j in 0..=last {
+                let from = scores.add(j * CELL + x);
+                let to = p.as_mut_ptr().add(j * CELL + x / 16 * 512 + x % 16 * 2);
+                for pair in 0..16 {
+                    let mut e = [S::splat(0.0); 2];
+                    for odd in 0..2 {
+                        let r = 2 * pair + odd;
+                        let y = S::fma(S::load(from.add(r * SIDE)), f, minus);
+                        e[odd] = if j == last {
+                            seen::<S>(y, DIAGONAL.factor[r].as_ptr().add(x))
+                        } else {
+                            exp2::<S>(y)
+                        };
+                        sums[odd] = S::add(sums[odd], e[odd]);
+                    }
+                    S::store_bf16_pairs(to.add(pair * 32), e[0], e[1]);
+                }
+            }
+            S::store(shifts.as_mut_ptr().add(x), shift);
+            let sum = S::add(sums[0], sums[1]);
+            S::store(inverses.as_mut_ptr().add(x), S::div(S::splat(1.0), sum));
+        }
+    }
+}
+
+/// 2^y where `factor` is 1, zero where it is 0: keys a query must not see, of which y may be any size.
+#[inline(always)]
+unsafe fn seen<S: Simd>(y: S::V, factor: *const f32) -> S::V {
+    // SAFETY: `factor` points to LANES elements of the table.
+    unsafe { S::mul(exp2::<S>(S::min(S::splat(127.0), y)), S::load(factor)) }
+}
+
+#[inline(always)]
+unsafe fn backward_simd<S: Simd>(
+    head: Head,
+    qkv: &[u16],
+    attended: &[u16],
+    stats: &[f32],
+    dattended: &[f32],
+    dqkv: &mut [f32],
+    scratch: Scratch<'_>,
+) {
+    let (t, c, s) = (head.length, head.width, head.head_width);
+    let (tc, sc) = (cells(t), cells(s));
+    let n = tc * sc * CELL;
+    let mut rest = scratch.operands;
+    let mut next = |len: usize| {
+        let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
+        rest = tail;
+        part
+    };
+    let (keys, turned_keys, queries, right_queries) = (next(n), next(n), next(n), next(n));
+    let (values, gradient, right_gradient) = (next(n), next(n), next(n));
+    let (e, ds) = (next(tc * CELL), next(tc * CELL));
+    let (dq, rest) = scratch.sums.split_at_mut(n);
+    let (sums, rest) = rest.split_at_mut(CELL);
+    let d = &mut rest[..tc * SIDE];
+    let (shifts, inverses) = stats.split_at(tc * SIDE);
+    let scale = (1.0 / (s as f64).sqrt()) as f32;
+    let f = factor(&head);
+    // SAFETY: vectors stay inside cells of 1,024 and rows of 32; operands were cut to their cells above.
+    unsafe {
+        // `gradient` is free until the last of these.
+        left_of_rows(&qkv[head.q()..], 3 * c, t, s, gradient);
+        right_of_transpose::<S>(gradient, queries);
+        interleave(gradient, tc, sc, right_queries);
+        left_of_rows(&qkv[head.k()..], 3 * c, t, s, keys);
+        turn::<S>(keys, tc, sc, turned_keys);
+        // `values` is free until below.
+        gradient_of_rows::<S>(&head, attended, dattended, inverses, values, d);
+        right_of_transpose::<S>(values, gradient);
+        interleave(values, tc, sc, right_gradient);
+        left_of_rows(&qkv[head.v()..], 3 * c, t, s, values);
+        dq.fill(0.0);
+        let (k, q, v) = (Cells::whole(keys, s), Cells::whole(queries, s), Cells::whole(values, s));
+        let (kt, g) = (Cells::whole(turned_keys, t), Cells::whole(gradient, s));
+        let (mut scores, mut dp) = (Square([0.0; CELL]), Square([0.0; CELL]));
+        let mut paired = Pairs([0; CELL]);
+        S::enter();
+        for j in 0..tc {
+            let here = SIDE.min(t - j * SIDE);
+            for i in j..tc {
+                let size = BlockSize { rows: SIDE, cols: SIDE, depth: s };
+                S::block(&[Segment { a: k.block(j), b: q.block(i) }], size, scores.0.as_mut_ptr());
+                S::block(&[Segment { a: v.block(j), b: g.block(i) }], size, dp.0.as_mut_ptr());
+                let (at, to) = (i * SIDE, (i - j) * CELL);
+                let queries = Queries { shifts: &shifts[at..at + SIDE], d: &d[at..at + SIDE], known: t - at };
+                let (e, ds) = (&mut e[to..to + CELL], &mut ds[to..to + CELL]);
+                slopes::<S>(&scores.0, &dp.0, f, &queries, i == j, (e, ds, &mut paired.0));
+                for part in 0..sc {
+                    let rows = SIDE.min(s - part * SIDE);
+                    let a = kt.block(part).add(j * CELL);
+                    let segments = [Segment { a, b: paired.0.as_ptr() }];
+                    S::block(&segments, BlockSize { rows, cols: SIDE, depth: here }, scores.0.as_mut_ptr());
+                    let into = dq.as_mut_ptr().add((i * sc + part) * CELL);
+                    for at in (0..rows * SIDE).step_by(S::LANES) {
+                        let sum = S::add(S::load(into.add(at)), S::load(scores.0.as_ptr().add(at)));
+                        S::store(into.add(at), sum);
+                    }
+                }
+            }
+            let depth = t - j * SIDE;
+            for (left, right, to, factor) in
+                [(&*e, &*right_gradient, head.v(), 1.0), (&*ds, &*right_queries, head.k(), scale)]
+            {
+                let right = Cells::whole(right, t);
+                for part in 0..sc {
+                    let cols = SIDE.min(s - part * SIDE);
+                    let b = right.block(part).add(j * CELL);
+                    let segments = [Segment { a: left.as_ptr(), b }];
+                    S::block(&segments, BlockSize { rows: here, cols, depth }, sums.as_mut_ptr());
+                    for r in 0..here {
+                        let row = &mut dqkv[(j * SIDE + r) * 3 * c + to + part * SIDE..][..cols];
+                        for (out, sum) in row.iter_mut().zip(&sums[r * SIDE..]) {
+                            *out = sum * factor;
+                        }
+                    }
+                }
+            }
+        }
+        S::leave();
+        for i in 0..tc {
+            for part in 0..sc {
+                let cols = SIDE.min(s - part * SIDE);
+                turn_sums::<S>(&dq[(i * sc + part) * CELL..][..CELL], sums);
+                for r in 0..SIDE.min(t - i * SIDE) {
+                    let row = &mut dqkv[(i * SIDE + r) * 3 * c + head.q() + part * SIDE..][..cols];
+                    for (out, sum) in row.iter_mut().zip(&sums[r * SIDE..]) {
+                        *out = sum * scale;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// 64-byte aligned sums.
+#[repr(C, align(64))]
+struct Square([f32; CELL]);
+
+/// A 64-byte aligned cell.
+#[repr(C, align(64))]
+struct Pairs([u16; CELL]);
+
+/// `to[32,32] = from[32,32]ᵀ` in f32.
+#[inline(always)]
+unsafe fn turn_sums<S: Simd>(from: &[f32], to: &mut [f32]) {
+    let mut quarter = [0u32; 256];
+    for (r, c) in [(0, 0), (0, 16), (16, 0), (16, 16)] {
+        for i in 0..16 {
+            for k in 0..16 {
+                quarter[i * 16 + k] = from[(r + i) * SIDE + c + k].to_bits();
+            }
+        }
+        // SAFETY: 16 rows of 16, 32 apart, from (c, r) on lie inside `to`, which has 1,024 elements of 4 bytes.
+        unsafe { S::transpose(quarter.as_ptr(), to.as_mut_ptr().add(c * SIDE + r).cast(), SIDE) }
+    }
+}
+
+/// do' as left operand `[T,S]` and D of each query.
+#[inline(always)]
+unsafe fn gradient_of_rows<S: Simd>(
+    head: &Head,
+    attended: &[u16],
+    dattended: &[f32],
+    inverses: &[f32],
+    out: &mut [u16],
+    d: &mut [f32],
+) {
+    let (t, s, wide) = (head.length, head.head_width, cells(head.head_width));
+    let across = cells(head.width);
+    d.fill(0.0);
+    for i in 0..cells(t) * SIDE {
+        let at = |column: usize| {
+            let column = head.q() + column;
+            ((i / SIDE) * across + column / SIDE) * CELL + i % SIDE * SIDE + column % SIDE
+        };
+        for part in 0..wide {
+            let row = &mut out[((i / SIDE) * wide + part) * CELL + i % SIDE * SIDE..][..SIDE];
+            if i >= t {
+                row.fill(0);
+                continue;
+            }
+            let count = SIDE.min(s - part * SIDE);
+            let mut scaled = [0f32; SIDE];
+            let from = &dattended[i * head.width + head.q() + part * SIDE..][..count];
+            for (x, scaled) in from.iter().zip(&mut scaled) {
+                *scaled = x * inverses[i];
+            }
+            for (k, x) in scaled.iter().enumerate().take(count) {
+                d[i] += x * bf16::widen(attended[at(part * SIDE + k)]);
+            }
+            for x in (0..SIDE).step_by(S::LANES) {
+                // SAFETY: x + LANES ≤ 32.
+                unsafe { S::store_bf16(row.as_mut_ptr().add(x), S::load(scaled.as_ptr().add(x))) }
+            }
+        }
+    }
+}
+
+/// What 32 queries know; `known` of them lie inside the sequence.
+struct Queries<'a> {
+    shifts: &'a [f32],
+    d: &'a [f32],
+    known: usize,
+}
+
+/// One cell: from scores and dp to e and ds as left operands (k = queries) and ds as right operand (k = keys).
+#[inline(always)]
+unsafe fn slopes<S: Simd>(
+    scores: &[f32; CELL],
+    dp: &[f32; CELL],
+    f: f32,
+    queries: &Queries<'_>,
+    diagonal: bool,
+    (e_out, ds_out, paired): (&mut [u16], &mut [u16], &mut [u16; CELL]),
+) {
+    let mut shifts = [BEYOND; SIDE];
+    let known = queries.known.min(SIDE);
+    shifts[..known].copy_from_slice(&queries.shifts[..known]);
+    // SAFETY: offsets lie inside cells of 1,024 and rows of 32.
+    unsafe {
+        let f = S::splat(f);
+        for x in (0..SIDE).step_by(S::LANES) {
+            let minus = S::sub(S::splat(0.0), S::load(shifts.as_ptr().add(x)));
+            let d = S::load(queries.d.as_ptr().add(x));
+            for pair in 0..16 {
+                let mut ds = [S::splat(0.0); 2];
+                for odd in 0..2 {
+                    let at = (2 * pair + odd) * SIDE + x;
+                    let y = S::fma(S::load(scores.as_ptr().add(at)), f, minus);
+                    let e = if diagonal {
+                        seen::<S>(y, DIAGONAL.factor[2 * pair + odd].as_ptr().add(x))
+                    } else {
+                        exp2::<S>(y)
+                    };
+                    ds[odd] = S::mul(e, S::sub(S::load(dp.as_ptr().add(at)), d));
+                    S::store_bf16(e_out.as_mut_ptr().add(at), e);
+                    S::store_bf16(ds_out.as_mut_ptr().add(at), ds[odd]);
+                }
+                let to = paired.as_mut_ptr().add(x / 16 * 512 + pair * 32 + x % 16 * 2);
+                S::store_bf16_pairs(to, ds[0], ds[1]);
+            }
+        }
+    }
+}

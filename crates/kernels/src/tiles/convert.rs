@@ -1,0 +1,272 @@
+//! From rows of f32 to cells of bf16, and from one order of cells to another.
+
+use super::{CELL, SIDE, cells, len};
+use crate::set::{KernelSet, dispatch};
+use crate::simd::{Simd, load_n};
+
+/// Plain loops.
+pub mod naive {
+    use super::*;
+    use crate::bf16;
+
+    /// Where element (i, k) of a left operand lies.
+    pub fn left_index(i: usize, k: usize, depth: usize) -> usize {
+        (i / SIDE * cells(depth) + k / SIDE) * CELL + i % SIDE * SIDE + k % SIDE
+    }
+
+    /// Where element (k, j) of a right operand lies.
+    pub fn right_index(k: usize, j: usize, depth: usize) -> usize {
+        let cell = (j / SIDE * cells(depth) + k / SIDE) * CELL;
+        cell + j % SIDE / 16 * 512 + k % SIDE / 2 * 32 + j % 16 * 2 + k % 2
+    }
+
+    /// `x[R,C]`, rows `stride` apart, as left operand.
+    pub fn left(x: &[f32], (rows, columns): (usize, usize), stride: usize, out: &mut [u16]) {
+        out.fill(0);
+        for r in 0..rows {
+            for c in 0..columns {
+                out[left_index(r, c, columns)] = bf16::round(x[r * stride + c]);
+            }
+        }
+    }
+
+    /// `x[R,C]`, rows `stride` apart, as right operand with k = R.
+    pub fn right(x: &[f32], (rows, columns): (usize, usize), stride: usize, out: &mut [u16]) {
+        out.fill(0);
+        for r in 0..rows {
+            for c in 0..columns {
+                out[right_index(r, c, rows)] = bf16::round(x[r * stride + c]);
+            }
+        }
+    }
+}
+
+/// The oracle has no vectors, but cells all the same.
+fn vectors(set: KernelSet) -> KernelSet {
+    if set == KernelSet::Naive { KernelSet::Portable } else { set }
+}
+
+fn check_rows(x: &[f32], (rows, columns): (usize, usize), stride: usize) {
+    assert!(rows > 0 && columns > 0 && stride >= columns, "rows[{rows},{columns}], {stride} apart");
+    assert!(x.len() >= (rows - 1) * stride + columns, "x is shorter than its shape");
+}
+
+/// `x[R,C]`, rows `stride` apart, as left operand.
+pub fn left(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16]) {
+    check_rows(x, shape, stride);
+    assert!(out.len() >= len(shape.0, shape.1), "the left operand is shorter than its shape");
+    dispatch!(
+        vectors(set),
+        left_simd(x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16])
+    );
+}
+
+/// `x[R,C]`, rows `stride` apart, as right operand with k = R.
+pub fn right(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16]) {
+    check_rows(x, shape, stride);
+    assert!(out.len() >= len(shape.0, shape.1), "the right operand is shorter than its shape");
+    dispatch!(
+        vectors(set),
+        right_simd(x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16])
+    );
+}
+
+#[inline(always)]
+unsafe fn left_simd<S: Simd>(x: &[f32], (rows, columns): (usize, usize), stride: usize, out: &mut [u16]) {
+    let wide = cells(columns);
+    for r in 0..rows.next_multiple_of(SIDE) {
+        let out = &mut out[r / SIDE * wide * CELL..];
+        for cell in 0..wide {
+            let row = &mut out[cell * CELL + r % SIDE * SIDE..][..SIDE];
+            if r >= rows {
+                row.fill(0);
+                continue;
+            }
+            let x = &x[r * stride + cell * SIDE..];
+            let count = SIDE.min(columns - cell * SIDE);
+            for i in (0..SIDE).step_by(S::LANES) {
+                // SAFETY: i + LANES ≤ 32, the length of `row`; of x only the first `count` elements are read.
+                unsafe { S::store_bf16(row.as_mut_ptr().add(i), lanes_of::<S>(x, i, count)) }
+            }
+        }
+    }
+}
+
+/// Elements `i..i + LANES` of the first `count` of `x`, zeros beyond.
+#[inline(always)]
+unsafe fn lanes_of<S: Simd>(x: &[f32], i: usize, count: usize) -> S::V {
+    // SAFETY: reads below `count`, which the caller knows to lie inside x.
+    unsafe {
+        if i >= count {
+            S::splat(0.0)
+        } else {
+            load_n::<S>(x.as_ptr().add(i), (count - i).min(S::LANES))
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn right_simd<S: Simd>(x: &[f32], (rows, columns): (usize, usize), stride: usize, out: &mut [u16]) {
+    let deep = cells(rows);
+    for cell in 0..cells(columns) {
+        let count = SIDE.min(columns - cell * SIDE);
+        for r in (0..rows.next_multiple_of(SIDE)).step_by(2) {
+            let to = (cell * deep + r / SIDE) * CELL + r % SIDE / 2 * 32;
+            let out = &mut out[to..to + 512 + 32];
+            for i in (0..SIDE).step_by(S::LANES) {
+                // SAFETY: a tile's row of 16 pairs from i/16·512 + i%16·2 ends inside `out`; x as above.
+                unsafe {
+                    let zero = S::splat(0.0);
+                    let row = |r: usize| {
+                        if r < rows { lanes_of::<S>(&x[r * stride + cell * SIDE..], i, count) } else { zero }
+                    };
+                    S::store_bf16_pairs(out.as_mut_ptr().add(i / 16 * 512 + i % 16 * 2), row(r), row(r + 1));
+                }
+            }
+        }
+    }
+}
+
+/// From left `x[R,C]` to right x, k = R.
+pub fn interleave(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16]) {
+    check_cells(x, shape, out);
+    dispatch!(vectors(set), interleave_simd(x: &[u16], shape: (usize, usize), out: &mut [u16]));
+}
+
+/// From left `x[R,C]` to left `xᵀ[C,R]`.
+pub fn turn(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16]) {
+    check_cells(x, shape, out);
+    dispatch!(vectors(set), turn_simd(x: &[u16], shape: (usize, usize), out: &mut [u16]));
+}
+
+/// From left `x[N,K]` to right `xᵀ[K,N]`, or back; also in place of each other's cells, one by one.
+pub fn transpose_words(set: KernelSet, x: &[u16], out: &mut [u16]) {
+    assert!(x.len() == out.len() && x.len().is_multiple_of(CELL), "whole cells");
+    dispatch!(vectors(set), words_simd(x: &[u16], out: &mut [u16]));
+}
+
+fn check_cells(x: &[u16], (rows, columns): (usize, usize), out: &[u16]) {
+    let len = len(rows, columns);
+    assert!(x.len() >= len && out.len() >= len, "an operand is shorter than its shape");
+}
+
+/// Pairs of a left cell's rows side by side: the right cell of the same elements.
+#[inline(always)]
+pub(super) fn interleave_cell(x: &[u16; CELL], out: &mut [u16; CELL]) {
+    for pair in 0..16 {
+        let (even, odd) = x[pair * 64..pair * 64 + 64].split_at(32);
+        for half in 0..2 {
+            let out = &mut out[half * 512 + pair * 32..][..32];
+            for i in 0..16 {
+                out[2 * i] = even[half * 16 + i];
+                out[2 * i + 1] = odd[half * 16 + i];
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn interleave_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16]) {
+    let (deep, wide) = (cells(rows), cells(columns));
+    for r in 0..deep {
+        for c in 0..wide {
+            interleave_cell(cell(x, r * wide + c), cell_mut(out, c * deep + r));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn turn_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16]) {
+    let (deep, wide) = (cells(rows), cells(columns));
+    for r in 0..deep {
+        for c in 0..wide {
+            // SAFETY: as the caller's.
+            unsafe { turn_cell::<S>(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
+        }
+    }
+}
+
+/// The left cell of the transpose.
+#[inline(always)]
+pub(super) unsafe fn turn_cell<S: Simd>(x: &[u16; CELL], out: &mut [u16; CELL]) {
+    let mut paired = [0u16; CELL];
+    interleave_cell(x, &mut paired);
+    // SAFETY: as the caller's.
+    unsafe { words_of_cell::<S>(&paired, out) }
+}
+
+/// Each tile's 16×16 words turned.
+#[inline(always)]
+pub(super) unsafe fn words_of_cell<S: Simd>(x: &[u16; CELL], out: &mut [u16; CELL]) {
+    for half in 0..2 {
+        // SAFETY: half a cell is 256 words, and u16 pairs may be read as words wherever they lie on this path:
+        // cells are 64-byte aligned slices of aligned buffers, or arrays whose alignment the unaligned loads of
+        // every implementation do not rely on.
+        unsafe {
+            let (from, to) = (x.as_ptr().add(half * 512), out.as_mut_ptr().add(half * 512));
+            S::transpose(from.cast(), to.cast(), 16);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn words_simd<S: Simd>(x: &[u16], out: &mut [u16]) {
+    for i in 0..x.len() / CELL {
+        // SAFETY: as the caller's.
+        unsafe { words_of_cell::<S>(cell(x, i), cell_mut(out, i)) }
+    }
+}
+
+/// Cell `index`.
+#[inline(always)]
+pub(super) fn cell(x: &[u16], index: usize) -> &[u16; CELL] {
+    x[index * CELL..(index + 1) * CELL].try_into().expect("a cell has 1,024 elements")
+}
+
+/// Cell `index`.
+#[inline(always)]
+pub(super) fn cell_mut(x: &mut [u16], index: usize) -> &mut [u16; CELL] {
+    (&mut x[index * CELL..(index + 1) * CELL]).try_into().expect("a cell has 1,024 elements")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_of_cells_hold_the_same_values() {
+        for (rows, columns) in [(1, 1), (32, 32), (5, 40), (50, 24), (70, 33), (64, 112)] {
+            let stride = columns + 3;
+            let x: Vec<f32> = (0..rows * stride).map(|i| (i as f32 * 0.37).sin() * 3.0).collect();
+            let turned: Vec<f32> = (0..rows * columns).map(|i| x[i % rows * stride + i / rows]).collect();
+            let n = len(rows, columns);
+            let (mut exact_left, mut exact_right) = (vec![9; n], vec![9; n]);
+            naive::left(&x, (rows, columns), stride, &mut exact_left);
+            naive::right(&x, (rows, columns), stride, &mut exact_right);
+            let (mut left_turned, mut right_turned) = (vec![9; n], vec![9; n]);
+            naive::left(&turned, (columns, rows), rows, &mut left_turned);
+            naive::right(&turned, (columns, rows), rows, &mut right_turned);
+            for set in KernelSet::runnable() {
+                let (mut a, mut b) = (vec![9; n], vec![9; n]);
+                left(set, &x, (rows, columns), stride, &mut a);
+                assert!(a == exact_left, "{set:?} left {rows}×{columns}");
+                right(set, &x, (rows, columns), stride, &mut b);
+                assert!(b == exact_right, "{set:?} right {rows}×{columns}");
+                interleave(set, &exact_left, (rows, columns), &mut b);
+                assert!(b == exact_right, "{set:?} interleave {rows}×{columns}");
+                turn(set, &exact_left, (rows, columns), &mut b);
+                assert!(b == left_turned, "{set:?} turn {rows}×{columns}");
+                transpose_words(set, &exact_left, &mut b);
+                assert!(b == right_turned, "{set:?} words {rows}×{columns}");
+                transpose_words(set, &right_turned, &mut b);
+                assert!(b == exact_left, "{set:?} words back {rows}×{columns}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "shorter than its shape")]
+    fn short_operands_are_refused() {
+        left(KernelSet::detect(), &[0.0; 10], (2, 6), 6, &mut [0; CELL]);
+    }
+}

@@ -1,0 +1,456 @@
+//! Products of cells with what follows them done while a block of 32×32 sums is in L1.
+//!
+//! Every entry point is `out = epilogue(a[M,K] · b[K,N])`, `a` a left and `b` a right operand. Values that become
+//! operands again are written as cells, zeros beyond M and N.
+
+use super::{CELL, Cells, SIDE, cells, len};
+use crate::gelu;
+use crate::set::{KernelSet, dispatch};
+use crate::simd::{BlockSize, Segment, Simd, load_n, store_n};
+
+/// M, N, K.
+pub type Dims = (usize, usize, usize);
+
+/// Most stretches of k summed before the sums touch memory.
+const SEGMENTS: usize = 16;
+
+/// Plain loops: the twin of every product here, before its epilogue.
+pub mod naive {
+    use super::super::convert::naive::{left_index, right_index};
+    use super::*;
+    use crate::bf16::widen;
+
+    /// `c[M,N] = a·b` in f64.
+    pub fn multiply((m, n, k): Dims, a: &[u16], b: &[u16]) -> Vec<f64> {
+        let element = |i, j| {
+            let product = |p| f64::from(widen(a[left_index(i, p, k)])) * f64::from(widen(b[right_index(p, j, k)]));
+            (0..k).map(product).sum()
+        };
+        (0..m * n).map(|at| element(at / n, at % n)).collect()
+    }
+}
+
+/// What is done with a block of sums.
+trait Epilogue {
+    /// Sums `c[32,32]`, of which `rows`×`cols` at (i, j) of the product are valid.
+    ///
+    /// # Safety
+    /// As [`Simd`]; only with dimensions the entry point has checked.
+    unsafe fn block<S: Simd>(&mut self, at: (usize, usize), size: (usize, usize), c: &[f32; CELL]);
+}
+
+/// The oracle has no vectors, but cells all the same.
+fn vectors(set: KernelSet) -> KernelSet {
+    if set == KernelSet::Naive { KernelSet::Portable } else { set }
+}
+
+/// 64-byte aligned sums.
+#[repr(C, align(64))]
+struct Sums([f32; CELL]);
+
+/// Walks the blocks; the operand that fits a nearer cache is walked inside.
+///
+/// # Safety
+/// As [`Simd`]; operands checked against `dims`.
+#[inline(always)]
+unsafe fn walk<S: Simd, E: Epilogue>((m, n, k): Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut E) {
+    let (down, across) = (cells(m), cells(n));
+    let rows_inside = down <= across;
+    let mut sums = Sums([0.0; CELL]);
+    // SAFETY: `enter` and `leave` enclose all blocks; cells as checked by the entry point.
+    unsafe {
+        S::enter();
+        for outer in 0..if rows_inside { across } else { down } {
+            for inner in 0..if rows_inside { down } else { across } {
+                let (i, j) = if rows_inside { (inner, outer) } else { (outer, inner) };
+                let (rows, cols) = (SIDE.min(m - i * SIDE), SIDE.min(n - j * SIDE));
+                let segments = [Segment { a: a.block(i), b: b.block(j) }];
+                S::block(&segments, BlockSize { rows, cols, depth: k }, sums.0.as_mut_ptr());
+                epilogue.block::<S>((i * SIDE, j * SIDE), (rows, cols), &sums.0);
+            }
+        }
+        S::leave();
+    }
+}
+
+fn check((m, n, k): Dims, a: &Cells<'_>, b: &Cells<'_>) {
+    assert!(m > 0 && n > 0 && k > 0, "no dimension is empty");
+    a.check(cells(m), k);
+    b.check(cells(n), k);
+}
+
+/// Calls `$body` for each vector of a row of `$cols` columns: offset, valid lanes.
+macro_rules! lanes {
+    ($s:ty, $cols:expr, |$i:ident, $count:ident| $body:block) => {
+        let mut $i = 0;
+        while $i < $cols {
+            let $count = ($cols - $i).min(<$s>::LANES);
+            $body
+            $i += <$s>::LANES;
+        }
+    };
+}
+
+/// One row `[N]` or nothing; `at` the columns from j on.
+#[derive(Debug, Clone, Copy)]
+struct Bias<'a>(Option<&'a [f32]>);
+
+impl Bias<'_> {
+    #[inline(always)]
+    unsafe fn at<S: Simd>(&self, j: usize, count: usize) -> S::V {
+        // SAFETY: j + count ≤ N, which the entry point compared with the bias.
+        unsafe {
+            match self.0 {
+                Some(bias) => load_n::<S>(bias.as_ptr().add(j), count),
+                None => S::splat(0.0),
+            }
+        }
+    }
+}
+
+/// `c[M,N] = a·b (+ bias[N]) (+ residual[M,N])` in f32, rows of both `stride` apart.
+pub fn rows(
+    set: KernelSet,
+    dims: Dims,
+    a: Cells<'_>,
+    b: Cells<'_>,
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+    c: &mut [f32],
+    stride: usize,
+) {
+    check(dims, &a, &b);
+    let last = (dims.0 - 1) * stride + dims.1;
+    assert!(stride >= dims.1 && c.len() >= last, "c is shorter than its shape");
+    assert!(residual.is_none_or(|r| r.len() >= last) && bias.is_none_or(|b| b.len() >= dims.1));
+    let mut epilogue = Rows { bias: Bias(bias), residual, c, stride };
+    let epilogue = &mut epilogue;
+    dispatch!(vectors(set), walk_rows(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Rows<'_>));
+}
+
+struct Rows<'a> {
+    bias: Bias<'a>,
+    residual: Option<&'a [f32]>,
+    c: &'a mut [f32],
+    stride: usize,
+}
+
+#[inline(always)]
+unsafe fn walk_rows<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Rows<'_>) {
+    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+}
+
+impl Epilogue for Rows<'_> {
+    #[inline(always)]
+    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+        for r in 0..rows {
+            let at = (i + r) * self.stride + j;
+            lanes!(S, cols, |v, count| {
+                // SAFETY: row i + r < M and columns below N of matrices the entry point checked.
+                unsafe {
+                    let mut sum = S::add(S::load(c.as_ptr().add(r * SIDE + v)), self.bias.at::<S>(j + v, count));
+                    if let Some(residual) = self.residual {
+                        sum = S::add(sum, load_n::<S>(residual.as_ptr().add(at + v), count));
+                    }
+                    store_n::<S>(self.c.as_mut_ptr().add(at + v), sum, count);
+                }
+            });
+        }
+    }
+}
+
+/// `c[M,N] = a·b + bias[N]` rounded, as plain rows of bf16 `stride` apart.
+pub fn bf16_rows(
+    set: KernelSet,
+    dims: Dims,
+    a: Cells<'_>,
+    b: Cells<'_>,
+    bias: &[f32],
+    c: &mut [u16],
+    stride: usize,
+) {
+    check(dims, &a, &b);
+    assert!(stride >= dims.1 && c.len() >= (dims.0 - 1) * stride + dims.1, "c is shorter than its shape");
+    assert!(bias.len() >= dims.1, "the bias is shorter than a row");
+    let mut epilogue = Bf16Rows { bias: Bias(Some(bias)), c, stride };
+    let epilogue = &mut epilogue;
+    dispatch!(vectors(set), walk_bf16(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Bf16Rows<'_>));
+}
+
+struct Bf16Rows<'a> {
+    bias: Bias<'a>,
+    c: &'a mut [u16],
+    stride: usize,
+}
+
+#[inline(always)]
+unsafe fn walk_bf16<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Bf16Rows<'_>) {
+    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+}
+
+impl Epilogue for Bf16Rows<'_> {
+    #[inline(always)]
+    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+        for r in 0..rows {
+            let out = &mut self.c[(i + r) * self.stride + j..][..cols];
+            lanes!(S, cols, |v, count| {
+                // SAFETY: `out` has `cols` elements; a partial vector goes through an array.
+                unsafe {
+                    let sum = S::add(S::load(c.as_ptr().add(r * SIDE + v)), self.bias.at::<S>(j + v, count));
+                    if count == S::LANES {
+                        S::store_bf16(out.as_mut_ptr().add(v), sum);
+                    } else {
+                        let mut lanes = [0u16; 16];
+                        S::store_bf16(lanes.as_mut_ptr(), sum);
+                        out[v..].copy_from_slice(&lanes[..count]);
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// `hidden = a·b + bias[N]`; `active = gelu(hidden)` and `slope = gelu'(hidden)`, both in the order of left cells.
+pub fn gelu(
+    set: KernelSet,
+    dims: Dims,
+    a: Cells<'_>,
+    b: Cells<'_>,
+    bias: &[f32],
+    active: &mut [u16],
+    slope: &mut [u16],
+) {
+    check(dims, &a, &b);
+    let len = len(dims.0, dims.1);
+    assert!(active.len() >= len && slope.len() >= len, "an output is shorter than its shape");
+    assert!(bias.len() >= dims.1, "the bias is shorter than a row");
+    let mut epilogue = Gelu { bias: Bias(Some(bias)), active, slope, wide: cells(dims.1) };
+    let epilogue = &mut epilogue;
+    dispatch!(vectors(set), walk_gelu(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Gelu<'_>));
+}
+
+struct Gelu<'a> {
+    bias: Bias<'a>,
+    active: &'a mut [u16],
+    slope: &'a mut [u16],
+    wide: usize,
+}
+
+#[inline(always)]
+unsafe fn walk_gelu<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Gelu<'_>) {
+    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+}
+
+impl Epilogue for Gelu<'_> {
+    #[inline(always)]
+    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+        let at = (i / SIDE * self.wide + j / SIDE) * CELL;
+        let (active, slope) = (&mut self.active[at..at + CELL], &mut self.slope[at..at + CELL]);
+        for r in 0..rows {
+            for v in (0..SIDE).step_by(S::LANES) {
+                let to = r * SIDE + v;
+                // SAFETY: `to + LANES` ≤ 1,024. Columns beyond N hold sums of zeros and no bias: gelu(0) = 0, and
+                // their slope meets a gradient of zero.
+                unsafe {
+                    let valid = cols.saturating_sub(v).min(S::LANES);
+                    let (g, d) = if valid == 0 {
+                        (S::splat(0.0), S::splat(0.0))
+                    } else {
+                        let x = S::add(S::load(c.as_ptr().add(to)), self.bias.at::<S>(j + v, valid));
+                        gelu::value_and_slope::<S>(x)
+                    };
+                    S::store_bf16(active.as_mut_ptr().add(to), g);
+                    S::store_bf16(slope.as_mut_ptr().add(to), d);
+                }
+            }
+        }
+        active[rows * SIDE..].fill(0);
+        slope[rows * SIDE..].fill(0);
+    }
+}
+
+/// `d[M,N] = (a·b) ∘ slope`, as left operand and as right operand with k = M, and the sums of its columns.
+pub fn gelu_backward(
+    set: KernelSet,
+    dims: Dims,
+    a: Cells<'_>,
+    b: Cells<'_>,
+    slope: &[u16],
+    left: &mut [u16],
+    right: &mut [u16],
+    sums: &mut [f32],
+) {
+    check(dims, &a, &b);
+    let len = len(dims.0, dims.1);
+    assert!(slope.len() >= len && left.len() >= len && right.len() >= len, "an operand is shorter than its shape");
+    assert!(sums.len() >= dims.1, "the sums are shorter than a row");
+    sums[..dims.1].fill(0.0);
+    let mut epilogue = GeluBackward { slope, left, right, sums, wide: cells(dims.1), deep: cells(dims.0) };
+    let epilogue = &mut epilogue;
+    dispatch!(vectors(set), walk_slope(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut GeluBackward<'_>));
+}
+
+struct GeluBackward<'a> {
+    slope: &'a [u16],
+    left: &'a mut [u16],
+    right: &'a mut [u16],
+    sums: &'a mut [f32],
+    wide: usize,
+    deep: usize,
+}
+
+#[inline(always)]
+unsafe fn walk_slope<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut GeluBackward<'_>) {
+    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+}
+
+impl Epilogue for GeluBackward<'_> {
+    #[inline(always)]
+    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+        let at = (i / SIDE * self.wide + j / SIDE) * CELL;
+        let (slope, left) = (&self.slope[at..at + CELL], &mut self.left[at..at + CELL]);
+        let at = (j / SIDE * self.deep + i / SIDE) * CELL;
+        let right = &mut self.right[at..at + CELL];
+        for v in (0..SIDE).step_by(S::LANES) {
+            let valid = cols.saturating_sub(v).min(S::LANES);
+            // SAFETY: r·32 + v + LANES ≤ 1,024 in cells and sums of that length; the columns' sums have N elements.
+            unsafe {
+                let mut sum = S::splat(0.0);
+                let row = |r: usize| {
+                    if r < rows && valid > 0 {
+                        let to = r * SIDE + v;
+                        S::mul(S::load(c.as_ptr().add(to)), S::load_bf16(slope.as_ptr().add(to)))
+                    } else {
+                        S::splat(0.0)
+                    }
+                };
+                for pair in 0..16 {
+                    let (even, odd) = (row(2 * pair), row(2 * pair + 1));
+                    sum = S::add(sum, S::add(even, odd));
+                    S::store_bf16(left.as_mut_ptr().add(2 * pair * SIDE + v), even);
+                    S::store_bf16(left.as_mut_ptr().add((2 * pair + 1) * SIDE + v), odd);
+                    let to = v / 16 * 512 + pair * 32 + v % 16 * 2;
+                    S::store_bf16_pairs(right.as_mut_ptr().add(to), even, odd);
+                }
+                if valid > 0 {
+                    let p = self.sums.as_mut_ptr().add(j + v);
+                    store_n::<S>(p, S::add(load_n::<S>(p, valid), sum), valid);
+                }
+            }
+        }
+    }
+}
+
+/// `c[M,N] = a·b` as left operand.
+pub fn left(set: KernelSet, dims: Dims, a: Cells<'_>, b: Cells<'_>, c: &mut [u16]) {
+    check(dims, &a, &b);
+    assert!(c.len() >= len(dims.0, dims.1), "c is shorter than its shape");
+    let mut epilogue = Left { c, wide: cells(dims.1) };
+    let epilogue = &mut epilogue;
+    dispatch!(vectors(set), walk_left(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Left<'_>));
+}
+
+struct Left<'a> {
+    c: &'a mut [u16],
+    wide: usize,
+}
+
+#[inline(always)]
+unsafe fn walk_left<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Left<'_>) {
+    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+}
+
+impl Epilogue for Left<'_> {
+    #[inline(always)]
+    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+        let at = (i / SIDE * self.wide + j / SIDE) * CELL;
+        let out = &mut self.c[at..at + CELL];
+        for r in 0..rows {
+            for v in (0..SIDE).step_by(S::LANES) {
+                let to = r * SIDE + v;
+                // SAFETY: `to + LANES` ≤ 1,024. A half block may leave the sums of its other columns unwritten.
+                unsafe {
+                    let sum = if v < cols { S::load(c.as_ptr().add(to)) } else { S::splat(0.0) };
+                    S::store_bf16(out.as_mut_ptr().add(to), sum);
+                }
+            }
+        }
+        out[rows * SIDE..].fill(0);
+    }
+}
+
+/// Rows `32·block..` of `dw[M,N] += Σ over stretches of left·right`, at most 32 of them; `dw` begins with the first.
+///
+/// `operand(s)` gives stretch s: its left operand `[M,K]`, its right operand `[K,N]`, K.
+pub fn weight_gradient<'a>(
+    set: KernelSet,
+    (m, n): (usize, usize),
+    block: usize,
+    stretches: usize,
+    operand: impl Fn(usize) -> (Cells<'a>, Cells<'a>, usize),
+    dw: &mut [f32],
+) {
+    let rows = SIDE.min(m - block * SIDE);
+    assert!(dw.len() >= rows * n, "dw is shorter than its shape");
+    let mut first = 0;
+    while first < stretches {
+        let (_, _, depth) = operand(first);
+        let mut list = [(Cells { data: &[], stride: 0 }, Cells { data: &[], stride: 0 }); SEGMENTS];
+        let mut count = 0;
+        while count < SEGMENTS && first + count < stretches {
+            let (a, b, k) = operand(first + count);
+            if k != depth {
+                break;
+            }
+            check((m, n, k), &a, &b);
+            list[count] = (a, b);
+            count += 1;
+        }
+        let operands = &list[..count];
+        dispatch!(
+            vectors(set),
+            gradient_simd(
+                rows: usize,
+                n: usize,
+                depth: usize,
+                block: usize,
+                operands: &[(Cells<'_>, Cells<'_>)],
+                dw: &mut [f32],
+            )
+        );
+        first += count;
+    }
+}
+
+#[inline(always)]
+unsafe fn gradient_simd<S: Simd>(
+    rows: usize,
+    n: usize,
+    depth: usize,
+    block: usize,
+    operands: &[(Cells<'_>, Cells<'_>)],
+    dw: &mut [f32],
+) {
+    let mut sums = Sums([0.0; CELL]);
+    let mut segments = [Segment { a: std::ptr::null(), b: std::ptr::null() }; SEGMENTS];
+    let segments = &mut segments[..operands.len()];
+    // SAFETY: every operand was checked against its shape; rows of dw have n elements, cols ≤ n − 32·j.
+    unsafe {
+        S::enter();
+        for j in 0..cells(n) {
+            let cols = SIDE.min(n - j * SIDE);
+            for (segment, (a, b)) in segments.iter_mut().zip(operands) {
+                *segment = Segment { a: a.block(block), b: b.block(j) };
+            }
+            S::block(segments, BlockSize { rows, cols, depth }, sums.0.as_mut_ptr());
+            for r in 0..rows {
+                let row = dw.as_mut_ptr().add(r * n + j * SIDE);
+                lanes!(S, cols, |v, count| {
+                    let sum = S::load(sums.0.as_ptr().add(r * SIDE + v));
+                    store_n::<S>(row.add(v), S::add(load_n::<S>(row.add(v), count), sum), count);
+                });
+            }
+        }
+        S::leave();
+    }
+}

@@ -1,0 +1,215 @@
+//! Products and attention in cells, under every kernel set, against plain loops in f64 over the same rounded operands.
+
+use isoflop_kernels::attention::{Head, naive};
+use isoflop_kernels::tiles::product::{self, naive::multiply};
+use isoflop_kernels::tiles::{Cells, attention, convert, len};
+use isoflop_kernels::{KernelSet, bf16, gelu};
+use proptest::prelude::*;
+
+fn values(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn operands(m: usize, n: usize, k: usize) -> (Vec<u16>, Vec<u16>) {
+    let (mut a, mut b) = (vec![9; len(m, k)], vec![9; len(k, n)]);
+    convert::naive::left(&values(1, m * k), (m, k), k, &mut a);
+    convert::naive::right(&values(2, k * n), (k, n), n, &mut b);
+    (a, b)
+}
+
+/// (K + 2)·ε for sums of products of numbers up to one: a bound for any order of adding, with two roundings a step.
+fn bound(k: usize) -> f64 {
+    2.0 * (k as f64 + 2.0) * f64::from(f32::EPSILON) * k as f64
+}
+
+fn close(found: f32, exact: f64, bound: f64, what: &str) {
+    assert!((f64::from(found) - exact).abs() <= bound, "{what}: {found} is not {exact} within {bound:e}");
+}
+
+/// Half a unit of a bf16's last place.
+const BF16: f64 = 1.0 / 256.0;
+
+fn check_products(m: usize, n: usize, k: usize) {
+    let (a, b) = operands(m, n, k);
+    let exact = multiply((m, n, k), &a, &b);
+    let (bias, residual, stride) = (values(3, n), values(4, m * (n + 2)), n + 2);
+    let (left, right) = (Cells::whole(&a, k), Cells::whole(&b, k));
+    for set in KernelSet::runnable() {
+        let what = format!("{set:?} {m}×{n}×{k}");
+        let mut c = vec![7f32; m * stride];
+        product::rows(set, (m, n, k), left, right, Some(&bias), Some(&residual), &mut c, stride);
+        let mut rounded = vec![7u16; m * stride];
+        product::bf16_rows(set, (m, n, k), left, right, &bias, &mut rounded, stride);
+        let (mut active, mut slope) = (vec![9u16; len(m, n)], vec![9u16; len(m, n)]);
+        product::gelu(set, (m, n, k), left, right, &bias, &mut active, &mut slope);
+        let mut cells = vec![9u16; len(m, n)];
+        product::left(set, (m, n, k), left, right, &mut cells);
+        let (mut dl, mut dr, mut sums) = (vec![9u16; len(m, n)], vec![9u16; len(m, n)], vec![9f32; n]);
+        product::gelu_backward(set, (m, n, k), left, right, &active, &mut dl, &mut dr, &mut sums);
+        let mut exact_sums = vec![0.0; n];
+        for i in 0..m {
+            for j in 0..n {
+                let sum = exact[i * n + j];
+                let biased = sum + f64::from(bias[j]);
+                close(c[i * stride + j], biased + f64::from(residual[i * stride + j]), bound(k) + 1e-6, &what);
+                let tolerance = |x: f64| BF16 * x.abs() + bound(k) + 1e-5;
+                close(bf16::widen(rounded[i * stride + j]), biased, tolerance(biased), &what);
+                let (mut g, mut d) = ([0.0], [1.0]);
+                gelu::naive::backward(&[biased], &mut g, &mut d);
+                let at = convert::naive::left_index(i, j, n);
+                close(bf16::widen(active[at]), g[0], tolerance(g[0]), &what);
+                close(bf16::widen(slope[at]), d[0], tolerance(d[0]), &what);
+                close(bf16::widen(cells[at]), sum, tolerance(sum), &what);
+                let slope = f64::from(bf16::widen(active[at]));
+                close(bf16::widen(dl[at]), sum * slope, tolerance(sum * slope), &what);
+                assert_eq!(dl[at], dr[convert::naive::right_index(i, j, m)], "{what}: two orders of one value");
+                exact_sums[j] += sum * slope;
+            }
+            assert!(c[i * stride + n..(i + 1) * stride].iter().all(|&x| x == 7.0), "{what} wrote beyond a row");
+            assert!(rounded[i * stride + n..(i + 1) * stride].iter().all(|&x| x == 7), "{what} wrote beyond a row");
+        }
+        for (&found, &exact) in sums.iter().zip(&exact_sums) {
+            close(found, exact, (bound(k) + 1e-5) * m as f64 * k as f64, &what);
+        }
+        for (cells, name) in [(&active, "active"), (&cells, "left"), (&dl, "gradient")] {
+            check_padding(cells, m, n, &format!("{what} {name}"));
+        }
+    }
+}
+
+/// Zeros wherever a left operand `[m,n]` has no element.
+fn check_padding(cells: &[u16], m: usize, n: usize, what: &str) {
+    let mut inside = vec![false; cells.len()];
+    for i in 0..m {
+        for j in 0..n {
+            inside[convert::naive::left_index(i, j, n)] = true;
+        }
+    }
+    assert!(cells.iter().zip(inside).all(|(&x, inside)| inside || x == 0), "{what}: padding is not zero");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn products_agree_with_plain_loops(m in 1usize..100, n in 1usize..100, k in 1usize..100) {
+        check_products(m, n, k);
+    }
+}
+
+#[test]
+fn shapes_on_the_edges_of_cells() {
+    for (m, n, k) in [(1, 1, 1), (32, 32, 32), (33, 16, 17), (16, 33, 31), (64, 17, 64), (31, 96, 200), (5, 15, 2)] {
+        check_products(m, n, k);
+    }
+}
+
+#[test]
+fn weight_gradients_sum_over_stretches() {
+    for (m, n, lengths) in [(40, 50, vec![50; 3]), (24, 96, vec![32; 20]), (33, 17, vec![40, 40, 7])] {
+        let parts: Vec<_> = lengths.iter().map(|&k| (operands(m, n, k), k)).collect();
+        for set in KernelSet::runnable() {
+            let mut dw = vec![0.5f32; m * n];
+            for (block, dw) in dw.chunks_mut(32 * n).enumerate() {
+                let operand = |s: usize| {
+                    let ((a, b), k) = &parts[s];
+                    (Cells::whole(a, *k), Cells::whole(b, *k), *k)
+                };
+                product::weight_gradient(set, (m, n), block, parts.len(), operand, dw);
+            }
+            let mut exact = vec![0.5; m * n];
+            for ((a, b), k) in &parts {
+                exact.iter_mut().zip(multiply((m, n, *k), a, b)).for_each(|(e, x)| *e += x);
+            }
+            let all = lengths.iter().sum();
+            dw.iter().zip(&exact).for_each(|(&f, &e)| close(f, e, bound(all), &format!("{set:?} {m}×{n}")));
+        }
+    }
+}
+
+/// Relative L2 distance.
+fn distance(found: impl Iterator<Item = f64>, exact: impl Iterator<Item = f64>) -> f64 {
+    let (mut error, mut size) = (0.0, 0.0);
+    for (f, e) in found.zip(exact) {
+        error += (f - e).powi(2);
+        size += e * e;
+    }
+    (error / size).sqrt()
+}
+
+#[test]
+fn attention_agrees_with_plain_loops() {
+    for (length, head_width, heads) in
+        [(1, 16, 2), (7, 5, 3), (32, 16, 2), (50, 8, 5), (64, 64, 1), (100, 32, 3), (70, 40, 2), (130, 16, 7)]
+    {
+        let c = head_width * heads;
+        let rounded: Vec<u16> = values(5, length * 3 * c).iter().map(|x| bf16::round(2.0 * x)).collect();
+        let exact_qkv: Vec<f64> = rounded.iter().map(|&x| f64::from(bf16::widen(x))).collect();
+        let dout = values(6, length * c);
+        let exact_dout: Vec<f64> = dout.iter().map(|&x| f64::from(x)).collect();
+        let head = |head| Head { length, width: c, head_width, head };
+        let (mut out, mut lse, mut dqkv) =
+            (vec![0.0; length * c], vec![0.0; length], vec![0.0; length * 3 * c]);
+        for h in 0..heads {
+            naive::forward(head(h), &exact_qkv, &mut out, &mut lse);
+            naive::backward(head(h), &exact_qkv, &out, &lse, &exact_dout, &mut dqkv);
+        }
+        for set in KernelSet::runnable() {
+            let mut attended = vec![0u16; len(length, c)];
+            let mut found = vec![9f32; length * 3 * c];
+            // Scratch space is never clean; what is beyond the sequence must not reach the result.
+            let mut bf16_space = vec![0xffffu16; attention::bf16_len(length, head_width)];
+            let mut f32_space = vec![f32::NAN; attention::f32_len(length, head_width)];
+            for h in 0..heads {
+                let mut stats = vec![f32::NAN; attention::stats_len(length)];
+                let scratch = attention::Scratch { operands: &mut bf16_space, sums: &mut f32_space };
+                attention::forward(set, head(h), &rounded, &mut attended, &mut stats, scratch);
+                let scratch = attention::Scratch { operands: &mut bf16_space, sums: &mut f32_space };
+                attention::backward(set, head(h), &rounded, &attended, &stats, &dout, &mut found, scratch);
+            }
+            let at = |i: usize| convert::naive::left_index(i / c, i % c, c);
+            let forward = (0..length * c).map(|i| f64::from(bf16::widen(attended[at(i)])));
+            let d = distance(forward, out.iter().copied());
+            assert!(d < 6e-3, "{set:?} T {length} S {head_width}: out is {d:e} off");
+            // One token alone has no gradient through its scores, only through its value.
+            let d = distance(found.iter().map(|&x| f64::from(x)), dqkv.iter().copied());
+            assert!(d < 1e-2, "{set:?} T {length} S {head_width}: gradient is {d:e} off");
+        }
+    }
+}
+
+#[test]
+fn attention_shows_what_is_not_a_number() {
+    let (length, c) = (70, 16);
+    let head = Head { length, width: c, head_width: 16, head: 0 };
+    for set in KernelSet::runnable() {
+        for third in 0..3 {
+            let mut qkv: Vec<u16> = values(5, length * 3 * c).iter().map(|&x| bf16::round(x)).collect();
+            qkv[40 * 3 * c + third * c + 3] = bf16::round(f32::NAN);
+            let mut attended = vec![0u16; len(length, c)];
+            let (mut operands, mut sums) =
+                (vec![0; attention::bf16_len(length, 16)], vec![0.0; attention::f32_len(length, 16)]);
+            let scratch = attention::Scratch { operands: &mut operands, sums: &mut sums };
+            let mut stats = vec![0.0; attention::stats_len(length)];
+            attention::forward(set, head, &qkv, &mut attended, &mut stats, scratch);
+            let row = |t: usize| (0..c).map(move |x| convert::naive::left_index(t, x, c));
+            let nan = |t: usize| row(t).any(|at| bf16::widen(attended[at]).is_nan());
+            // Within 32 positions it may also reach those before it; the run is lost anyway, and must look lost.
+            assert!(nan(40) && (0..32).all(|t| !nan(t)), "{set:?}: part {third} of position 40");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "shorter than its shape")]
+fn short_operands_are_refused() {
+    let (a, b) = operands(32, 32, 32);
+    let mut c = vec![0f32; 64 * 32];
+    let (a, b) = (Cells::whole(&a, 32), Cells::whole(&b, 32));
+    product::rows(KernelSet::detect(), (64, 32, 32), a, b, None, None, &mut c, 32);
+}
