@@ -144,6 +144,19 @@ impl Layout {
         &mut buffer[self.tensors[index].range()]
     }
 
+    /// The four matrices of block `layer`: qkv, proj, fc, out. They lie in this order, small tensors between them.
+    pub(crate) fn matrices_mut<'a>(&self, layer: usize, buffer: &'a mut [f32]) -> [&'a mut [f32]; 4] {
+        let block = &self.blocks[layer];
+        let (mut rest, mut passed) = (buffer, 0);
+        [block.qkv_w, block.proj_w, block.fc_w, block.out_w].map(|index| {
+            let range = self.tensors[index].range();
+            let (head, tail) = std::mem::take(&mut rest).split_at_mut(range.end - passed);
+            let tensor = &mut head[range.start - passed..];
+            (rest, passed) = (tail, range.end);
+            tensor
+        })
+    }
+
     /// Parameters, padding not counted.
     pub fn params(&self) -> u64 {
         self.tensors.iter().map(|t| t.len as u64).sum()

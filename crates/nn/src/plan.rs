@@ -20,19 +20,19 @@ impl MemoryPlan {
 
     pub(crate) fn of(sizes: &Sizes) -> Self {
         let bytes = |len: usize| AlignedBuffer::bytes(len) as u64;
-        let packed = sizes.packs.iter().map(|pack| bytes(pack.len())).sum();
+        let packed = sizes.packs.iter().map(|pack| bytes(pack.len)).sum();
         let groups = vec![
             ("weights", bytes(sizes.layout.len)),
             ("gradients", bytes(sizes.layout.len)),
             ("moments", 2 * bytes(sizes.layout.len)),
             ("packed weights", packed),
-            ("activations", bytes(sizes.kept.total * sizes.sequences)),
-            ("backward", bytes(sizes.work.total * sizes.sequences)),
+            ("activations", bytes(sizes.kept * sizes.sequences)),
+            ("backward", bytes(sizes.needs.work * sizes.sequences)),
             (
                 "logits",
-                bytes(sizes.logits_rows * sizes.logits_stride) + bytes(sizes.sequences * sizes.length),
+                bytes(sizes.needs.logits * sizes.sequences) + bytes(sizes.sequences * sizes.length),
             ),
-            ("scratch", bytes(sizes.scratch * sizes.threads) + bytes(sizes.length * sizes.width)),
+            ("scratch", bytes(sizes.needs.scratch * sizes.threads) + bytes(sizes.length * sizes.width)),
         ];
         Self { groups }
     }

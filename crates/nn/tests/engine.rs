@@ -3,7 +3,7 @@
 use isoflop_base::tensor::{TensorGroup, TensorSpec};
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Recompute,
+    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Precision, Recompute,
     TokenBatch,
 };
 use std::collections::HashMap;
@@ -12,8 +12,14 @@ fn config() -> GptConfig {
     GptConfig { shape: "L2-d40-h5".parse().unwrap(), vocab: 131, context: 50, init: Init::Scaled }
 }
 
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
 fn engine(threads: usize, micro_batch: usize) -> CpuGpt {
-    let options = EngineOptions { threads, micro_batch, ..EngineOptions::default() };
+    engine_in(Precision::F32, threads, micro_batch)
+}
+
+fn engine_in(precision: Precision, threads: usize, micro_batch: usize) -> CpuGpt {
+    let options = EngineOptions { precision, threads, micro_batch, ..EngineOptions::default() };
     CpuGpt::new(&config(), &AdamWConfig::default(), &options).unwrap()
 }
 
@@ -34,27 +40,32 @@ fn train(engine: &mut CpuGpt, steps: std::ops::Range<u64>) -> Vec<u64> {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let mut one = engine(1, 7);
-    let losses = train(&mut one, 0..12);
-    for threads in [2, 3, 8] {
-        let mut many = engine(threads, 7);
-        assert_eq!(train(&mut many, 0..12), losses, "{threads} threads");
-        assert_eq!(many.weights().1, one.weights().1, "{threads} threads");
+    for precision in PRECISIONS {
+        let mut one = engine_in(precision, 1, 7);
+        let losses = train(&mut one, 0..12);
+        for threads in [2, 3, 8] {
+            let mut many = engine_in(precision, threads, 7);
+            assert_eq!(train(&mut many, 0..12), losses, "{precision:?}, {threads} threads");
+            assert_eq!(many.weights().1, one.weights().1, "{precision:?}, {threads} threads");
+        }
     }
 }
 
 #[test]
 fn recomputation_changes_no_bit_and_saves_memory() {
     let config = GptConfig { shape: "L5-d40-h5".parse().unwrap(), ..config() };
-    let make = |recompute| {
-        let options = EngineOptions { threads: 2, micro_batch: 7, recompute, ..EngineOptions::default() };
-        CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
-    };
-    let (mut kept, mut again) = (make(Recompute::None), make(Recompute::Block));
-    assert_eq!(train(&mut kept, 0..5), train(&mut again, 0..5));
-    assert_eq!(kept.weights().1, again.weights().1);
-    let bytes = |engine: &CpuGpt| engine.memory().groups.iter().find(|g| g.0 == "activations").unwrap().1;
-    assert!(bytes(&again) * 2 < bytes(&kept), "{} against {}", bytes(&again), bytes(&kept));
+    for precision in PRECISIONS {
+        let make = |recompute| {
+            let options =
+                EngineOptions { precision, threads: 2, micro_batch: 7, recompute, ..EngineOptions::default() };
+            CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
+        };
+        let (mut kept, mut again) = (make(Recompute::None), make(Recompute::Block));
+        assert_eq!(train(&mut kept, 0..5), train(&mut again, 0..5), "{precision:?}");
+        assert_eq!(kept.weights().1, again.weights().1, "{precision:?}");
+        let bytes = |engine: &CpuGpt| engine.memory().groups.iter().find(|g| g.0 == "activations").unwrap().1;
+        assert!(bytes(&again) * 2 < bytes(&kept), "{} against {}", bytes(&again), bytes(&kept));
+    }
 }
 
 /// A checkpoint in memory.
@@ -153,7 +164,13 @@ fn micro_batches_make_the_gradient_of_the_whole() {
 
 #[test]
 fn what_is_not_finite_changes_nothing() {
-    let mut model = engine(2, 4);
+    for precision in PRECISIONS {
+        not_finite_in(precision);
+    }
+}
+
+fn not_finite_in(precision: Precision) {
+    let mut model = engine_in(precision, 2, 4);
     train_small(&mut model, 3);
     let mut good = Memory::default();
     model.save(&mut good).unwrap();
@@ -194,9 +211,11 @@ fn wrong_batches_are_refused() {
 
 #[test]
 fn the_plan_is_what_is_held() {
-    for (shape, micro_batch) in [("L2-d24-h2", 8), ("L3-d100-h5", 3)] {
+    for (shape, micro_batch, precision) in
+        [("L2-d24-h2", 8, Precision::F32), ("L3-d100-h5", 3, Precision::F32), ("L3-d100-h5", 3, Precision::Bf16)]
+    {
         let config = GptConfig { shape: shape.parse().unwrap(), ..config() };
-        let options = EngineOptions { threads: 2, micro_batch, ..EngineOptions::default() };
+        let options = EngineOptions { precision, threads: 2, micro_batch, ..EngineOptions::default() };
         let model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
         assert_eq!(CpuGpt::plan(&config, &options).total(), model.memory().total());
     }
@@ -204,8 +223,8 @@ fn the_plan_is_what_is_held() {
 
 #[test]
 fn learning_works_on_every_kernel_set() {
-    for set in KernelSet::runnable() {
-        let options = EngineOptions { kernels: set, micro_batch: 2, ..EngineOptions::default() };
+    for (set, precision) in KernelSet::runnable().flat_map(|set| PRECISIONS.map(|p| (set, p))) {
+        let options = EngineOptions { kernels: set, precision, micro_batch: 2, ..EngineOptions::default() };
         let mut model = CpuGpt::new(&config(), &AdamWConfig::default(), &options).unwrap();
         let same = batch(5, 2, 50);
         let before = model.accumulate(&same, 1.0).unwrap().loss;
@@ -214,6 +233,6 @@ fn learning_works_on_every_kernel_set() {
             model.accumulate(&same, 1.0).unwrap();
         }
         let after = model.accumulate(&same, 1.0).unwrap().loss;
-        assert!(after < before - 2.0, "{set:?}: {before} to {after}");
+        assert!(after < before - 2.0, "{set:?} {precision:?}: {before} to {after}");
     }
 }

@@ -243,7 +243,7 @@ unsafe fn forward_simd<S: Simd>(
 }
 
 /// Copies `width` columns of a left cell's first `rows` rows to columns `first..` of row-block `block` of a left
-/// operand `wide` cells wide.
+/// operand `wide` cells wide; its other rows become zero there.
 #[inline(always)]
 fn put_columns(
     from: &[u16; CELL],
@@ -254,9 +254,9 @@ fn put_columns(
     to: &mut [u16],
 ) {
     let split = (SIDE - first % SIDE).min(width);
-    for r in 0..rows {
+    for r in 0..SIDE {
         let at = |column: usize| (block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE;
-        let from = &from[r * SIDE..r * SIDE + width];
+        let from = if r < rows { &from[r * SIDE..r * SIDE + width] } else { &[0; SIDE][..width] };
         to[at(first)..at(first) + split].copy_from_slice(&from[..split]);
         if split < width {
             let second = at(first + split);

@@ -133,10 +133,49 @@ pub fn interleave(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u
     dispatch!(vectors(set), interleave_simd(x: &[u16], shape: (usize, usize), out: &mut [u16]));
 }
 
-/// From left `x[R,C]` to left `xᵀ[C,R]`.
-pub fn turn(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16]) {
-    check_cells(x, shape, out);
-    dispatch!(vectors(set), turn_simd(x: &[u16], shape: (usize, usize), out: &mut [u16]));
+/// From left `x[R,C]` to left `xᵀ[C,R]`, whose blocks of rows are `stride` ≥ R/32 cells apart.
+pub fn turn(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16], stride: usize) {
+    let (deep, wide) = (cells(shape.0), cells(shape.1));
+    assert!(x.len() >= deep * wide * CELL, "an operand is shorter than its shape");
+    assert!(
+        deep > 0 && wide > 0 && stride >= deep && out.len() >= ((wide - 1) * stride + deep) * CELL,
+        "an operand is shorter than its shape"
+    );
+    dispatch!(
+        vectors(set),
+        turn_simd(x: &[u16], shape: (usize, usize), out: &mut [u16], stride: usize)
+    );
+}
+
+/// `x[N,K]`, rows `stride` apart, as right operand xᵀ with k = K.
+pub fn right_transposed(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16]) {
+    check_rows(x, shape, stride);
+    assert!(out.len() >= len(shape.0, shape.1), "the right operand is shorter than its shape");
+    dispatch!(
+        vectors(set),
+        right_transposed_simd(x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16])
+    );
+}
+
+#[inline(always)]
+unsafe fn right_transposed_simd<S: Simd>(
+    x: &[f32],
+    (rows, columns): (usize, usize),
+    stride: usize,
+    out: &mut [u16],
+) {
+    let wide = cells(columns);
+    for r in 0..cells(rows) {
+        for c in 0..wide {
+            let count = (SIDE.min(rows - r * SIDE), SIDE.min(columns - c * SIDE));
+            let mut loose = [0u16; CELL];
+            // SAFETY: as the caller's; the cell's elements lie inside x as `check_rows` saw.
+            unsafe {
+                left_simd::<S>(&x[r * SIDE * stride + c * SIDE..], count, stride, &mut loose);
+                words_of_cell::<S>(&loose, cell_mut(out, r * wide + c));
+            }
+        }
+    }
 }
 
 /// From left `x[N,K]` to right `xᵀ[K,N]`, or back; also in place of each other's cells, one by one.
@@ -176,12 +215,12 @@ unsafe fn interleave_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), o
 }
 
 #[inline(always)]
-unsafe fn turn_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16]) {
+unsafe fn turn_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16], stride: usize) {
     let (deep, wide) = (cells(rows), cells(columns));
     for r in 0..deep {
         for c in 0..wide {
             // SAFETY: as the caller's.
-            unsafe { turn_cell::<S>(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
+            unsafe { turn_cell::<S>(cell(x, r * wide + c), cell_mut(out, c * stride + r)) }
         }
     }
 }
@@ -254,8 +293,10 @@ mod tests {
                 assert!(b == exact_right, "{set:?} right {rows}×{columns}");
                 interleave(set, &exact_left, (rows, columns), &mut b);
                 assert!(b == exact_right, "{set:?} interleave {rows}×{columns}");
-                turn(set, &exact_left, (rows, columns), &mut b);
+                turn(set, &exact_left, (rows, columns), &mut b, cells(rows));
                 assert!(b == left_turned, "{set:?} turn {rows}×{columns}");
+                right_transposed(set, &x, (rows, columns), stride, &mut b);
+                assert!(b == right_turned, "{set:?} right transposed {rows}×{columns}");
                 transpose_words(set, &exact_left, &mut b);
                 assert!(b == right_turned, "{set:?} words {rows}×{columns}");
                 transpose_words(set, &right_turned, &mut b);

@@ -1,12 +1,17 @@
 //! GPT-2 on a CPU: the model of [`crate::reference`](mod@crate::reference) in an order that suits caches and threads.
 //!
-//! Forward by sequence ([`forward`]), backward by layer ([`backward`]), the step in three passes ([`update`]). All
-//! memory is allocated once, in the sizes of [`sizes`]; results do not depend on the number of threads.
+//! Forward by sequence, backward by layer ([`walk`]), the step in three passes ([`update`]). The walk is the same in
+//! both precisions, its blocks are not: [`plain`] and [`tiled`]. All memory is allocated once, in the sizes of
+//! [`sizes`]; results do not depend on the number of threads.
 
-mod backward;
-mod forward;
+mod form;
+mod model;
+mod plain;
 mod sizes;
+mod sums;
+mod tiled;
 mod update;
+mod walk;
 
 use crate::engine::{
     BatchStats, Engine, EngineError, MemoryUse, NoisePair, Reduce, SequenceLoss, TokenBatch, Update,
@@ -14,14 +19,14 @@ use crate::engine::{
 use crate::layout::{FIRST_MOMENT, SECOND_MOMENT};
 use crate::plan::MemoryPlan;
 use crate::{AdamWConfig, EngineOptions, GptConfig, Optimizer, Precision, init};
-use backward::{WeightGradient, add_sums, block_weights};
-use forward::Model;
 use isoflop_base::tensor::TensorGroup;
 use isoflop_base::{TensorError, TensorSink, TensorSource};
-use isoflop_kernels::{AlignedBuffer, Chunks, Pool, cross_entropy, rows};
+use isoflop_kernels::{AlignedBuffer, Pool};
+use plain::Plain;
+use sizes::Pack;
 pub(crate) use sizes::Sizes;
-use sizes::{KeptEnd, Pack, Work, WorkMut};
 use std::sync::atomic::AtomicU64;
+use tiled::Tiled;
 
 /// Steps between two estimates of the noise scale.
 const NOISE_EVERY: u64 = 10;
@@ -63,9 +68,6 @@ impl CpuGpt {
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
         let unsupported = |what: &str, hint| EngineError::Unsupported { what: what.to_owned(), hint };
-        if options.precision != Precision::F32 {
-            return Err(unsupported("bf16 precision yet", "use precision = \"f32\" or \"auto\""));
-        }
         if options.optimizer != Optimizer::AdamW {
             return Err(unsupported("8-bit moments yet", "use optimizer = \"adamw\""));
         }
@@ -77,7 +79,7 @@ impl CpuGpt {
         let sizes = Sizes::new(config, options);
         let pool = Pool::new(options.threads).map_err(EngineError::Threads)?;
         let len = sizes.layout.len;
-        let pack = |&spec: &sizes::PackSpec| Pack { spec, data: AlignedBuffer::zeroed(spec.len()) };
+        let pack = |&spec: &sizes::PackSpec| Pack { spec, data: AlignedBuffer::zeroed(spec.len) };
         let mut engine = Self {
             config: *config,
             adamw: *adamw,
@@ -88,11 +90,11 @@ impl CpuGpt {
             first: AlignedBuffer::zeroed(len),
             second: AlignedBuffer::zeroed(len),
             packs: sizes.packs.iter().map(pack).collect(),
-            kept: AlignedBuffer::zeroed(sizes.kept.total * sizes.sequences),
-            work: AlignedBuffer::zeroed(sizes.work.total * sizes.sequences),
-            logits: AlignedBuffer::zeroed(sizes.logits_rows * sizes.logits_stride),
+            kept: AlignedBuffer::zeroed(sizes.kept * sizes.sequences),
+            work: AlignedBuffer::zeroed(sizes.needs.work * sizes.sequences),
+            logits: AlignedBuffer::zeroed(sizes.needs.logits * sizes.sequences),
             losses: AlignedBuffer::zeroed(sizes.sequences * sizes.length),
-            scratch: AlignedBuffer::zeroed(sizes.scratch * sizes.threads),
+            scratch: AlignedBuffer::zeroed(sizes.needs.scratch * sizes.threads),
             zeros: AlignedBuffer::zeroed(sizes.length * sizes.width),
             partial: (0..len.div_ceil(update::BLOCK)).map(|_| AtomicU64::new(0)).collect(),
             step: 0,
@@ -126,114 +128,24 @@ impl CpuGpt {
         &self.gradients
     }
 
-    fn repack(&mut self) {
-        update::pack_all(&self.pool, &self.sizes.layout, &self.weights, &mut self.packs);
-    }
-
-    /// Runs the forward pass of every sequence, up to the rows the head multiplies.
     fn forward(&mut self, batch: &TokenBatch) {
-        let model = Model {
-            set: self.options.kernels,
-            sizes: &self.sizes,
-            weights: &self.weights,
-            packs: &self.packs,
-        };
-        let kept = Chunks::new(&mut self.kept, self.sizes.kept.total);
-        let scratch = Chunks::new(&mut self.scratch, self.sizes.scratch);
-        self.pool.run(batch.sequences(), |s, thread| {
-            model.forward(batch.inputs(s), &mut kept.hold(s), &mut scratch.hold(thread));
-        });
+        match self.options.precision {
+            Precision::F32 => self.forward_in::<Plain>(batch),
+            Precision::Bf16 => self.forward_in::<Tiled>(batch),
+        }
     }
 
-    /// The head by ranges of positions whose logits fit their space: losses, and with `scale` also gradients of the
-    /// normed rows (into `work.dx1`) and of the embedding.
     fn head(&mut self, batch: &TokenBatch, scale: Option<f32>) {
-        let (sizes, set, t) = (&self.sizes, self.options.kernels, batch.length());
-        let model = Model { set, sizes, weights: &self.weights, packs: &self.packs };
-        let (c, v, stride, most) = (sizes.width, sizes.vocab, sizes.logits_stride, sizes.logits_rows_each());
-        let kept: &[f32] = &self.kept;
-        let end = |s: usize| -> KeptEnd<'_> { sizes.kept_end(&kept[s * sizes.kept.total..]) };
-        for from in (0..t).step_by(most) {
-            let n = most.min(t - from);
-            let rows = from * c..(from + n) * c;
-            {
-                let logits = Chunks::new(&mut self.logits, most * stride);
-                let losses = Chunks::new(&mut self.losses, sizes.length);
-                let work = Chunks::new(&mut self.work, sizes.work.total);
-                self.pool.run(batch.sequences(), |s, _| {
-                    let (mut logits, mut losses) = (logits.hold(s), losses.hold(s));
-                    let logits = &mut logits[..n * stride];
-                    model.logits(&end(s).normed[rows.clone()], logits);
-                    let (targets, losses) = (&batch.targets(s)[from..from + n], &mut losses[from..from + n]);
-                    cross_entropy::forward_backward(set, logits, v, targets, scale.unwrap_or(0.0), losses);
-                    if scale.is_some() {
-                        let mut work = work.hold(s);
-                        let (work, _) = WorkMut::of(sizes, &mut work);
-                        model.head_backward(logits, &mut work.dx1[rows.clone()]);
-                    }
-                });
-            }
-            if scale.is_some() {
-                let logits: &[f32] = &self.logits;
-                let dwte = sizes.layout.of_mut(&mut self.gradients, sizes.layout.wte);
-                let gradient = WeightGradient::new(dwte, v, c);
-                self.pool.run(gradient.tasks(), |task, _| {
-                    gradient.run(set, task, batch.sequences(), stride, |s| {
-                        (&logits[s * most * stride..(s * most + n) * stride], &end(s).normed[rows.clone()], n)
-                    });
-                });
-            }
+        match self.options.precision {
+            Precision::F32 => self.head_in::<Plain>(batch, scale),
+            Precision::Bf16 => self.head_in::<Tiled>(batch, scale),
         }
     }
 
-    /// Blocks from last to first, then the embeddings.
     fn backward(&mut self, batch: &TokenBatch) {
-        let (sizes, t, sequences) = (&self.sizes, batch.length(), batch.sequences());
-        let model = Model { set: self.options.kernels, sizes, weights: &self.weights, packs: &self.packs };
-        let zeros: &[f32] = &self.zeros;
-        let share = sizes.kept.total;
-        {
-            let work = Chunks::new(&mut self.work, sizes.work.total);
-            let kept = &self.kept;
-            self.pool.run(sequences, |s, _| {
-                model.end_backward(t, &kept[s * share..][..share], &mut work.hold(s), zeros);
-            });
-        }
-        let mut flip = false;
-        for layer in (0..sizes.layers).rev() {
-            {
-                let work = Chunks::new(&mut self.work, sizes.work.total);
-                let kept = Chunks::new(&mut self.kept, share);
-                let scratch = Chunks::new(&mut self.scratch, sizes.scratch);
-                self.pool.run(sequences, |s, thread| {
-                    let (mut kept, mut work, mut scratch) =
-                        (kept.hold(s), work.hold(s), scratch.hold(thread));
-                    // The last layer's place still holds what its forward left.
-                    if sizes.blocks_share() && layer + 1 < sizes.layers {
-                        model.recompute(layer, t, &mut kept, &mut work, flip, &mut scratch);
-                    }
-                    let input = (sizes.kept_x(&kept, layer), &sizes.kept_block(&kept, layer));
-                    model.block_backward(layer, t, input, &mut work, flip, &mut scratch);
-                });
-            }
-            let (kept, work) = (&self.kept, &self.work);
-            block_weights(&model, &self.pool, layer, (sequences, t), kept, work, flip, &mut self.gradients);
-            for s in 0..sequences {
-                let work = Work::of(sizes, &self.work[s * sizes.work.total..]);
-                add_sums(
-                    &sizes.layout,
-                    &sizes.layout.blocks[layer],
-                    sizes.width,
-                    work.sums,
-                    &mut self.gradients,
-                );
-            }
-            flip = !flip;
-        }
-        for s in 0..sequences {
-            let work = Work::of(sizes, &self.work[s * sizes.work.total..]);
-            let dx = if flip { work.dx1 } else { work.dx0 };
-            embedding_backward(sizes, batch.inputs(s), dx, work.sums, &mut self.gradients);
+        match self.options.precision {
+            Precision::F32 => self.backward_in::<Plain>(batch),
+            Precision::Bf16 => self.backward_in::<Tiled>(batch),
         }
     }
 
@@ -247,12 +159,13 @@ impl CpuGpt {
         let batch = TokenBatch::new(row, 1, tokens.len());
         batch.check(self.sizes.vocab, self.sizes.length, 1)?;
         self.forward(&batch);
-        let (sizes, c) = (&self.sizes, self.sizes.width);
-        let model = Model { set: self.options.kernels, sizes, weights: &self.weights, packs: &self.packs };
-        let normed = sizes.kept_end(&self.kept).normed;
-        let last = (tokens.len() - 1) * c;
-        model.logits(&normed[last..last + c], &mut self.logits[..sizes.logits_stride]);
-        Ok(self.logits[..sizes.vocab].to_vec())
+        let mut logits = vec![0.0; self.sizes.logits_stride];
+        match self.options.precision {
+            Precision::F32 => self.last_logits_in::<Plain>(tokens.len(), &mut logits),
+            Precision::Bf16 => self.last_logits_in::<Tiled>(tokens.len(), &mut logits),
+        }
+        logits.truncate(self.sizes.vocab);
+        Ok(logits)
     }
 
     fn write(&self, sink: &mut dyn TensorSink, prefix: &str, buffer: &[f32]) -> Result<(), EngineError> {
@@ -262,31 +175,6 @@ impl CpuGpt {
         }
         Ok(())
     }
-}
-
-impl Model<'_> {
-    /// `dnormed[R,C] = dlogits[R,V]·wte`.
-    fn head_backward(&self, dlogits: &[f32], dnormed: &mut [f32]) {
-        use isoflop_kernels::matmul::{Init, Left, multiply};
-        let s = self.sizes;
-        let left = Left::rows(dlogits, s.logits_stride);
-        let n = dlogits.len() / s.logits_stride;
-        multiply(self.set, (n, s.width, s.vocab), left, self.head_transposed(), dnormed, s.width, Init::Zero);
-    }
-}
-
-/// Adds a sequence's gradients of the embeddings `dx[T,C]` and of the last norm.
-fn embedding_backward(sizes: &Sizes, tokens: &[u32], dx: &[f32], sums: &[f32], gradients: &mut [f32]) {
-    let (layout, c) = (&sizes.layout, sizes.width);
-    let dwte = layout.of_mut(gradients, layout.wte);
-    for (&token, dx) in tokens.iter().zip(dx.chunks_exact(c)) {
-        let row = token as usize * c;
-        rows::add_assign(dx, &mut dwte[row..row + c]);
-    }
-    let used = tokens.len() * c;
-    rows::add_assign(&dx[..used], &mut layout.of_mut(gradients, layout.wpe)[..used]);
-    rows::add_assign(&sums[13 * c..14 * c], layout.of_mut(gradients, layout.lnf_w));
-    rows::add_assign(&sums[14 * c..15 * c], layout.of_mut(gradients, layout.lnf_b));
 }
 
 impl Engine for CpuGpt {

@@ -1,7 +1,11 @@
 //! The optimiser's step: one pass for the norm, one for clipping, AdamW and zeroing, one to pack the new weights.
 
-use super::CpuGpt;
+use super::form::Form;
+use super::plain::Plain;
 use super::sizes::Pack;
+use super::tiled::Tiled;
+use super::CpuGpt;
+use crate::Precision;
 use crate::engine::EngineError;
 use crate::layout::Layout;
 use isoflop_kernels::adamw::{self, Step};
@@ -20,16 +24,13 @@ pub(crate) fn sum_of_squares(set: KernelSet, pool: &Pool, gradients: &[f32], par
     partial.iter().map(|bits| f64::from_bits(bits.load(Relaxed))).sum()
 }
 
-/// Packs every matrix anew.
-pub(crate) fn pack_all(pool: &Pool, layout: &Layout, weights: &[f32], packs: &mut [Pack]) {
+/// Packs every matrix anew, 32 columns of one a task.
+fn pack_all<F: Form>(set: KernelSet, pool: &Pool, layout: &Layout, weights: &[f32], packs: &mut [Pack]) {
     pool.for_each_mut(packs, |_, pack, _| {
         let (spec, w) = (pack.spec, layout.of(weights, pack.spec.tensor));
-        for (panel, out) in pack.data.chunks_exact_mut(matmul::PANEL * spec.k).enumerate() {
-            if spec.transposed {
-                matmul::pack_transposed(w, spec.k, spec.n, panel, out);
-            } else {
-                matmul::pack(w, spec.k, spec.n, panel, out);
-            }
+        let blocks = spec.n.div_ceil(matmul::PANEL);
+        for (block, out) in pack.data.chunks_exact_mut(spec.len / blocks).enumerate() {
+            F::pack(set, &spec, w, block, out);
         }
     });
 }
@@ -75,6 +76,15 @@ impl CpuGpt {
             }
             g.fill(0.0);
         });
-        pack_all(&self.pool, &self.sizes.layout, &self.weights, &mut self.packs);
+        self.repack();
+    }
+
+    /// Brings the packed weights up to the weights.
+    pub(super) fn repack(&mut self) {
+        let pack = match self.options.precision {
+            Precision::F32 => pack_all::<Plain>,
+            Precision::Bf16 => pack_all::<Tiled>,
+        };
+        pack(self.options.kernels, &self.pool, &self.sizes.layout, &self.weights, &mut self.packs);
     }
 }

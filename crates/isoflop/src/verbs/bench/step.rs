@@ -7,7 +7,9 @@ use crate::exit::UserError;
 use isoflop_base::ModelShape;
 use isoflop_base::units::{bytes, si};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, TokenBatch};
+use isoflop_nn::{
+    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Precision, Recompute, TokenBatch,
+};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -35,23 +37,31 @@ pub(crate) struct TrainBenchArgs {
     /// Steps to time, after two that are not.
     #[arg(long, default_value_t = 20)]
     steps: usize,
-    /// f32.
-    #[arg(long, default_value = "f32")]
-    precision: String,
+    /// Operands of products [default: bf16 where the processor multiplies it, else f32].
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionArg>,
+    /// What the backward pass computes again instead of keeping it.
+    #[arg(long, value_enum, default_value = "none")]
+    recompute: RecomputeArg,
     /// Threads [default: one per usable core].
     #[arg(long)]
     threads: Option<usize>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PrecisionArg {
+    F32,
+    Bf16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RecomputeArg {
+    None,
+    Block,
+}
+
 /// Runs the verb.
 pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    if args.precision != "f32" {
-        return Err(UserError::new(format!(
-            "precision `{}` is not known here\nhint: use f32",
-            args.precision
-        ))
-        .into());
-    }
     let heads = args.heads.unwrap_or((args.width / 64).max(1));
     let shape: ModelShape =
         format!("L{}-d{}-h{heads}", args.layers, args.width).parse().map_err(UserError::from_error)?;
@@ -62,9 +72,22 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
     }
     let config = GptConfig { shape, vocab: args.vocab, context: args.context, init: Init::Scaled };
     let threads = args.threads.map_or_else(|| machine().map(|m| m.threads), Ok)?;
+    let kernels = kernel_set()?;
+    let precision = match args.precision {
+        Some(PrecisionArg::F32) => Precision::F32,
+        Some(PrecisionArg::Bf16) => Precision::Bf16,
+        None if kernels.computes_bf16() => Precision::Bf16,
+        None => Precision::F32,
+    };
+    let recompute = match args.recompute {
+        RecomputeArg::None => Recompute::None,
+        RecomputeArg::Block => Recompute::Block,
+    };
     let options = EngineOptions {
-        kernels: kernel_set()?,
+        kernels,
         threads,
+        precision,
+        recompute,
         micro_batch: args.batch,
         ..EngineOptions::default()
     };
@@ -98,7 +121,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             "batch": args.batch, "steps": args.steps, "seconds_per_step": seconds, "tokens_per_s": tokens_per_s,
             "flops_per_s": flops_per_s, "peak_flops_per_s": peak, "share_of_peak": flops_per_s / peak,
             "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": options.kernels.name(),
-            "precision": "f32", "threads": threads,
+            "precision": precision, "recompute": recompute, "threads": threads,
         });
         println!("{document:#}");
     } else {
@@ -111,11 +134,12 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             1e3 * seconds
         );
         println!(
-            "{}FLOP/s, {:.0} % of the {}FLOP/s that {threads} threads reach from registers ({}, f32)",
+            "{}FLOP/s, {:.0} % of the {}FLOP/s that {threads} threads reach from registers ({}, {})",
             si(flops_per_s),
             100.0 * flops_per_s / peak,
             si(peak),
-            options.kernels.name()
+            options.kernels.name(),
+            if precision == Precision::Bf16 { "bf16" } else { "f32" }
         );
         let used = used.map_or_else(|| "not measured here".to_owned(), bytes);
         println!("memory planned {}, measured {used}", bytes(planned));

@@ -1,0 +1,67 @@
+//! What the two forms of the walk must each bring: [`super::plain`] in rows of f32, [`super::tiled`] in cells of bf16.
+
+use super::model::Model;
+use super::sizes::PackSpec;
+use crate::engine::TokenBatch;
+use isoflop_kernels::{KernelSet, Pool};
+
+/// What the head reads and writes: everybody's shares.
+pub(crate) struct HeadBuffers<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) kept: &'a [f32],
+    pub(crate) work: &'a mut [f32],
+    pub(crate) logits: &'a mut [f32],
+    pub(crate) losses: &'a mut [f32],
+    pub(crate) scratch: &'a mut [f32],
+    pub(crate) gradients: &'a mut [f32],
+}
+
+/// Where the backward stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At {
+    /// Which block.
+    pub(crate) layer: usize,
+    /// Positions.
+    pub(crate) t: usize,
+    /// Whether `dx1` holds the gradient of the block's output, else `dx0`.
+    pub(crate) flip: bool,
+}
+
+/// A form of the walk. `kept`, `work` and `scratch` are a sequence's and a thread's shares unless said otherwise.
+pub(crate) trait Form {
+    /// One block: `next[T,C] = x + attention + mlp`, and in `place` what its backward needs.
+    fn block(
+        model: &Model<'_>,
+        layer: usize,
+        x: &[f32],
+        place: &mut [f32],
+        next: &mut [f32],
+        scratch: &mut [f32],
+    );
+
+    /// The normed rows the head multiplies, and the norm's statistics, into the end of the stack.
+    fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32], scratch: &mut [f32]);
+
+    /// Losses of the whole batch; with `scale` also the gradients of the normed rows (into `dx1`) and of the embedding.
+    fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>);
+
+    /// Logits of the last of `t` positions, one row.
+    fn last_logits(model: &Model<'_>, t: usize, kept: &[f32], scratch: &mut [f32], logits: &mut [f32]);
+
+    /// One block: from the gradient of its output to that of its input, leaving in `work` what its weights need.
+    fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scratch: &mut [f32]);
+
+    /// The four weight gradients of a block. `kept` and `work` are everybody's.
+    fn block_weights(
+        model: &Model<'_>,
+        pool: &Pool,
+        at: At,
+        sequences: usize,
+        kept: &[f32],
+        work: &[f32],
+        gradients: &mut [f32],
+    );
+
+    /// Packs 32 columns of the right operand that tensor `w` becomes.
+    fn pack(set: KernelSet, spec: &PackSpec, w: &[f32], block: usize, out: &mut [f32]);
+}

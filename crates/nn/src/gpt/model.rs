@@ -1,0 +1,70 @@
+//! What every task of a step may read.
+
+use super::sizes::{Matrix, Pack, Sizes};
+use crate::EngineOptions;
+use isoflop_kernels::KernelSet;
+use isoflop_kernels::attention::Head;
+
+/// The weights, plain and packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Model<'a> {
+    pub(crate) set: KernelSet,
+    pub(crate) sizes: &'a Sizes,
+    pub(crate) weights: &'a [f32],
+    pub(crate) packs: &'a [Pack],
+}
+
+impl<'a> Model<'a> {
+    pub(crate) fn of(
+        options: &EngineOptions,
+        sizes: &'a Sizes,
+        weights: &'a [f32],
+        packs: &'a [Pack],
+    ) -> Self {
+        Self { set: options.kernels, sizes, weights, packs }
+    }
+
+    /// A tensor as it is.
+    pub(crate) fn weight(&self, index: usize) -> &'a [f32] {
+        self.sizes.layout.of(self.weights, index)
+    }
+
+    /// A block's matrix W, packed as right operand.
+    pub(crate) fn pack(&self, layer: usize, matrix: Matrix) -> &'a Pack {
+        &self.packs[layer * 8 + matrix as usize * 2]
+    }
+
+    /// Wᵀ, packed as right operand.
+    pub(crate) fn pack_transposed(&self, layer: usize, matrix: Matrix) -> &'a Pack {
+        &self.packs[layer * 8 + matrix as usize * 2 + 1]
+    }
+
+    /// `wteᵀ[C,V]`: the head.
+    pub(crate) fn pack_of_head(&self) -> &'a Pack {
+        &self.packs[self.sizes.layers * 8]
+    }
+
+    /// `wte[V,C]`: back through the head.
+    pub(crate) fn pack_of_head_transposed(&self) -> &'a Pack {
+        &self.packs[self.sizes.layers * 8 + 1]
+    }
+
+    /// Where a head of a sequence lies.
+    pub(crate) fn attention_head(&self, length: usize, head: usize) -> Head {
+        let s = self.sizes;
+        Head { length, width: s.width, head_width: s.width / s.heads, head }
+    }
+
+    /// The residual stream's start `x[T,C]`: embedding of each token and of its position.
+    pub(crate) fn embed(&self, tokens: &[u32], x: &mut [f32]) {
+        let s = self.sizes;
+        let c = s.width;
+        let (wte, wpe) = (self.weight(s.layout.wte), self.weight(s.layout.wpe));
+        for (position, &token) in tokens.iter().enumerate() {
+            let (row, token) = (position * c, token as usize * c);
+            for i in 0..c {
+                x[row + i] = wte[token + i] + wpe[row + i];
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The head by ranges of positions whose logits fit their space, each row's loss and gradient in one go.
+
+use super::super::form::HeadBuffers;
+use super::super::model::Model;
+use super::super::sizes::CommonMut;
+use super::backward::WeightGradient;
+use super::sizes::KeptEnd;
+use crate::engine::TokenBatch;
+use isoflop_kernels::{Chunks, cross_entropy};
+
+/// See [`super::Form::head`].
+pub(super) fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>) {
+    let (s, set, t) = (model.sizes, model.set, batch.length());
+    let (c, v, stride, most) = (s.width, s.vocab, s.logits_stride, s.needs.positions);
+    let HeadBuffers { pool, kept, work, logits, losses, gradients, .. } = buffers;
+    let end = |sequence: usize| KeptEnd::of(s, s.end(&kept[sequence * s.kept..]));
+    for from in (0..t).step_by(most) {
+        let n = most.min(t - from);
+        let rows = from * c..(from + n) * c;
+        {
+            let logits = Chunks::new(logits, most * stride);
+            let losses = Chunks::new(losses, s.length);
+            let work = Chunks::new(work, s.needs.work);
+            pool.run(batch.sequences(), |sequence, _| {
+                let (mut logits, mut losses) = (logits.hold(sequence), losses.hold(sequence));
+                let logits = &mut logits[..n * stride];
+                model.logits(&end(sequence).normed[rows.clone()], logits);
+                let targets = &batch.targets(sequence)[from..from + n];
+                let losses = &mut losses[from..from + n];
+                cross_entropy::forward_backward(set, logits, v, targets, scale.unwrap_or(0.0), losses);
+                if scale.is_some() {
+                    let mut work = work.hold(sequence);
+                    model.head_backward(logits, &mut CommonMut::of(s, &mut work).dx1[rows.clone()]);
+                }
+            });
+        }
+        if scale.is_some() {
+            let logits: &[f32] = logits;
+            let gradient = WeightGradient::new(s.layout.of_mut(gradients, s.layout.wte), v, c);
+            pool.run(gradient.tasks(), |task, _| {
+                gradient.run(set, task, batch.sequences(), stride, |s| {
+                    (&logits[s * most * stride..(s * most + n) * stride], &end(s).normed[rows.clone()], n)
+                });
+            });
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The walk in f32: operands of products are plain rows, weights panels of 32 columns.
+
+mod backward;
+mod forward;
+mod head;
+mod sizes;
+
+use super::form::{At, Form, HeadBuffers};
+use super::model::Model;
+use super::sizes::PackSpec;
+use crate::engine::TokenBatch;
+use isoflop_kernels::{KernelSet, Pool, layernorm, matmul};
+pub(crate) use sizes::needs;
+use sizes::{KeptEnd, KeptEndMut};
+
+/// f32 throughout.
+pub(crate) struct Plain;
+
+impl Form for Plain {
+    fn block(model: &Model<'_>, layer: usize, x: &[f32], place: &mut [f32], next: &mut [f32], scratch: &mut [f32]) {
+        model.block(layer, x, place, next, scratch);
+    }
+
+    fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32], _: &mut [f32]) {
+        let (s, layout) = (model.sizes, &model.sizes.layout);
+        let end = KeptEndMut::of(s, end);
+        let (w, b) = (model.weight(layout.lnf_w), model.weight(layout.lnf_b));
+        layernorm::forward(model.set, x, w, b, &mut end.normed[..x.len()], &mut end.stats[..x.len() / s.width * 2]);
+    }
+
+    fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>) {
+        head::head(model, batch, scale, buffers);
+    }
+
+    fn last_logits(model: &Model<'_>, t: usize, kept: &[f32], _: &mut [f32], logits: &mut [f32]) {
+        let s = model.sizes;
+        let last = (t - 1) * s.width;
+        model.logits(&KeptEnd::of(s, s.end(kept)).normed[last..last + s.width], logits);
+    }
+
+    fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scratch: &mut [f32]) {
+        model.block_backward(at, kept, work, scratch);
+    }
+
+    fn block_weights(
+        model: &Model<'_>,
+        pool: &Pool,
+        at: At,
+        sequences: usize,
+        kept: &[f32],
+        work: &[f32],
+        gradients: &mut [f32],
+    ) {
+        backward::block_weights(model, pool, at, sequences, kept, work, gradients);
+    }
+
+    fn pack(_: KernelSet, spec: &PackSpec, w: &[f32], block: usize, out: &mut [f32]) {
+        if spec.transposed {
+            matmul::pack_transposed(w, spec.k, spec.n, block, out);
+        } else {
+            matmul::pack(w, spec.k, spec.n, block, out);
+        }
+    }
+}

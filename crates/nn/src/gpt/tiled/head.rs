@@ -1,0 +1,103 @@
+//! The head in cells of bf16, by strips of rows whose logits stay in a thread's cache: losses, gradients of the logits,
+//! back to the normed rows. Only gradients of logits, turned and rounded, wait in memory for the embedding's gradient.
+
+use super::super::form::HeadBuffers;
+use super::super::model::Model;
+use super::super::sizes::CommonMut;
+use super::sizes::{HeadScratchMut, KeptEnd, Work, WorkMut, strip_rows};
+use super::{narrow, narrow_mut, right};
+use crate::engine::TokenBatch;
+use isoflop_kernels::tiles::{CELL, Cells, SIDE, cells, convert, product};
+use isoflop_kernels::{Chunks, cross_entropy};
+
+/// See [`super::Form::head`].
+pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>) {
+    let (s, t, c) = (m.sizes, batch.length(), m.sizes.width);
+    let HeadBuffers { pool, kept, work, logits, losses, scratch, gradients } = buffers;
+    let end = |sequence: usize| KeptEnd::of(s, s.end(&kept[sequence * s.kept..]));
+    let most = s.needs.positions;
+    for from in (0..t).step_by(most) {
+        let n = most.min(t - from);
+        {
+            let logits = Chunks::new(logits, s.needs.logits);
+            let losses = Chunks::new(losses, s.length);
+            let (work, scratch) = (Chunks::new(work, s.needs.work), Chunks::new(scratch, s.needs.scratch));
+            pool.run(batch.sequences(), |sequence, thread| {
+                let normed = narrow(end(sequence).normed);
+                let (mut turned, mut losses) = (logits.hold(sequence), losses.hold(sequence));
+                let (mut work, mut scratch) = (work.hold(sequence), scratch.hold(thread));
+                for first in (from..from + n).step_by(strip_rows(s)) {
+                    let rows = strip_rows(s).min(from + n - first);
+                    let strip = Strip { first, targets: &batch.targets(sequence)[first..first + rows] };
+                    let dnormed = &mut CommonMut::of(s, &mut work).dx1[first * c..(first + rows) * c];
+                    let turned = &mut narrow_mut(&mut turned)[(first - from) / SIDE * CELL..];
+                    strip.walk(m, normed, scale, &mut losses[first..first + rows], dnormed, turned, &mut scratch);
+                }
+                if scale.is_some() && from == 0 {
+                    convert::interleave(m.set, normed, (t, c), narrow_mut(WorkMut::of(s, &mut work).dout));
+                }
+            });
+        }
+        if scale.is_some() {
+            let (logits, work): (&[f32], &[f32]) = (logits, work);
+            let dwte = Chunks::new(s.layout.of_mut(gradients, s.layout.wte), SIDE * c);
+            pool.run(cells(s.vocab), |block, _| {
+                let operand = |sequence: usize| {
+                    let dlogits = narrow(&logits[sequence * s.needs.logits..]);
+                    let normed = narrow(Work::of(s, &work[sequence * s.needs.work..]).dout);
+                    (Cells::whole(dlogits, most), Cells::whole(normed, t).from_k(from), n)
+                };
+                let mut dwte = dwte.hold(block);
+                product::weight_gradient(m.set, (s.vocab, c), block, batch.sequences(), operand, &mut dwte);
+            });
+        }
+    }
+}
+
+/// Some rows of one sequence.
+struct Strip<'a> {
+    first: usize,
+    targets: &'a [u32],
+}
+
+impl Strip<'_> {
+    /// Losses; with `scale` also `dnormed[R,C]` and, in `turned`, the gradients of the logits as left operand `[V, R]`
+    /// among those of other strips.
+    fn walk(
+        &self,
+        m: &Model<'_>,
+        normed: &[u16],
+        scale: Option<f32>,
+        losses: &mut [f32],
+        dnormed: &mut [f32],
+        turned: &mut [u16],
+        scratch: &mut [f32],
+    ) {
+        let (s, c, v, rows) = (m.sizes, m.sizes.width, m.sizes.vocab, self.targets.len());
+        let space = HeadScratchMut::of(s, scratch);
+        let logits = &mut space.logits[..rows * s.logits_stride];
+        let normed = Cells::whole(&normed[self.first / SIDE * cells(c) * CELL..], c);
+        let head = right(m.pack_of_head());
+        product::rows(m.set, (rows, v, c), normed, head, None, None, logits, s.logits_stride);
+        cross_entropy::forward_backward(m.set, logits, v, self.targets, scale.unwrap_or(0.0), losses);
+        if scale.is_none() {
+            return;
+        }
+        let dlogits = narrow_mut(space.dlogits);
+        convert::left(m.set, logits, (rows, v), s.logits_stride, dlogits);
+        let back = right(m.pack_of_head_transposed());
+        product::rows(m.set, (rows, c, v), Cells::whole(dlogits, v), back, None, None, dnormed, c);
+        convert::turn(m.set, dlogits, (rows, v), turned, cells(s.needs.positions));
+    }
+}
+
+/// See [`super::Form::last_logits`].
+pub(super) fn last_logits(m: &Model<'_>, t: usize, kept: &[f32], scratch: &mut [f32], logits: &mut [f32]) {
+    let s = m.sizes;
+    let (c, block, rows) = (s.width, (t - 1) / SIDE, (t - 1) % SIDE + 1);
+    let normed = &narrow(KeptEnd::of(s, s.end(kept)).normed)[block * cells(c) * CELL..];
+    let strip = &mut HeadScratchMut::of(s, scratch).logits[..rows * s.logits_stride];
+    let head = right(m.pack_of_head());
+    product::rows(m.set, (rows, s.vocab, c), Cells::whole(normed, c), head, None, None, strip, s.logits_stride);
+    logits[..s.vocab].copy_from_slice(&strip[(rows - 1) * s.logits_stride..][..s.vocab]);
+}
