@@ -36,13 +36,8 @@ pub(crate) fn machine() -> Result<Machine, UserError> {
     Ok(Machine {
         kernels: kernels.name().to_owned(),
         threads: isoflop_meter::System::real().cpu().usable.value().copied().unwrap_or(1).max(1),
-        bf16: computes_bf16(kernels),
+        bf16: kernels.computes_bf16(),
     })
-}
-
-/// Whether the engine computes products in bf16 under a kernel set.
-fn computes_bf16(_kernels: KernelSet) -> bool {
-    false
 }
 
 /// Exact training FLOPs per token of a shape.

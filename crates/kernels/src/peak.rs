@@ -1,7 +1,9 @@
-//! The most a core can do: fused multiply-adds that never leave the registers. The yardstick for every share of peak.
+//! The most a core can do: multiply-adds that never leave the registers, or products of bf16 cells that never leave L1.
+//! The yardstick for every share of peak.
 
 use crate::set::{KernelSet, dispatch};
-use crate::simd::Simd;
+use crate::simd::{BlockSize, Segment, Simd};
+use crate::tiles::CELL;
 
 /// Independent chains: enough to hide the latency of the unit on every processor we know.
 const CHAINS: usize = 12;
@@ -39,9 +41,48 @@ unsafe fn chains<S: Simd>(rounds: usize) -> (f64, f32) {
     }
 }
 
+/// Runs `rounds` rounds of products of bf16 cells that stay in L1 on the calling thread, and returns as
+/// [`multiply_adds`].
+pub fn bf16_products(set: KernelSet, rounds: usize) -> (f64, f32) {
+    let set = if set == KernelSet::Naive { KernelSet::Portable } else { set };
+    dispatch!(set, cells(rounds: usize) -> (f64, f32))
+}
+
+/// Cells in a row: enough that storing the sums does not count.
+const DEPTH: usize = 64;
+
+#[inline(always)]
+unsafe fn cells<S: Simd>(rounds: usize) -> (f64, f32) {
+    #[repr(C, align(64))]
+    struct Operand([u16; CELL]);
+    // 0.5 and 0.25: values, not zeros, since a multiplier's power, and so its clock, depends on them.
+    let (a, b) = (Operand([std::hint::black_box(0x3f00); CELL]), Operand([std::hint::black_box(0x3e80); CELL]));
+    let segments = [Segment { a: a.0.as_ptr(), b: b.0.as_ptr() }; DEPTH];
+    let mut c = [0f32; CELL];
+    // SAFETY: every segment is one whole cell on either side, and c has 1,024 elements.
+    unsafe {
+        S::enter();
+        for _ in 0..rounds {
+            S::block(&segments, BlockSize { rows: 32, cols: 32, depth: 32 }, c.as_mut_ptr());
+            std::hint::black_box(&mut c);
+        }
+        S::leave();
+    }
+    (2.0 * (CELL * 32 * DEPTH * rounds) as f64, c[CELL - 1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn products_of_cells_are_counted_and_right() {
+        for set in KernelSet::runnable() {
+            let (operations, value) = bf16_products(set, 2);
+            assert_eq!(operations, 2.0 * 2.0 * 32.0 * 32.0 * 32.0 * 64.0);
+            assert_eq!(value, 0.5 * 0.25 * 32.0 * 64.0, "{set:?}");
+        }
+    }
 
     #[test]
     fn operations_are_counted_and_values_converge() {

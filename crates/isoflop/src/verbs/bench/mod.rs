@@ -6,6 +6,7 @@ mod step;
 use crate::cli::Context;
 use clap::Subcommand;
 use isoflop_kernels::{KernelSet, peak};
+use isoflop_nn::Precision;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -35,13 +36,16 @@ pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
 /// Seconds of one measurement of the peak: long enough for the clock frequency to settle.
 const PEAK_SECONDS: f64 = 0.2;
 
-/// Multiply-add operations per second of `threads` threads at once, from registers: the best of three.
-pub(crate) fn peak_flops_per_s(set: KernelSet, threads: usize) -> f64 {
+/// Operations per second of `threads` threads at once that never leave registers (f32) or L1 (bf16): the best of three.
+pub(crate) fn peak_flops_per_s(set: KernelSet, precision: Precision, threads: usize) -> f64 {
     let once = || {
         let start = Instant::now();
         let mut operations = 0.0;
         while start.elapsed().as_secs_f64() < PEAK_SECONDS {
-            let (done, value) = peak::multiply_adds(set, 100_000);
+            let (done, value) = match precision {
+                Precision::F32 => peak::multiply_adds(set, 100_000),
+                Precision::Bf16 => peak::bf16_products(set, 200),
+            };
             std::hint::black_box(value);
             operations += done;
         }

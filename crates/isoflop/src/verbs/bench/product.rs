@@ -46,7 +46,7 @@ pub(crate) fn run(args: &GemmBenchArgs, ctx: &Context) -> anyhow::Result<ExitCod
     };
     let forward = best(Left::rows(&rows, k), Right::packed(&packed, k), Init::Zero);
     let weight_gradient = best(Left::transposed(&columns, m), Right::rows(&weights, n), Init::Accumulate);
-    let peak = peak_flops_per_s(set, 1);
+    let peak = peak_flops_per_s(set, isoflop_nn::Precision::F32, 1);
     if ctx.json {
         let document = serde_json::json!({
             "kernels": set.name(), "m": m, "n": n, "k": k, "peak_flops_per_s": peak,

@@ -91,7 +91,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         micro_batch: args.batch,
         ..EngineOptions::default()
     };
-    let peak = peak_flops_per_s(options.kernels, threads);
+    let peak = peak_flops_per_s(options.kernels, precision, threads);
     let system = isoflop_meter::System::real();
     let before = system.peak_memory();
     let planned = CpuGpt::plan(&config, &options).total();
@@ -134,7 +134,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             1e3 * seconds
         );
         println!(
-            "{}FLOP/s, {:.0} % of the {}FLOP/s that {threads} threads reach from registers ({}, {})",
+            "{}FLOP/s, {:.0} % of the {}FLOP/s that {threads} threads reach at most ({}, {})",
             si(flops_per_s),
             100.0 * flops_per_s / peak,
             si(peak),
