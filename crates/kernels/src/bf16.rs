@@ -31,7 +31,10 @@ mod tests {
             (f32::NEG_INFINITY, f32::NEG_INFINITY),
             (-0.0, -0.0),
         ] {
-            assert!((widen(round(x)) - rounded).abs() <= rounded.abs() * 1e-6 || widen(round(x)) == rounded, "{x}");
+            assert!(
+                (widen(round(x)) - rounded).abs() <= rounded.abs() * 1e-6 || widen(round(x)) == rounded,
+                "{x}"
+            );
         }
         for bits in [0x7fc0_0000u32, 0x7fff_ffff, 0x7f80_0001, 0xffff_ffff] {
             assert!(widen(round(f32::from_bits(bits))).is_nan(), "{bits:x}");

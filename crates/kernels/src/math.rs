@@ -51,7 +51,7 @@ pub(crate) unsafe fn exp2<S: Simd>(y: S::V) -> S::V {
         for c in [9.675_541e-3, 5.550_713_3e-2, 2.402_212e-1, 6.931_469_7e-1, 1.0] {
             p = S::fma(p, r, S::splat(c));
         }
-        S::mul(p, S::exp2_whole(n))
+        S::scale2(p, n)
     }
 }
 

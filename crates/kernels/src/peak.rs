@@ -56,7 +56,8 @@ unsafe fn cells<S: Simd>(rounds: usize) -> (f64, f32) {
     #[repr(C, align(64))]
     struct Operand([u16; CELL]);
     // 0.5 and 0.25: values, not zeros, since a multiplier's power, and so its clock, depends on them.
-    let (a, b) = (Operand([std::hint::black_box(0x3f00); CELL]), Operand([std::hint::black_box(0x3e80); CELL]));
+    let (a, b) =
+        (Operand([std::hint::black_box(0x3f00); CELL]), Operand([std::hint::black_box(0x3e80); CELL]));
     let segments = [Segment { a: a.0.as_ptr(), b: b.0.as_ptr() }; DEPTH];
     let mut c = [0f32; CELL];
     // SAFETY: every segment is one whole cell on either side, and c has 1,024 elements.

@@ -44,15 +44,8 @@ pub enum KernelError {
 
 impl KernelSet {
     /// Every set, slowest first.
-    pub const ALL: [KernelSet; 7] = [
-        Self::Naive,
-        Self::Portable,
-        Self::Avx2,
-        Self::Avx512,
-        Self::Avx512Bf16,
-        Self::Amx,
-        Self::Neon,
-    ];
+    pub const ALL: [KernelSet; 7] =
+        [Self::Naive, Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx, Self::Neon];
 
     /// Its name, as `ISOFLOP_KERNELS` takes it.
     pub fn name(self) -> &'static str {

@@ -57,7 +57,12 @@ fn check_products(m: usize, n: usize, k: usize) {
             for j in 0..n {
                 let sum = exact[i * n + j];
                 let biased = sum + f64::from(bias[j]);
-                close(c[i * stride + j], biased + f64::from(residual[i * stride + j]), bound(k) + 1e-6, &what);
+                close(
+                    c[i * stride + j],
+                    biased + f64::from(residual[i * stride + j]),
+                    bound(k) + 1e-6,
+                    &what,
+                );
                 let tolerance = |x: f64| BF16 * x.abs() + bound(k) + 1e-5;
                 close(bf16::widen(rounded[i * stride + j]), biased, tolerance(biased), &what);
                 let (mut g, mut d) = ([0.0], [1.0]);
@@ -68,11 +73,21 @@ fn check_products(m: usize, n: usize, k: usize) {
                 close(bf16::widen(cells[at]), sum, tolerance(sum), &what);
                 let slope = f64::from(bf16::widen(active[at]));
                 close(bf16::widen(dl[at]), sum * slope, tolerance(sum * slope), &what);
-                assert_eq!(dl[at], dr[convert::naive::right_index(i, j, m)], "{what}: two orders of one value");
+                assert_eq!(
+                    dl[at],
+                    dr[convert::naive::right_index(i, j, m)],
+                    "{what}: two orders of one value"
+                );
                 exact_sums[j] += sum * slope;
             }
-            assert!(c[i * stride + n..(i + 1) * stride].iter().all(|&x| x == 7.0), "{what} wrote beyond a row");
-            assert!(rounded[i * stride + n..(i + 1) * stride].iter().all(|&x| x == 7), "{what} wrote beyond a row");
+            assert!(
+                c[i * stride + n..(i + 1) * stride].iter().all(|&x| x == 7.0),
+                "{what} wrote beyond a row"
+            );
+            assert!(
+                rounded[i * stride + n..(i + 1) * stride].iter().all(|&x| x == 7),
+                "{what} wrote beyond a row"
+            );
         }
         for (&found, &exact) in sums.iter().zip(&exact_sums) {
             close(found, exact, (bound(k) + 1e-5) * m as f64 * k as f64, &what);
@@ -104,7 +119,9 @@ proptest! {
 
 #[test]
 fn shapes_on_the_edges_of_cells() {
-    for (m, n, k) in [(1, 1, 1), (32, 32, 32), (33, 16, 17), (16, 33, 31), (64, 17, 64), (31, 96, 200), (5, 15, 2)] {
+    for (m, n, k) in
+        [(1, 1, 1), (32, 32, 32), (33, 16, 17), (16, 33, 31), (64, 17, 64), (31, 96, 200), (5, 15, 2)]
+    {
         check_products(m, n, k);
     }
 }

@@ -28,10 +28,7 @@ impl MemoryPlan {
             ("packed weights", packed),
             ("activations", bytes(sizes.kept * sizes.sequences)),
             ("backward", bytes(sizes.needs.work * sizes.sequences)),
-            (
-                "logits",
-                bytes(sizes.needs.logits * sizes.sequences) + bytes(sizes.sequences * sizes.length),
-            ),
+            ("logits", bytes(sizes.needs.logits * sizes.sequences) + bytes(sizes.sequences * sizes.length)),
             ("scratch", bytes(sizes.needs.scratch * sizes.threads) + bytes(sizes.length * sizes.width)),
         ];
         Self { groups }

@@ -3,8 +3,8 @@
 use isoflop_base::tensor::{TensorGroup, TensorSpec};
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Precision, Recompute,
-    TokenBatch,
+    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Precision,
+    Recompute, TokenBatch,
 };
 use std::collections::HashMap;
 
@@ -56,8 +56,13 @@ fn recomputation_changes_no_bit_and_saves_memory() {
     let config = GptConfig { shape: "L5-d40-h5".parse().unwrap(), ..config() };
     for precision in PRECISIONS {
         let make = |recompute| {
-            let options =
-                EngineOptions { precision, threads: 2, micro_batch: 7, recompute, ..EngineOptions::default() };
+            let options = EngineOptions {
+                precision,
+                threads: 2,
+                micro_batch: 7,
+                recompute,
+                ..EngineOptions::default()
+            };
             CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
         };
         let (mut kept, mut again) = (make(Recompute::None), make(Recompute::Block));
@@ -211,9 +216,11 @@ fn wrong_batches_are_refused() {
 
 #[test]
 fn the_plan_is_what_is_held() {
-    for (shape, micro_batch, precision) in
-        [("L2-d24-h2", 8, Precision::F32), ("L3-d100-h5", 3, Precision::F32), ("L3-d100-h5", 3, Precision::Bf16)]
-    {
+    for (shape, micro_batch, precision) in [
+        ("L2-d24-h2", 8, Precision::F32),
+        ("L3-d100-h5", 3, Precision::F32),
+        ("L3-d100-h5", 3, Precision::Bf16),
+    ] {
         let config = GptConfig { shape: shape.parse().unwrap(), ..config() };
         let options = EngineOptions { precision, threads: 2, micro_batch, ..EngineOptions::default() };
         let model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();

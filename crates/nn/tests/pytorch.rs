@@ -131,8 +131,7 @@ fn the_reference_in_f64_is_pytorch_in_float64() {
 
 fn engine(golden: &Golden, set: KernelSet, threads: usize, precision: Precision) -> CpuGpt {
     let micro_batch = golden.batch;
-    let options =
-        EngineOptions { kernels: set, threads, micro_batch, precision, ..EngineOptions::default() };
+    let options = EngineOptions { kernels: set, threads, micro_batch, precision, ..EngineOptions::default() };
     let mut engine = CpuGpt::new(&golden.config, &AdamWConfig::default(), &options).unwrap();
     engine.load(&mut Start(golden)).unwrap();
     engine
@@ -247,7 +246,11 @@ fn the_engine_in_bf16_is_pytorch_within_the_numerics_contract() {
                 let d = distance(found.iter().copied(), &exact);
                 let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
                 let cosine = dot(&found, &exact) / (dot(&found, &found) * dot(&exact, &exact)).sqrt();
-                assert!(d < 2e-2 && cosine > 0.999, "{case} {set:?}: {}: {d:e}, cosine {cosine}", tensor.name);
+                assert!(
+                    d < 2e-2 && cosine > 0.999,
+                    "{case} {set:?}: {}: {d:e}, cosine {cosine}",
+                    tensor.name
+                );
                 // It is not f32 in disguise.
                 assert!(d > 1e-5 || tensor.len < 100, "{case} {set:?}: {}: {d:e}", tensor.name);
             }

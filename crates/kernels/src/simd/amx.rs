@@ -66,7 +66,11 @@ fn permission() -> Result<(), &'static str> {
             options(nostack),
         );
     }
-    if result == 0 { Ok(()) } else { Err("Linux refuses this process the AMX tiles (sandbox, or a small signal stack)") }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err("Linux refuses this process the AMX tiles (sandbox, or a small signal stack)")
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -173,16 +177,16 @@ pub(super) unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
     }
     match (size.rows > 16, size.cols > 16) {
         (true, true) => walk!(segments, cells, c,
-            zero: ["tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"],
-            step: [
-                "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"
-            ],
-            store: [
-                "tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 64], tmm1",
-                "tilestored [{c} + {out}*1 + 2048], tmm2", "tilestored [{c} + {out}*1 + 2112], tmm3"
-            ]),
+        zero: ["tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"],
+        step: [
+            "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"
+        ],
+        store: [
+            "tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 64], tmm1",
+            "tilestored [{c} + {out}*1 + 2048], tmm2", "tilestored [{c} + {out}*1 + 2112], tmm3"
+        ]),
         (true, false) => walk!(segments, cells, c,
             zero: ["tilezero tmm0", "tilezero tmm2"],
             step: [

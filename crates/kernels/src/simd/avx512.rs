@@ -104,8 +104,16 @@ macro_rules! sixteen_lanes {
         }
 
         #[inline(always)]
+        unsafe fn scale2(p: __m512, n: __m512) -> __m512 {
+            unsafe { _mm512_scalef_ps(p, n) }
+        }
+        #[inline(always)]
         unsafe fn load_bf16(p: *const u16) -> __m512 {
-            unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))) }
+            unsafe {
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(
+                    p.cast(),
+                ))))
+            }
         }
         #[inline(always)]
         unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {
@@ -114,12 +122,22 @@ macro_rules! sixteen_lanes {
     };
 }
 
-/// Rounding by instruction.
-macro_rules! bf16_stores {
+/// Rounding by instruction, and moves of 16-bit elements, which need AVX-512BW.
+macro_rules! bf16_moves {
     () => {
         #[inline(always)]
+        unsafe fn interleave(from: &[u16; 1024], to: &mut [u16; 1024]) {
+            unsafe { interleave(from.as_ptr(), to.as_mut_ptr()) }
+        }
+        #[inline(always)]
+        unsafe fn turn(from: &[u16; 1024], to: &mut [u16; 1024]) {
+            unsafe { turn(from.as_ptr(), to.as_mut_ptr()) }
+        }
+        #[inline(always)]
         unsafe fn store_bf16(p: *mut u16, v: __m512) {
-            unsafe { _mm256_storeu_si256(p.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v))) }
+            unsafe {
+                _mm256_storeu_si256(p.cast(), std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)))
+            }
         }
         #[inline(always)]
         unsafe fn store_bf16_pairs(p: *mut u16, even: __m512, odd: __m512) {
@@ -151,7 +169,7 @@ impl Simd for Avx512 {
 
 impl Simd for Avx512Bf16 {
     sixteen_lanes!();
-    bf16_stores!();
+    bf16_moves!();
 
     #[inline(always)]
     unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
@@ -167,7 +185,7 @@ impl Simd for Avx512Bf16 {
 
 impl Simd for Amx {
     sixteen_lanes!();
-    bf16_stores!();
+    bf16_moves!();
 
     #[inline(always)]
     unsafe fn enter() {
@@ -256,15 +274,66 @@ unsafe fn group<const ROWS: usize, const HALVES: usize>(
     ROWS
 }
 
-/// 16×16 words: four rounds of exchanges, each doubling the distance.
+/// See [`Simd::interleave`].
+#[inline(always)]
+unsafe fn interleave(from: *const u16, to: *mut u16) {
+    // SAFETY: 32 rows of 64 bytes on either side.
+    unsafe {
+        for pair in 0..16 {
+            for half in 0..2 {
+                let wide = |row: usize| {
+                    _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.add(row * 32 + half * 16).cast()))
+                };
+                let both = _mm512_or_si512(wide(2 * pair), _mm512_slli_epi32::<16>(wide(2 * pair + 1)));
+                _mm512_storeu_si512(to.add(half * 512 + pair * 32).cast(), both);
+            }
+        }
+    }
+}
+
+/// See [`Simd::turn`]. Unpacking pairs rows within lanes of 128 bits, so columns come out as 0–3, 8–11, 16–19, 24–27
+/// and 4–7, 12–15, …; turning their words makes them rows, which are stored where they belong.
+#[inline(always)]
+unsafe fn turn(from: *const u16, to: *mut u16) {
+    // SAFETY: 32 rows of 64 bytes on either side.
+    unsafe {
+        for high in 0..2 {
+            let mut words = [_mm512_setzero_si512(); 16];
+            for (pair, words) in words.iter_mut().enumerate() {
+                let even = _mm512_loadu_si512(from.add(pair * 64).cast());
+                let odd = _mm512_loadu_si512(from.add(pair * 64 + 32).cast());
+                *words = if high == 0 {
+                    _mm512_unpacklo_epi16(even, odd)
+                } else {
+                    _mm512_unpackhi_epi16(even, odd)
+                };
+            }
+            for (i, row) in transposed(words).into_iter().enumerate() {
+                _mm512_storeu_si512(to.add((i / 4 * 8 + high * 4 + i % 4) * 32).cast(), row);
+            }
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {
+    // SAFETY: 16 rows of 16 words on either side.
     unsafe {
-        let mut x = [_mm512_setzero_si512(); 16];
-        let mut y = x;
-        for i in 0..16 {
-            x[i] = _mm512_loadu_si512(from.add(16 * i).cast());
+        let mut rows = [_mm512_setzero_si512(); 16];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = _mm512_loadu_si512(from.add(16 * i).cast());
         }
+        for (i, row) in transposed(rows).into_iter().enumerate() {
+            _mm512_storeu_si512(to.add(stride * i).cast(), row);
+        }
+    }
+}
+
+/// 16×16 words: four rounds of exchanges, each doubling the distance.
+#[inline(always)]
+unsafe fn transposed(mut x: [__m512i; 16]) -> [__m512i; 16] {
+    unsafe {
+        let mut y = x;
         for i in 0..8 {
             y[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
             y[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
@@ -285,8 +354,6 @@ unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {
             x[i] = _mm512_shuffle_i32x4::<0x88>(y[i], y[i + 8]);
             x[i + 8] = _mm512_shuffle_i32x4::<0xdd>(y[i], y[i + 8]);
         }
-        for i in 0..16 {
-            _mm512_storeu_si512(to.add(stride * i).cast(), x[i]);
-        }
+        x
     }
 }

@@ -100,6 +100,36 @@ pub trait Simd: Copy + 'static {
             Self::load(lanes.as_ptr())
         }
     }
+    /// p·2^n for whole n in −126..=127 and p from 0.7 to 1.5.
+    #[inline(always)]
+    unsafe fn scale2(p: Self::V, n: Self::V) -> Self::V {
+        unsafe { Self::mul(p, Self::exp2_whole(n)) }
+    }
+    /// From a left cell of bf16 to the right cell of the same elements: each two rows side by side.
+    #[inline(always)]
+    unsafe fn interleave(from: &[u16; 1024], to: &mut [u16; 1024]) {
+        for pair in 0..16 {
+            let (even, odd) = from[pair * 64..pair * 64 + 64].split_at(32);
+            for half in 0..2 {
+                let to = &mut to[half * 512 + pair * 32..][..32];
+                for i in 0..16 {
+                    to[2 * i] = even[half * 16 + i];
+                    to[2 * i + 1] = odd[half * 16 + i];
+                }
+            }
+        }
+    }
+    /// From a left cell of bf16 to the left cell of its transpose.
+    #[inline(always)]
+    unsafe fn turn(from: &[u16; 1024], to: &mut [u16; 1024]) {
+        let mut paired = [0u16; 1024];
+        unsafe {
+            Self::interleave(from, &mut paired);
+            for half in [0, 512] {
+                Self::transpose(paired.as_ptr().add(half).cast(), to.as_mut_ptr().add(half).cast(), 16);
+            }
+        }
+    }
     /// Turns 16×16 words of 32 bits, rows of 16 to rows `stride` apart.
     #[inline(always)]
     unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {

@@ -14,10 +14,9 @@
 //!
 //! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary.
 
-use super::convert::{cell, cell_mut, interleave_cell, turn_cell, words_of_cell};
+use super::convert::{cell, cell_mut, words_of_cell};
 use super::{CELL, Cells, SIDE, cells};
 use crate::attention::Head;
-use crate::bf16;
 use crate::math::exp2;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{BlockSize, Segment, Simd};
@@ -53,9 +52,15 @@ pub fn stats_len(length: usize) -> usize {
 fn check(head: &Head, qkv: &[u16], attended: &[u16], stats: &[f32], scratch: &Scratch<'_>) {
     let (t, s) = (head.length, head.head_width);
     assert!(t > 0 && s > 0 && (head.head + 1) * s <= head.width, "the head lies inside");
-    assert!(qkv.len() >= t * 3 * head.width && stats.len() >= stats_len(t), "an operand is shorter than its shape");
+    assert!(
+        qkv.len() >= t * 3 * head.width && stats.len() >= stats_len(t),
+        "an operand is shorter than its shape"
+    );
     assert!(attended.len() >= super::len(t, head.width), "`attended` is shorter than its shape");
-    assert!(scratch.operands.len() >= bf16_len(t, s) && scratch.sums.len() >= f32_len(t, s), "scratch is too small");
+    assert!(
+        scratch.operands.len() >= bf16_len(t, s) && scratch.sums.len() >= f32_len(t, s),
+        "scratch is too small"
+    );
 }
 
 fn vectors(set: KernelSet) -> KernelSet {
@@ -126,6 +131,19 @@ static DIAGONAL: Diagonal = {
     d
 };
 
+/// Copies up to 32 elements, by halves of a cell's row: a call of `memcpy` would cost more than the copy.
+#[inline(always)]
+fn copy(from: &[u16], to: &mut [u16]) {
+    let (mut from, mut to) = (from.chunks_exact(16), to.chunks_exact_mut(16));
+    for (from, to) in (&mut from).zip(&mut to) {
+        let half: &[u16; 16] = from.try_into().expect("16 elements");
+        to.copy_from_slice(half);
+    }
+    for (from, to) in from.remainder().iter().zip(to.into_remainder()) {
+        *to = *from;
+    }
+}
+
 /// A head's columns of plain rows as left operand `[T,S]`.
 #[inline(always)]
 fn left_of_rows(x: &[u16], stride: usize, length: usize, width: usize, out: &mut [u16]) {
@@ -133,12 +151,13 @@ fn left_of_rows(x: &[u16], stride: usize, length: usize, width: usize, out: &mut
     for t in 0..cells(length) * SIDE {
         for c in 0..wide {
             let row = &mut out[((t / SIDE) * wide + c) * CELL + t % SIDE * SIDE..][..SIDE];
+            let row: &mut [u16; SIDE] = row.try_into().expect("32 elements");
             let count = SIDE.min(width - c * SIDE);
+            if t >= length || count < SIDE {
+                *row = [0; SIDE];
+            }
             if t < length {
-                row[..count].copy_from_slice(&x[t * stride + c * SIDE..][..count]);
-                row[count..].fill(0);
-            } else {
-                row.fill(0);
+                copy(&x[t * stride + c * SIDE..][..count], &mut row[..count]);
             }
         }
     }
@@ -158,16 +177,17 @@ unsafe fn turn<S: Simd>(x: &[u16], deep: usize, wide: usize, out: &mut [u16]) {
     for r in 0..deep {
         for c in 0..wide {
             // SAFETY: as the caller's.
-            unsafe { turn_cell::<S>(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
+            unsafe { S::turn(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
         }
     }
 }
 
 #[inline(always)]
-fn interleave(x: &[u16], deep: usize, wide: usize, out: &mut [u16]) {
+unsafe fn interleave<S: Simd>(x: &[u16], deep: usize, wide: usize, out: &mut [u16]) {
     for r in 0..deep {
         for c in 0..wide {
-            interleave_cell(cell(x, r * wide + c), cell_mut(out, c * deep + r));
+            // SAFETY: as the caller's.
+            unsafe { S::interleave(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
         }
     }
 }
@@ -257,10 +277,10 @@ fn put_columns(
     for r in 0..SIDE {
         let at = |column: usize| (block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE;
         let from = if r < rows { &from[r * SIDE..r * SIDE + width] } else { &[0; SIDE][..width] };
-        to[at(first)..at(first) + split].copy_from_slice(&from[..split]);
+        copy(&from[..split], &mut to[at(first)..at(first) + split]);
         if split < width {
             let second = at(first + split);
-            to[second..second + width - split].copy_from_slice(&from[split..]);
+            copy(&from[split..], &mut to[second..second + width - split]);
         }
     }
 }
@@ -268,7 +288,12 @@ fn put_columns(
 /// Scores `[keys, 32]` of 32 queries in cells become e = 2^(s·f − shift) in `p`, a right operand with k = keys; the
 /// last cell lies on the diagonal.
 #[inline(always)]
-unsafe fn softmax<S: Simd>(scores: &[f32], f: f32, (shifts, inverses): (&mut [f32], &mut [f32]), p: &mut [u16]) {
+unsafe fn softmax<S: Simd>(
+    scores: &[f32],
+    f: f32,
+    (shifts, inverses): (&mut [f32], &mut [f32]),
+    p: &mut [u16],
+) {
     let last = scores.len() / CELL - 1;
     // SAFETY: offsets lie inside cells; shifts and inverses have 32 elements.
     unsafe {
@@ -278,7 +303,8 @@ unsafe fn softmax<S: Simd>(scores: &[f32], f: f32, (shifts, inverses): (&mut [f3
             let mut top = [S::splat(f32::NEG_INFINITY); 4];
             let diagonal = scores.add(last * CELL + x);
             for r in 0..SIDE {
-                let seen = S::add(S::load(diagonal.add(r * SIDE)), S::load(DIAGONAL.summand[r].as_ptr().add(x)));
+                let seen =
+                    S::add(S::load(diagonal.add(r * SIDE)), S::load(DIAGONAL.summand[r].as_ptr().add(x)));
                 top[r % 4] = S::max(seen, top[r % 4]);
             }
             let mut at = scores.add(x);
@@ -357,13 +383,13 @@ unsafe fn backward_simd<S: Simd>(
         // `gradient` is free until the last of these.
         left_of_rows(&qkv[head.q()..], 3 * c, t, s, gradient);
         right_of_transpose::<S>(gradient, queries);
-        interleave(gradient, tc, sc, right_queries);
+        interleave::<S>(gradient, tc, sc, right_queries);
         left_of_rows(&qkv[head.k()..], 3 * c, t, s, keys);
         turn::<S>(keys, tc, sc, turned_keys);
         // `values` is free until below.
         gradient_of_rows::<S>(&head, attended, dattended, inverses, values, d);
         right_of_transpose::<S>(values, gradient);
-        interleave(values, tc, sc, right_gradient);
+        interleave::<S>(values, tc, sc, right_gradient);
         left_of_rows(&qkv[head.v()..], 3 * c, t, s, values);
         dq.fill(0.0);
         let (k, q, v) = (Cells::whole(keys, s), Cells::whole(queries, s), Cells::whole(values, s));
@@ -465,28 +491,36 @@ unsafe fn gradient_of_rows<S: Simd>(
     let across = cells(head.width);
     d.fill(0.0);
     for i in 0..cells(t) * SIDE {
-        let at = |column: usize| {
-            let column = head.q() + column;
-            ((i / SIDE) * across + column / SIDE) * CELL + i % SIDE * SIDE + column % SIDE
-        };
         for part in 0..wide {
             let row = &mut out[((i / SIDE) * wide + part) * CELL + i % SIDE * SIDE..][..SIDE];
             if i >= t {
                 row.fill(0);
                 continue;
             }
-            let count = SIDE.min(s - part * SIDE);
-            let mut scaled = [0f32; SIDE];
-            let from = &dattended[i * head.width + head.q() + part * SIDE..][..count];
+            let (first, count) = (head.q() + part * SIDE, SIDE.min(s - part * SIDE));
+            let (mut scaled, mut o) = ([0f32; SIDE], [0u16; SIDE]);
+            let from = &dattended[i * head.width + first..][..count];
             for (x, scaled) in from.iter().zip(&mut scaled) {
                 *scaled = x * inverses[i];
             }
-            for (k, x) in scaled.iter().enumerate().take(count) {
-                d[i] += x * bf16::widen(attended[at(part * SIDE + k)]);
+            // The head's columns of a row lie in one cell or in two.
+            let split = (SIDE - first % SIDE).min(count);
+            let at = |column: usize| {
+                ((i / SIDE) * across + column / SIDE) * CELL + i % SIDE * SIDE + column % SIDE
+            };
+            copy(&attended[at(first)..][..split], &mut o[..split]);
+            if split < count {
+                copy(&attended[at(first + split)..][..count - split], &mut o[split..count]);
             }
-            for x in (0..SIDE).step_by(S::LANES) {
-                // SAFETY: x + LANES ≤ 32.
-                unsafe { S::store_bf16(row.as_mut_ptr().add(x), S::load(scaled.as_ptr().add(x))) }
+            // SAFETY: x + LANES ≤ 32, the length of all three.
+            unsafe {
+                let mut sum = S::splat(0.0);
+                for x in (0..SIDE).step_by(S::LANES) {
+                    let v = S::load(scaled.as_ptr().add(x));
+                    sum = S::fma(v, S::load_bf16(o.as_ptr().add(x)), sum);
+                    S::store_bf16(row.as_mut_ptr().add(x), v);
+                }
+                d[i] += S::sum(sum);
             }
         }
     }

@@ -61,6 +61,24 @@ pub fn left(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, out
     );
 }
 
+/// The same, each row times its factor.
+pub fn left_scaled(
+    set: KernelSet,
+    x: &[f32],
+    shape: (usize, usize),
+    stride: usize,
+    factors: &[f32],
+    out: &mut [u16],
+) {
+    check_rows(x, shape, stride);
+    assert!(out.len() >= len(shape.0, shape.1), "the left operand is shorter than its shape");
+    assert!(factors.len() >= shape.0, "each row has a factor");
+    dispatch!(
+        vectors(set),
+        scaled_simd(x: &[f32], shape: (usize, usize), stride: usize, factors: &[f32], out: &mut [u16])
+    );
+}
+
 /// `x[R,C]`, rows `stride` apart, as right operand with k = R.
 pub fn right(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16]) {
     check_rows(x, shape, stride);
@@ -72,7 +90,31 @@ pub fn right(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, ou
 }
 
 #[inline(always)]
-unsafe fn left_simd<S: Simd>(x: &[f32], (rows, columns): (usize, usize), stride: usize, out: &mut [u16]) {
+unsafe fn left_simd<S: Simd>(x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16]) {
+    // SAFETY: as the caller's.
+    unsafe { left_with::<S>(x, shape, stride, out, |_, v| v) }
+}
+
+#[inline(always)]
+unsafe fn scaled_simd<S: Simd>(
+    x: &[f32],
+    shape: (usize, usize),
+    stride: usize,
+    factors: &[f32],
+    out: &mut [u16],
+) {
+    // SAFETY: as the caller's.
+    unsafe { left_with::<S>(x, shape, stride, out, |row, v| S::mul(v, S::splat(factors[row]))) }
+}
+
+#[inline(always)]
+unsafe fn left_with<S: Simd>(
+    x: &[f32],
+    (rows, columns): (usize, usize),
+    stride: usize,
+    out: &mut [u16],
+    then: impl Fn(usize, S::V) -> S::V,
+) {
     let wide = cells(columns);
     for r in 0..rows.next_multiple_of(SIDE) {
         let out = &mut out[r / SIDE * wide * CELL..];
@@ -86,7 +128,7 @@ unsafe fn left_simd<S: Simd>(x: &[f32], (rows, columns): (usize, usize), stride:
             let count = SIDE.min(columns - cell * SIDE);
             for i in (0..SIDE).step_by(S::LANES) {
                 // SAFETY: i + LANES ≤ 32, the length of `row`; of x only the first `count` elements are read.
-                unsafe { S::store_bf16(row.as_mut_ptr().add(i), lanes_of::<S>(x, i, count)) }
+                unsafe { S::store_bf16(row.as_mut_ptr().add(i), then(r, lanes_of::<S>(x, i, count))) }
             }
         }
     }
@@ -97,11 +139,7 @@ unsafe fn left_simd<S: Simd>(x: &[f32], (rows, columns): (usize, usize), stride:
 unsafe fn lanes_of<S: Simd>(x: &[f32], i: usize, count: usize) -> S::V {
     // SAFETY: reads below `count`, which the caller knows to lie inside x.
     unsafe {
-        if i >= count {
-            S::splat(0.0)
-        } else {
-            load_n::<S>(x.as_ptr().add(i), (count - i).min(S::LANES))
-        }
+        if i >= count { S::splat(0.0) } else { load_n::<S>(x.as_ptr().add(i), (count - i).min(S::LANES)) }
     }
 }
 
@@ -189,27 +227,13 @@ fn check_cells(x: &[u16], (rows, columns): (usize, usize), out: &[u16]) {
     assert!(x.len() >= len && out.len() >= len, "an operand is shorter than its shape");
 }
 
-/// Pairs of a left cell's rows side by side: the right cell of the same elements.
-#[inline(always)]
-pub(super) fn interleave_cell(x: &[u16; CELL], out: &mut [u16; CELL]) {
-    for pair in 0..16 {
-        let (even, odd) = x[pair * 64..pair * 64 + 64].split_at(32);
-        for half in 0..2 {
-            let out = &mut out[half * 512 + pair * 32..][..32];
-            for i in 0..16 {
-                out[2 * i] = even[half * 16 + i];
-                out[2 * i + 1] = odd[half * 16 + i];
-            }
-        }
-    }
-}
-
 #[inline(always)]
 unsafe fn interleave_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16]) {
     let (deep, wide) = (cells(rows), cells(columns));
     for r in 0..deep {
         for c in 0..wide {
-            interleave_cell(cell(x, r * wide + c), cell_mut(out, c * deep + r));
+            // SAFETY: as the caller's.
+            unsafe { S::interleave(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
         }
     }
 }
@@ -220,18 +244,9 @@ unsafe fn turn_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &m
     for r in 0..deep {
         for c in 0..wide {
             // SAFETY: as the caller's.
-            unsafe { turn_cell::<S>(cell(x, r * wide + c), cell_mut(out, c * stride + r)) }
+            unsafe { S::turn(cell(x, r * wide + c), cell_mut(out, c * stride + r)) }
         }
     }
-}
-
-/// The left cell of the transpose.
-#[inline(always)]
-pub(super) unsafe fn turn_cell<S: Simd>(x: &[u16; CELL], out: &mut [u16; CELL]) {
-    let mut paired = [0u16; CELL];
-    interleave_cell(x, &mut paired);
-    // SAFETY: as the caller's.
-    unsafe { words_of_cell::<S>(&paired, out) }
 }
 
 /// Each tile's 16×16 words turned.
@@ -289,6 +304,9 @@ mod tests {
                 let (mut a, mut b) = (vec![9; n], vec![9; n]);
                 left(set, &x, (rows, columns), stride, &mut a);
                 assert!(a == exact_left, "{set:?} left {rows}×{columns}");
+                let doubled: Vec<f32> = x.iter().map(|x| 2.0 * x).collect();
+                left_scaled(set, &doubled, (rows, columns), stride, &vec![0.5; rows], &mut a);
+                assert!(a == exact_left, "{set:?} left scaled {rows}×{columns}");
                 right(set, &x, (rows, columns), stride, &mut b);
                 assert!(b == exact_right, "{set:?} right {rows}×{columns}");
                 interleave(set, &exact_left, (rows, columns), &mut b);

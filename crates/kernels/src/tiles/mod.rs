@@ -67,7 +67,11 @@ impl<'a> Cells<'a> {
     /// Asserts that `blocks` blocks of `depth` steps of k lie inside.
     fn check(&self, blocks: usize, depth: usize) {
         let last = blocks.saturating_sub(1) * self.stride + cells(depth);
-        assert!(self.data.len() >= last * CELL, "an operand of {} elements is shorter than its shape", self.data.len());
+        assert!(
+            self.data.len() >= last * CELL,
+            "an operand of {} elements is shorter than its shape",
+            self.data.len()
+        );
     }
 
     /// First element of a block's cells.

@@ -23,7 +23,8 @@ pub mod naive {
     /// `c[M,N] = a·b` in f64.
     pub fn multiply((m, n, k): Dims, a: &[u16], b: &[u16]) -> Vec<f64> {
         let element = |i, j| {
-            let product = |p| f64::from(widen(a[left_index(i, p, k)])) * f64::from(widen(b[right_index(p, j, k)]));
+            let product =
+                |p| f64::from(widen(a[left_index(i, p, k)])) * f64::from(widen(b[right_index(p, j, k)]));
             (0..k).map(product).sum()
         };
         (0..m * n).map(|at| element(at / n, at % n)).collect()
@@ -142,13 +143,19 @@ unsafe fn walk_rows<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &
 
 impl Epilogue for Rows<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+    unsafe fn block<S: Simd>(
+        &mut self,
+        (i, j): (usize, usize),
+        (rows, cols): (usize, usize),
+        c: &[f32; CELL],
+    ) {
         for r in 0..rows {
             let at = (i + r) * self.stride + j;
             lanes!(S, cols, |v, count| {
                 // SAFETY: row i + r < M and columns below N of matrices the entry point checked.
                 unsafe {
-                    let mut sum = S::add(S::load(c.as_ptr().add(r * SIDE + v)), self.bias.at::<S>(j + v, count));
+                    let mut sum =
+                        S::add(S::load(c.as_ptr().add(r * SIDE + v)), self.bias.at::<S>(j + v, count));
                     if let Some(residual) = self.residual {
                         sum = S::add(sum, load_n::<S>(residual.as_ptr().add(at + v), count));
                     }
@@ -190,7 +197,12 @@ unsafe fn walk_bf16<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &
 
 impl Epilogue for Bf16Rows<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+    unsafe fn block<S: Simd>(
+        &mut self,
+        (i, j): (usize, usize),
+        (rows, cols): (usize, usize),
+        c: &[f32; CELL],
+    ) {
         for r in 0..rows {
             let out = &mut self.c[(i + r) * self.stride + j..][..cols];
             lanes!(S, cols, |v, count| {
@@ -243,7 +255,12 @@ unsafe fn walk_gelu<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &
 
 impl Epilogue for Gelu<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+    unsafe fn block<S: Simd>(
+        &mut self,
+        (i, j): (usize, usize),
+        (rows, cols): (usize, usize),
+        c: &[f32; CELL],
+    ) {
         let at = (i / SIDE * self.wide + j / SIDE) * CELL;
         let (active, slope) = (&mut self.active[at..at + CELL], &mut self.slope[at..at + CELL]);
         for r in 0..rows {
@@ -282,7 +299,10 @@ pub fn gelu_backward(
 ) {
     check(dims, &a, &b);
     let len = len(dims.0, dims.1);
-    assert!(slope.len() >= len && left.len() >= len && right.len() >= len, "an operand is shorter than its shape");
+    assert!(
+        slope.len() >= len && left.len() >= len && right.len() >= len,
+        "an operand is shorter than its shape"
+    );
     assert!(sums.len() >= dims.1, "the sums are shorter than a row");
     sums[..dims.1].fill(0.0);
     let mut epilogue = GeluBackward { slope, left, right, sums, wide: cells(dims.1), deep: cells(dims.0) };
@@ -306,7 +326,12 @@ unsafe fn walk_slope<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: 
 
 impl Epilogue for GeluBackward<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+    unsafe fn block<S: Simd>(
+        &mut self,
+        (i, j): (usize, usize),
+        (rows, cols): (usize, usize),
+        c: &[f32; CELL],
+    ) {
         let at = (i / SIDE * self.wide + j / SIDE) * CELL;
         let (slope, left) = (&self.slope[at..at + CELL], &mut self.left[at..at + CELL]);
         let at = (j / SIDE * self.deep + i / SIDE) * CELL;
@@ -362,7 +387,12 @@ unsafe fn walk_left<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &
 
 impl Epilogue for Left<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd>(&mut self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+    unsafe fn block<S: Simd>(
+        &mut self,
+        (i, j): (usize, usize),
+        (rows, cols): (usize, usize),
+        c: &[f32; CELL],
+    ) {
         let at = (i / SIDE * self.wide + j / SIDE) * CELL;
         let out = &mut self.c[at..at + CELL];
         for r in 0..rows {

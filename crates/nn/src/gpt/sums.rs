@@ -67,7 +67,14 @@ pub(crate) fn add_sums(layout: &Layout, block: &Block, c: usize, sums: &[f32], g
 }
 
 /// Adds a sequence's gradients of the embeddings `dx[T,C]` and of the last norm.
-pub(crate) fn add_embedding(layout: &Layout, c: usize, tokens: &[u32], dx: &[f32], sums: &[f32], gradients: &mut [f32]) {
+pub(crate) fn add_embedding(
+    layout: &Layout,
+    c: usize,
+    tokens: &[u32],
+    dx: &[f32],
+    sums: &[f32],
+    gradients: &mut [f32],
+) {
     let dwte = layout.of_mut(gradients, layout.wte);
     for (&token, dx) in tokens.iter().zip(dx.chunks_exact(c)) {
         let row = token as usize * c;

@@ -1,10 +1,10 @@
 //! The optimiser's step: one pass for the norm, one for clipping, AdamW and zeroing, one to pack the new weights.
 
+use super::CpuGpt;
 use super::form::Form;
 use super::plain::Plain;
 use super::sizes::Pack;
 use super::tiled::Tiled;
-use super::CpuGpt;
 use crate::Precision;
 use crate::engine::EngineError;
 use crate::layout::Layout;

@@ -94,7 +94,14 @@ fn forward<F: Form>(model: &Model<'_>, tokens: &[u32], kept: &mut [f32], scratch
     model.embed(tokens, &mut streams[..n]);
     for layer in 0..s.layers {
         let (before, after) = streams.split_at_mut((layer + 1) * s.x);
-        F::block(model, layer, &before[layer * s.x..][..n], s.block_in(behind, layer), &mut after[..n], scratch);
+        F::block(
+            model,
+            layer,
+            &before[layer * s.x..][..n],
+            s.block_in(behind, layer),
+            &mut after[..n],
+            scratch,
+        );
     }
     F::last_norm(model, &streams[s.layers * s.x..][..n], s.end_in(behind), scratch);
 }

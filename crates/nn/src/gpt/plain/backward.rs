@@ -1,7 +1,7 @@
 //! Backward through one block, in rows of f32: each sequence's activations, then the weights' gradients.
 //!
 //! A weight gradient is cut into blocks of rows, each summed over all tokens in order by one task: no buffer per
-//! thread, and the same bits for any number of threads. 
+//! thread, and the same bits for any number of threads.
 
 use super::super::form::At;
 use super::super::model::Model;

@@ -70,7 +70,15 @@ impl<'a> Model<'a> {
         let s = self.sizes;
         let n = normed.len() / s.width;
         let left = Left::rows(normed, s.width);
-        multiply(self.set, (n, s.vocab, s.width), left, right(self.pack_of_head()), logits, s.logits_stride, Init::Zero);
+        multiply(
+            self.set,
+            (n, s.vocab, s.width),
+            left,
+            right(self.pack_of_head()),
+            logits,
+            s.logits_stride,
+            Init::Zero,
+        );
     }
 }
 

@@ -17,7 +17,14 @@ use sizes::{KeptEnd, KeptEndMut};
 pub(crate) struct Plain;
 
 impl Form for Plain {
-    fn block(model: &Model<'_>, layer: usize, x: &[f32], place: &mut [f32], next: &mut [f32], scratch: &mut [f32]) {
+    fn block(
+        model: &Model<'_>,
+        layer: usize,
+        x: &[f32],
+        place: &mut [f32],
+        next: &mut [f32],
+        scratch: &mut [f32],
+    ) {
         model.block(layer, x, place, next, scratch);
     }
 
@@ -25,7 +32,14 @@ impl Form for Plain {
         let (s, layout) = (model.sizes, &model.sizes.layout);
         let end = KeptEndMut::of(s, end);
         let (w, b) = (model.weight(layout.lnf_w), model.weight(layout.lnf_b));
-        layernorm::forward(model.set, x, w, b, &mut end.normed[..x.len()], &mut end.stats[..x.len() / s.width * 2]);
+        layernorm::forward(
+            model.set,
+            x,
+            w,
+            b,
+            &mut end.normed[..x.len()],
+            &mut end.stats[..x.len() / s.width * 2],
+        );
     }
 
     fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>) {

@@ -31,7 +31,15 @@ pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffer
                     let strip = Strip { first, targets: &batch.targets(sequence)[first..first + rows] };
                     let dnormed = &mut CommonMut::of(s, &mut work).dx1[first * c..(first + rows) * c];
                     let turned = &mut narrow_mut(&mut turned)[(first - from) / SIDE * CELL..];
-                    strip.walk(m, normed, scale, &mut losses[first..first + rows], dnormed, turned, &mut scratch);
+                    strip.walk(
+                        m,
+                        normed,
+                        scale,
+                        &mut losses[first..first + rows],
+                        dnormed,
+                        turned,
+                        &mut scratch,
+                    );
                 }
                 if scale.is_some() && from == 0 {
                     convert::interleave(m.set, normed, (t, c), narrow_mut(WorkMut::of(s, &mut work).dout));
@@ -79,12 +87,12 @@ impl Strip<'_> {
         let normed = Cells::whole(&normed[self.first / SIDE * cells(c) * CELL..], c);
         let head = right(m.pack_of_head());
         product::rows(m.set, (rows, v, c), normed, head, None, None, logits, s.logits_stride);
-        cross_entropy::forward_backward(m.set, logits, v, self.targets, scale.unwrap_or(0.0), losses);
-        if scale.is_none() {
-            return;
-        }
+        let factors = &mut space.factors[..rows];
+        cross_entropy::exponentials(m.set, logits, v, self.targets, losses, factors);
+        let Some(scale) = scale else { return };
+        factors.iter_mut().for_each(|factor| *factor *= scale);
         let dlogits = narrow_mut(space.dlogits);
-        convert::left(m.set, logits, (rows, v), s.logits_stride, dlogits);
+        convert::left_scaled(m.set, logits, (rows, v), s.logits_stride, factors, dlogits);
         let back = right(m.pack_of_head_transposed());
         product::rows(m.set, (rows, c, v), Cells::whole(dlogits, v), back, None, None, dnormed, c);
         convert::turn(m.set, dlogits, (rows, v), turned, cells(s.needs.positions));
@@ -98,6 +106,15 @@ pub(super) fn last_logits(m: &Model<'_>, t: usize, kept: &[f32], scratch: &mut [
     let normed = &narrow(KeptEnd::of(s, s.end(kept)).normed)[block * cells(c) * CELL..];
     let strip = &mut HeadScratchMut::of(s, scratch).logits[..rows * s.logits_stride];
     let head = right(m.pack_of_head());
-    product::rows(m.set, (rows, s.vocab, c), Cells::whole(normed, c), head, None, None, strip, s.logits_stride);
+    product::rows(
+        m.set,
+        (rows, s.vocab, c),
+        Cells::whole(normed, c),
+        head,
+        None,
+        None,
+        strip,
+        s.logits_stride,
+    );
     logits[..s.vocab].copy_from_slice(&strip[(rows - 1) * s.logits_stride..][..s.vocab]);
 }

@@ -35,7 +35,14 @@ fn right(pack: &Pack) -> Cells<'_> {
 }
 
 impl Form for Tiled {
-    fn block(model: &Model<'_>, layer: usize, x: &[f32], place: &mut [f32], next: &mut [f32], scratch: &mut [f32]) {
+    fn block(
+        model: &Model<'_>,
+        layer: usize,
+        x: &[f32],
+        place: &mut [f32],
+        next: &mut [f32],
+        scratch: &mut [f32],
+    ) {
         forward::block(model, layer, x, place, next, scratch);
     }
 

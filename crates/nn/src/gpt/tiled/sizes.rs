@@ -66,8 +66,8 @@ views! {
         operands: attention::bf16_len(s.length, s.width / s.heads) / 2,
         scores: attention::f32_len(s.length, s.width / s.heads),
     }
-    /// The same space while the head is computed: logits of a strip, their gradients as left operand.
-    HeadScratch / HeadScratchMut { logits, dlogits } sizes(s) {
-        logits: strip_rows(s) * s.logits_stride, dlogits: half(strip_rows(s), s.vocab),
+    /// The same space while the head is computed: logits of a strip, each row's factor, gradients as left operand.
+    HeadScratch / HeadScratchMut { logits, factors, dlogits } sizes(s) {
+        logits: strip_rows(s) * s.logits_stride, factors: strip_rows(s), dlogits: half(strip_rows(s), s.vocab),
     }
 }
