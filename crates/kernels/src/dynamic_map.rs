@@ -10,6 +10,9 @@
 //! values. A bin's entry holds the code below the midpoint and, under it, the number whose sum with the remaining low
 //! bits of x carries into the code just if x lies above the midpoint: a look-up, an addition, a shift.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use crate::set::KernelSet;
 
 /// Decades of the map.
@@ -88,6 +91,13 @@ pub mod naive {
     }
 }
 
+/// The largest number not above the midpoint between the values of codes `below` and `below + 1`, both positive.
+const fn midpoint(values: &[f32; 256], below: usize) -> f32 {
+    let exact = (values[below] as f64 + values[below + 1] as f64) / 2.0;
+    let rounded = exact as f32;
+    f32::from_bits(rounded.to_bits() - (rounded as f64 > exact) as u32)
+}
+
 /// Bins of the magnitudes from just below the smallest midpoint up to 1.
 struct Bins<const N: usize> {
     entries: [u32; N],
@@ -105,12 +115,9 @@ impl<const N: usize> Bins<N> {
         let (mut bin, mut below) = (0, zero);
         while bin < N {
             let start = smallest + ((bin as u32) << low_bits);
-            // The largest number not above the midpoint between `below` and the next value, cut to the bin.
             let mut last = u32::MAX;
             if below < 255 {
-                let middle = (values[below] as f64 + values[below + 1] as f64) / 2.0;
-                let rounded = middle as f32;
-                last = rounded.to_bits() - (rounded as f64 > middle) as u32;
+                last = midpoint(values, below).to_bits();
             }
             assert!(last >= start, "a bin holds two midpoints");
             if last - start >= 1 << low_bits {
@@ -141,10 +148,12 @@ static UNSIGNED_BINS: Bins<2945> = Bins::new(&UNSIGNED, UNSIGNED_ZERO as usize, 
 /// The code of [`SIGNED`] nearest to `x` in −1..=1; of two equally near the one nearer zero.
 #[inline(always)]
 pub fn signed_code(x: f32) -> u8 {
-    let steps = SIGNED_BINS.steps(x);
-    let zero = u32::from(SIGNED_ZERO);
+    // −1 if negative: signs come at random, a branch would be mispredicted.
+    let sign = x.to_bits() as i32 >> 31;
+    let zero = i32::from(SIGNED_ZERO);
     // There is no −1: its code is that of −0.993.
-    (if x.is_sign_negative() { zero - steps.min(zero) } else { zero + steps }) as u8
+    let steps = (SIGNED_BINS.steps(x) as i32).min(zero + 1 + sign);
+    (zero + ((steps ^ sign) - sign)) as u8
 }
 
 /// The code of [`UNSIGNED`] nearest to `x` in 0..=1, ties towards zero; but only 0 itself gets the code of 0.
@@ -153,13 +162,30 @@ pub fn unsigned_code(x: f32) -> u8 {
     (UNSIGNED_BINS.steps(x)).max(u32::from(x != 0.0)) as u8
 }
 
+/// Runs `$function` of the vectors of `$set` if this processor has them; what is left is the caller's.
+macro_rules! vectors {
+    ($set:expr, $function:ident ( $($arg:expr),* ), otherwise $nothing:expr) => {
+        match $set {
+            // SAFETY: the processor has the features of the set, asked just now; the lengths were compared.
+            #[cfg(target_arch = "x86_64")]
+            set @ KernelSet::Avx512 if set.supported().is_ok() => unsafe { x86::avx512::$function($($arg),*) },
+            #[cfg(target_arch = "x86_64")]
+            set @ KernelSet::Avx2 if set.supported().is_ok() => unsafe { x86::avx2::$function($($arg),*) },
+            _ => $nothing,
+        }
+    };
+}
+
 /// x = values[codes]·scale, of one length.
 pub fn widen(set: KernelSet, values: &[f32; 256], codes: &[u8], scale: f32, x: &mut [f32]) {
     assert!(codes.len() == x.len());
     let done = match set {
-        // SAFETY: the feature was found just now, or the arm is not taken; the lengths are equal.
+        // SAFETY: the processor has AVX-512F, asked just now; the lengths are equal.
         #[cfg(target_arch = "x86_64")]
-        KernelSet::Avx512 if set.supported().is_ok() => unsafe { avx512::widen(values, codes, scale, x) },
+        KernelSet::Avx512 if set.supported().is_ok() => unsafe {
+            x86::avx512::widen(values, codes, scale, x)
+        },
+        // One load of a table in the first cache: no gather of AVX2 is faster.
         _ => 0,
     };
     for (x, code) in x[done..].iter_mut().zip(&codes[done..]) {
@@ -167,101 +193,28 @@ pub fn widen(set: KernelSet, values: &[f32; 256], codes: &[u8], scale: f32, x: &
     }
 }
 
-/// codes = those of [`SIGNED`] nearest to x·inverse_scale, of one length.
+/// max |x|; NaN if there is one.
+pub fn largest_magnitude(set: KernelSet, x: &[f32]) -> f32 {
+    let (largest, done) = vectors!(set, largest(x), otherwise(0, 0));
+    // As whole numbers, magnitudes compare as they do as f32, and NaN is above all.
+    f32::from_bits(x[done..].iter().fold(largest, |a, x| a.max(x.to_bits() & 0x7fff_ffff)))
+}
+
+/// codes = [`signed_code`] of x·inverse_scale, of one length.
 pub fn narrow_signed(set: KernelSet, x: &[f32], inverse_scale: f32, codes: &mut [u8]) {
     assert!(codes.len() == x.len());
-    let done = match set {
-        // SAFETY: as in `widen`.
-        #[cfg(target_arch = "x86_64")]
-        KernelSet::Avx512 if set.supported().is_ok() => unsafe { avx512::narrow_signed(x, inverse_scale, codes) },
-        _ => 0,
-    };
+    let done = vectors!(set, narrow_signed(x, inverse_scale, codes), otherwise 0);
     for (c, x) in codes[done..].iter_mut().zip(&x[done..]) {
         *c = signed_code(x * inverse_scale);
     }
 }
 
-/// codes = those of [`UNSIGNED`] nearest to x·inverse_scale as [`unsigned_code`] says, of one length.
+/// codes = [`unsigned_code`] of x·inverse_scale, of one length.
 pub fn narrow_unsigned(set: KernelSet, x: &[f32], inverse_scale: f32, codes: &mut [u8]) {
     assert!(codes.len() == x.len());
-    let done = match set {
-        // SAFETY: as in `widen`.
-        #[cfg(target_arch = "x86_64")]
-        KernelSet::Avx512 if set.supported().is_ok() => unsafe { avx512::narrow_unsigned(x, inverse_scale, codes) },
-        _ => 0,
-    };
+    let done = vectors!(set, narrow_unsigned(x, inverse_scale, codes), otherwise 0);
     for (c, x) in codes[done..].iter_mut().zip(&x[done..]) {
         *c = unsigned_code(x * inverse_scale);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use super::*;
-    use std::arch::x86_64::*;
-
-    const LANES: usize = 16;
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn widen(values: &[f32; 256], codes: &[u8], scale: f32, x: &mut [f32]) -> usize {
-        let whole = x.len() / LANES * LANES;
-        let scale = _mm512_set1_ps(scale);
-        for i in (0..whole).step_by(LANES) {
-            unsafe {
-                let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.as_ptr().add(i).cast()));
-                let value = _mm512_i32gather_ps::<4>(codes, values.as_ptr());
-                _mm512_storeu_ps(x.as_mut_ptr().add(i), _mm512_mul_ps(value, scale));
-            }
-        }
-        whole
-    }
-
-    /// [`Bins::steps`].
-    #[inline(always)]
-    unsafe fn steps<const N: usize, const LOW: u32>(bins: &Bins<N>, bits: __m512i) -> __m512i {
-        unsafe {
-            let smallest = _mm512_set1_epi32(bins.smallest as i32);
-            let bits = _mm512_and_si512(bits, _mm512_set1_epi32(0x7fff_ffff));
-            let bits = _mm512_min_epu32(_mm512_max_epu32(bits, smallest), _mm512_set1_epi32(ONE as i32));
-            let bin = _mm512_srli_epi32::<LOW>(_mm512_sub_epi32(bits, smallest));
-            let low = _mm512_and_si512(bits, _mm512_set1_epi32((1 << LOW) - 1));
-            let entry = _mm512_i32gather_epi32::<4>(bin, bins.entries.as_ptr().cast());
-            _mm512_srli_epi32::<LOW>(_mm512_add_epi32(entry, low))
-        }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn narrow_signed(x: &[f32], inverse_scale: f32, codes: &mut [u8]) -> usize {
-        let whole = x.len() / LANES * LANES;
-        let scale = _mm512_set1_ps(inverse_scale);
-        let zero = _mm512_set1_epi32(i32::from(SIGNED_ZERO));
-        for i in (0..whole).step_by(LANES) {
-            unsafe {
-                let bits = _mm512_castps_si512(_mm512_mul_ps(_mm512_loadu_ps(x.as_ptr().add(i)), scale));
-                let steps = steps::<1409, 17>(&SIGNED_BINS, bits);
-                let negative = _mm512_cmplt_epi32_mask(bits, _mm512_setzero_si512());
-                let up = _mm512_add_epi32(zero, steps);
-                let code = _mm512_mask_sub_epi32(up, negative, zero, _mm512_min_epi32(steps, zero));
-                _mm_storeu_si128(codes.as_mut_ptr().add(i).cast(), _mm512_cvtepi32_epi8(code));
-            }
-        }
-        whole
-    }
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn narrow_unsigned(x: &[f32], inverse_scale: f32, codes: &mut [u8]) -> usize {
-        let whole = x.len() / LANES * LANES;
-        let scale = _mm512_set1_ps(inverse_scale);
-        for i in (0..whole).step_by(LANES) {
-            unsafe {
-                let x = _mm512_mul_ps(_mm512_loadu_ps(x.as_ptr().add(i)), scale);
-                let steps = steps::<2945, 16>(&UNSIGNED_BINS, _mm512_castps_si512(x));
-                let some = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(x, _mm512_setzero_ps());
-                let code = _mm512_mask_max_epi32(steps, some, steps, _mm512_set1_epi32(1));
-                _mm_storeu_si128(codes.as_mut_ptr().add(i).cast(), _mm512_cvtepi32_epi8(code));
-            }
-        }
-        whole
     }
 }
 
@@ -355,6 +308,37 @@ mod tests {
         }
         assert_eq!(signed_code(f32::NEG_INFINITY), 0);
         assert_eq!(signed_code(-0.0), SIGNED_ZERO);
+    }
+
+    /// All midpoints, all bins and their neighbours, and what is no magnitude, by every set: as one by one.
+    #[test]
+    fn every_set_gives_the_codes_and_values_of_plain_loops() {
+        let mut x: Vec<f32> = (0..2945u32).map(|bin| f32::from_bits(ONE - (bin << 16))).collect();
+        for values in [&SIGNED, &UNSIGNED] {
+            x.extend(values.windows(2).map(|v| (v[0].abs() + v[1].abs()) / 2.0));
+        }
+        let near = |&x: &f32| (-40..=40).map(move |d| f32::from_bits(x.to_bits().saturating_add_signed(d)));
+        x = x.iter().flat_map(near).flat_map(|x| [x, -x]).collect();
+        x.extend([f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-45, f32::MAX]);
+        let signed: Vec<u8> = x.iter().map(|&x| signed_code(x)).collect();
+        let unsigned: Vec<u8> = x.iter().map(|&x| unsigned_code(x)).collect();
+        let largest = x.iter().filter(|x| x.is_finite()).fold(0f32, |a, x| a.max(x.abs()));
+        for set in KernelSet::runnable() {
+            let mut codes = vec![0; x.len()];
+            narrow_signed(set, &x, 1.0, &mut codes);
+            assert_eq!(codes, signed, "{set:?}");
+            narrow_unsigned(set, &x, 1.0, &mut codes);
+            assert_eq!(codes, unsigned, "{set:?}");
+            let every: Vec<u8> = (0..=255).chain(0..=70).collect();
+            let mut wide = vec![0.0; every.len()];
+            for values in [&SIGNED, &UNSIGNED] {
+                widen(set, values, &every, 0.3, &mut wide);
+                assert!(every.iter().zip(&wide).all(|(&c, &w)| w == values[usize::from(c)] * 0.3), "{set:?}");
+            }
+            let finite: Vec<f32> = x.iter().copied().filter(|x| x.is_finite()).collect();
+            assert_eq!(largest_magnitude(set, &finite), largest, "{set:?}");
+            assert!(largest_magnitude(set, &x).is_nan(), "{set:?}");
+        }
     }
 
     proptest! {
