@@ -446,38 +446,6 @@ mod tests {
         }
     }
 
-    #[test]
-    #[ignore = "a measurement"]
-    #[expect(clippy::print_stderr, reason = "a measurement")]
-    fn parts_speed() {
-        let n=65536;
-        let mut random = Random(5);
-        let xs: Vec<f32> = (0..n).map(|_| random.spread(3.0)).collect();
-        let mut ys = vec![0.5f32; n];
-        let (mut m, mut v) = (vec![0.1f32; BLOCK], vec![0.1f32; BLOCK]);
-        let mut cs = vec![0u8; n];
-        for set in KernelSet::runnable().filter(|&s| s != KernelSet::Naive) {
-            let time = |name: &str, f: &mut dyn FnMut(usize)| {
-                let mut best = f64::INFINITY;
-                for _ in 0..30 {
-                    let start = std::time::Instant::now();
-                    for i in (0..n).step_by(BLOCK) {
-                        f(i);
-                    }
-                    best = best.min(start.elapsed().as_secs_f64() * 1e9 / n as f64);
-                }
-                eprintln!("{set:?} {name}: {best:.3} ns");
-            };
-            time("narrow signed", &mut |i| narrow_signed(set, &xs[i..i+BLOCK], 0.9, &mut cs[i..i+BLOCK]));
-            time("narrow unsigned", &mut |i| narrow_unsigned(set, &xs[i..i+BLOCK], 0.9, &mut cs[i..i+BLOCK]));
-            time("widen signed", &mut |i| widen(set, &SIGNED, &cs[i..i+BLOCK], 0.9, &mut ys[i..i+BLOCK]));
-            time("scale", &mut |i| {
-                std::hint::black_box(scale_of(set, &xs[i..i+BLOCK]));
-            });
-            time("adamw", &mut |i| adamw::update(set, &STEP, &mut ys[i..i+BLOCK], &xs[i..i+BLOCK], &mut m, &mut v));
-        }
-    }
-
     /// `cargo test --release -p isoflop-kernels eight_bit_speed -- --ignored --nocapture`
     #[test]
     #[ignore = "a measurement"]

@@ -8,7 +8,8 @@
 //! The code nearest to x comes from the bits of x: a *bin* is all numbers that share the sign-less top bits of their
 //! f32 (exponent and 6 or 7 bits of mantissa), narrow enough to hold at most one midpoint between neighbouring
 //! values. A bin's entry holds the code below the midpoint and, under it, the number whose sum with the remaining low
-//! bits of x carries into the code just if x lies above the midpoint: a look-up, an addition, a shift.
+//! bits of x carries into the code just if x lies above the midpoint: a look-up, an addition, a shift. The folder holds
+//! the same for vectors.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -91,7 +92,7 @@ pub mod naive {
     }
 }
 
-/// The largest number not above the midpoint between the values of codes `below` and `below + 1`, both positive.
+/// The largest number not above the midpoint between the values of codes `below` and `below + 1`, 0 or positive.
 const fn midpoint(values: &[f32; 256], below: usize) -> f32 {
     let exact = (values[below] as f64 + values[below + 1] as f64) / 2.0;
     let rounded = exact as f32;
@@ -162,16 +163,41 @@ pub fn unsigned_code(x: f32) -> u8 {
     (UNSIGNED_BINS.steps(x)).max(u32::from(x != 0.0)) as u8
 }
 
-/// Runs `$function` of the vectors of `$set` if this processor has them; what is left is the caller's.
+/// Which vectors a kernel set may use here.
+enum Width {
+    One,
+    #[cfg(target_arch = "x86_64")]
+    Eight,
+    #[cfg(target_arch = "x86_64")]
+    Sixteen,
+}
+
+/// Sets beyond `Avx2` that this processor runs have AVX-512F, as is asked again.
+fn width(set: KernelSet) -> Width {
+    #[cfg(target_arch = "x86_64")]
+    if !matches!(set, KernelSet::Naive | KernelSet::Portable) && set.supported().is_ok() {
+        if set != KernelSet::Avx2 && is_x86_feature_detected!("avx512f") {
+            return Width::Sixteen;
+        }
+        if is_x86_feature_detected!("avx2") {
+            return Width::Eight;
+        }
+    }
+    let _ = set;
+    Width::One
+}
+
+/// Runs `$function` of the vectors of `$set`, if there are any; what is left is the caller's.
 macro_rules! vectors {
     ($set:expr, $function:ident ( $($arg:expr),* ), otherwise $nothing:expr) => {
-        match $set {
-            // SAFETY: the processor has the features of the set, asked just now; the lengths were compared.
+        match width($set) {
+            // SAFETY: `width` found the feature; the caller compared the lengths.
             #[cfg(target_arch = "x86_64")]
-            set @ KernelSet::Avx512 if set.supported().is_ok() => unsafe { x86::avx512::$function($($arg),*) },
+            Width::Sixteen => unsafe { x86::avx512::$function($($arg),*) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            set @ KernelSet::Avx2 if set.supported().is_ok() => unsafe { x86::avx2::$function($($arg),*) },
-            _ => $nothing,
+            Width::Eight => unsafe { x86::avx2::$function($($arg),*) },
+            Width::One => $nothing,
         }
     };
 }
@@ -179,12 +205,10 @@ macro_rules! vectors {
 /// x = values[codes]·scale, of one length.
 pub fn widen(set: KernelSet, values: &[f32; 256], codes: &[u8], scale: f32, x: &mut [f32]) {
     assert!(codes.len() == x.len());
-    let done = match set {
-        // SAFETY: the processor has AVX-512F, asked just now; the lengths are equal.
+    let done = match width(set) {
+        // SAFETY: `width` found the feature; the lengths are equal.
         #[cfg(target_arch = "x86_64")]
-        KernelSet::Avx512 if set.supported().is_ok() => unsafe {
-            x86::avx512::widen(values, codes, scale, x)
-        },
+        Width::Sixteen => unsafe { x86::avx512::widen(values, codes, scale, x) },
         // One load of a table in the first cache: no gather of AVX2 is faster.
         _ => 0,
     };
@@ -200,7 +224,7 @@ pub fn largest_magnitude(set: KernelSet, x: &[f32]) -> f32 {
     f32::from_bits(x[done..].iter().fold(largest, |a, x| a.max(x.to_bits() & 0x7fff_ffff)))
 }
 
-/// codes = [`signed_code`] of x·inverse_scale, of one length.
+/// codes = [`signed_code`] of x·inverse_scale, of one length; magnitudes above 1 but for rounding get some code.
 pub fn narrow_signed(set: KernelSet, x: &[f32], inverse_scale: f32, codes: &mut [u8]) {
     assert!(codes.len() == x.len());
     let done = vectors!(set, narrow_signed(x, inverse_scale, codes), otherwise 0);
@@ -209,7 +233,7 @@ pub fn narrow_signed(set: KernelSet, x: &[f32], inverse_scale: f32, codes: &mut 
     }
 }
 
-/// codes = [`unsigned_code`] of x·inverse_scale, of one length.
+/// codes = [`unsigned_code`] of x·inverse_scale, of one length; above 1 but for rounding, or below 0, some code.
 pub fn narrow_unsigned(set: KernelSet, x: &[f32], inverse_scale: f32, codes: &mut [u8]) {
     assert!(codes.len() == x.len());
     let done = vectors!(set, narrow_unsigned(x, inverse_scale, codes), otherwise 0);
@@ -310,34 +334,59 @@ mod tests {
         assert_eq!(signed_code(-0.0), SIGNED_ZERO);
     }
 
-    /// All midpoints, all bins and their neighbours, and what is no magnitude, by every set: as one by one.
+    /// Every set against one number at a time, which the tests above hold to the definition.
+    fn check_sets(x: &[f32]) {
+        let magnitudes: Vec<f32> = x.iter().map(|x| x.abs()).collect();
+        for set in KernelSet::runnable() {
+            let mut codes = vec![0; x.len()];
+            narrow_signed(set, x, 1.0, &mut codes);
+            let wrong = x.iter().zip(&codes).find(|&(x, c)| signed_code(*x) != *c);
+            assert_eq!(wrong, None, "{set:?} signed");
+            narrow_unsigned(set, &magnitudes, 1.0, &mut codes);
+            let wrong = magnitudes.iter().zip(&codes).find(|&(x, c)| unsigned_code(*x) != *c);
+            assert_eq!(wrong, None, "{set:?} unsigned");
+        }
+    }
+
     #[test]
-    fn every_set_gives_the_codes_and_values_of_plain_loops() {
+    fn every_set_gives_the_codes_of_plain_loops() {
         let mut x: Vec<f32> = (0..2945u32).map(|bin| f32::from_bits(ONE - (bin << 16))).collect();
         for values in [&SIGNED, &UNSIGNED] {
             x.extend(values.windows(2).map(|v| (v[0].abs() + v[1].abs()) / 2.0));
         }
         let near = |&x: &f32| (-40..=40).map(move |d| f32::from_bits(x.to_bits().saturating_add_signed(d)));
         x = x.iter().flat_map(near).flat_map(|x| [x, -x]).collect();
-        x.extend([f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-45, f32::MAX]);
-        let signed: Vec<u8> = x.iter().map(|&x| signed_code(x)).collect();
-        let unsigned: Vec<u8> = x.iter().map(|&x| unsigned_code(x)).collect();
-        let largest = x.iter().filter(|x| x.is_finite()).fold(0f32, |a, x| a.max(x.abs()));
+        x.extend([f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-45]);
+        check_sets(&x);
+    }
+
+    /// Run in release when the arithmetic changes.
+    #[test]
+    #[ignore = "all 200 million magnitudes: some ten seconds"]
+    fn every_set_gives_the_codes_of_plain_loops_for_every_number() {
+        let all: Vec<u32> = (ONE - (24 << 23)..=ONE).collect();
+        for some in all.chunks(1 << 16) {
+            let sign = (some[0] >> 16) << 31;
+            check_sets(&some.iter().map(|bits| f32::from_bits(bits | sign)).collect::<Vec<f32>>());
+        }
+    }
+
+    #[test]
+    fn every_set_widens_alike_and_finds_the_largest() {
+        let codes: Vec<u8> = (0..=255).chain(0..=70).collect();
         for set in KernelSet::runnable() {
-            let mut codes = vec![0; x.len()];
-            narrow_signed(set, &x, 1.0, &mut codes);
-            assert_eq!(codes, signed, "{set:?}");
-            narrow_unsigned(set, &x, 1.0, &mut codes);
-            assert_eq!(codes, unsigned, "{set:?}");
-            let every: Vec<u8> = (0..=255).chain(0..=70).collect();
-            let mut wide = vec![0.0; every.len()];
             for values in [&SIGNED, &UNSIGNED] {
-                widen(set, values, &every, 0.3, &mut wide);
-                assert!(every.iter().zip(&wide).all(|(&c, &w)| w == values[usize::from(c)] * 0.3), "{set:?}");
+                let mut x = vec![0.0; codes.len()];
+                widen(set, values, &codes, 0.3, &mut x);
+                assert!(codes.iter().zip(&x).all(|(&c, &x)| x == values[usize::from(c)] * 0.3), "{set:?}");
             }
-            let finite: Vec<f32> = x.iter().copied().filter(|x| x.is_finite()).collect();
-            assert_eq!(largest_magnitude(set, &finite), largest, "{set:?}");
-            assert!(largest_magnitude(set, &x).is_nan(), "{set:?}");
+            for at in 0..37 {
+                let mut x = [-1e-3f32; 37];
+                x[at] = -2.0;
+                assert_eq!(largest_magnitude(set, &x), 2.0, "{set:?} {at}");
+                x[at] = f32::NAN;
+                assert!(largest_magnitude(set, &x).is_nan(), "{set:?} {at}");
+            }
         }
     }
 

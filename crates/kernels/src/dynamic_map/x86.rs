@@ -8,8 +8,9 @@
 use super::{Bins, ONE, POWERS, SIGNED, SIGNED_BINS, SIGNED_ZERO, UNSIGNED, UNSIGNED_BINS, UNSIGNED_ZERO};
 use std::arch::x86_64::*;
 
-/// Start of octave 0 (2⁻²³), below every threshold.
-const SMALLEST: u32 = ONE - (23 << 23);
+/// The exponent field of 2⁻²³, below every threshold. From here to that of 1 there are 24, modulo 32 the numbers
+/// 8..=31; that of 0 is 0 and that of NaN and infinity 255, modulo 32 like that of 1.
+const FIRST_EXPONENT: u32 = 127 - 23;
 const MAGNITUDE: i32 = 0x7fff_ffff;
 /// Cells from a whole number within which ⌊slope·x + offset⌋ is in doubt. The error of slope·x + offset is at most
 /// 4e-5: half a unit in the last place of 255 (8e-6), of slope times 142 (9e-6), of the table's values (1.4e-5).
@@ -17,11 +18,12 @@ const DOUBT: f32 = 1.0 / 4096.0;
 
 /// The steps from zero as a function of magnitude: 0, seven decades, the last code.
 struct Pieces {
-    /// Where the piece after `first` begins in each octave: above this; infinity where it does not.
+    /// By exponent modulo 32: above this the piece after `first` begins; infinity where none does.
     threshold: [f32; 32],
-    /// The piece at the start of each octave.
+    /// By exponent modulo 32: the piece at the start of the octave.
     first: [i32; 32],
     slope: [f32; 16],
+    /// Less [`DOUBT`].
     offset: [f32; 16],
     /// The last step of each piece.
     last: [i32; 16],
@@ -33,7 +35,7 @@ impl Pieces {
             threshold: [f32::INFINITY; 32],
             first: [0; 32],
             slope: [0.0; 16],
-            offset: [0.5; 16],
+            offset: [0.5 - DOUBT; 16],
             last: [0; 16],
         };
         let mut decade = 0;
@@ -41,25 +43,25 @@ impl Pieces {
             let cells = (first_cells << decade) as f64;
             let start = pieces.last[decade] as f64 + 1.0;
             pieces.slope[decade + 1] = (cells / 0.9 / POWERS[decade] as f64) as f32;
-            pieces.offset[decade + 1] = (start - cells / 9.0) as f32;
+            pieces.offset[decade + 1] = (start - cells / 9.0 - DOUBT as f64) as f32;
             pieces.last[decade + 1] = pieces.last[decade] + cells as i32;
             decade += 1;
         }
         let end = decade + 1;
         pieces.last[end] = pieces.last[decade] + 1;
-        pieces.offset[end] = pieces.last[end] as f32 + 0.5;
-        let (mut octave, mut piece) = (0, 0);
-        while octave < 32 {
+        pieces.offset[end] = pieces.last[end] as f32 + 0.5 - DOUBT;
+        let (mut exponent, mut piece) = (FIRST_EXPONENT, 0);
+        while exponent <= ONE >> 23 {
+            let octave = exponent as usize % 32;
             pieces.first[octave] = piece as i32;
             if piece < end {
-                let below = zero + pieces.last[piece] as usize;
-                let threshold = super::midpoint(values, below);
-                if threshold.to_bits() < SMALLEST + ((octave as u32 + 1) << 23) {
+                let threshold = super::midpoint(values, zero + pieces.last[piece] as usize);
+                if threshold.to_bits() < (exponent + 1) << 23 {
                     pieces.threshold[octave] = threshold;
                     piece += 1;
                 }
             }
-            octave += 1;
+            exponent += 1;
         }
         pieces
     }
@@ -145,38 +147,37 @@ pub(super) mod avx512 {
             }
         }
 
-        /// [`Bins::steps`].
+        /// [`Bins::steps`] for bits of 0 or a magnitude from 2⁻²³ to just above 1, or what is not finite.
         #[inline(always)]
         unsafe fn steps(&self, bits: __m512i) -> __m512i {
             // SAFETY: no memory is touched but in `asked`.
             unsafe {
-                let smallest = _mm512_set1_epi32(SMALLEST as i32);
-                let bits = _mm512_and_si512(bits, _mm512_set1_epi32(MAGNITUDE));
-                let bits = _mm512_min_epu32(_mm512_max_epu32(bits, smallest), _mm512_set1_epi32(ONE as i32));
-                let octave = _mm512_srli_epi32::<23>(_mm512_sub_epi32(bits, smallest));
-                let x = _mm512_castsi512_ps(bits);
-                let threshold = _mm512_permutex2var_ps(self.threshold[0], octave, self.threshold[1]);
-                let first = _mm512_permutex2var_epi32(self.first[0], octave, self.first[1]);
+                let (x, exponent) = (_mm512_castsi512_ps(bits), _mm512_srli_epi32::<23>(bits));
+                // Permutations look at the low bits of an index alone.
+                let threshold = _mm512_permutex2var_ps(self.threshold[0], exponent, self.threshold[1]);
+                let first = _mm512_permutex2var_epi32(self.first[0], exponent, self.first[1]);
                 let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, threshold);
                 let piece = _mm512_mask_add_epi32(first, above, first, _mm512_set1_epi32(1));
                 let slope = _mm512_permutexvar_ps(piece, self.slope);
-                let y = _mm512_fmadd_ps(x, slope, _mm512_permutexvar_ps(piece, self.offset));
-                let near = _mm512_sub_ps(y, _mm512_roundscale_ps::<0>(y));
-                let doubt = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_abs_ps(near), _mm512_set1_ps(DOUBT));
-                if doubt != 0 {
+                let low = _mm512_fmadd_ps(x, slope, _mm512_permutexvar_ps(piece, self.offset));
+                let high = _mm512_add_ps(low, _mm512_set1_ps(2.0 * DOUBT));
+                let (low, high) = (_mm512_cvttps_epi32(low), _mm512_cvttps_epi32(high));
+                if _mm512_cmpneq_epi32_mask(low, high) != 0 {
                     return self.asked(bits);
                 }
-                _mm512_min_epi32(_mm512_cvttps_epi32(y), _mm512_permutexvar_epi32(piece, self.last))
+                // What is not finite was converted to 2³¹ and becomes the last code.
+                _mm512_min_epu32(low, _mm512_permutexvar_epi32(piece, self.last))
             }
         }
 
         /// The same from the bins.
         #[inline(always)]
         unsafe fn asked(&self, bits: __m512i) -> __m512i {
-            // SAFETY: `bits` are at most those of 1 and are raised to the start of bin 0, so the bin is in 0..N.
+            // SAFETY: magnitudes are clamped to the bins, so that the bin is in 0..N.
             unsafe {
                 let smallest = _mm512_set1_epi32(self.bins.smallest as i32);
-                let bits = _mm512_max_epu32(bits, smallest);
+                let bits = _mm512_and_si512(bits, _mm512_set1_epi32(MAGNITUDE));
+                let bits = _mm512_min_epu32(_mm512_max_epu32(bits, smallest), _mm512_set1_epi32(ONE as i32));
                 let bin = _mm512_srli_epi32::<LOW>(_mm512_sub_epi32(bits, smallest));
                 let low = _mm512_and_si512(bits, _mm512_set1_epi32((1 << LOW) - 1));
                 let entry = _mm512_i32gather_epi32::<4>(bin, self.bins.entries.as_ptr().cast());
@@ -191,12 +192,14 @@ pub(super) mod avx512 {
         let whole = x.len() / LANES * LANES;
         let scale = _mm512_set1_ps(inverse_scale);
         let zero = _mm512_set1_epi32(i32::from(SIGNED_ZERO));
+        let smallest = _mm512_set1_epi32((FIRST_EXPONENT << 23) as i32);
         // SAFETY: the tables are whole; i + 16 ≤ the common length.
         unsafe {
             let tables = Registers::<_, 17>::new(&SIGNED_PIECES, &SIGNED_BINS);
             for i in (0..whole).step_by(LANES) {
                 let bits = _mm512_castps_si512(_mm512_mul_ps(_mm512_loadu_ps(x.as_ptr().add(i)), scale));
-                let steps = tables.steps(bits);
+                let magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(MAGNITUDE));
+                let steps = tables.steps(_mm512_max_epu32(magnitude, smallest));
                 let negative = _mm512_cmplt_epi32_mask(bits, _mm512_setzero_si512());
                 let up = _mm512_add_epi32(zero, steps);
                 let code = _mm512_mask_sub_epi32(up, negative, zero, _mm512_min_epi32(steps, zero));
@@ -211,14 +214,15 @@ pub(super) mod avx512 {
     pub(in super::super) unsafe fn narrow_unsigned(x: &[f32], inverse_scale: f32, codes: &mut [u8]) -> usize {
         let whole = x.len() / LANES * LANES;
         let scale = _mm512_set1_ps(inverse_scale);
+        let least = _mm512_set1_epi32(super::super::midpoint(&UNSIGNED, 0).to_bits() as i32 + 1);
         // SAFETY: as in `narrow_signed`.
         unsafe {
             let tables = Registers::<_, 16>::new(&UNSIGNED_PIECES, &UNSIGNED_BINS);
             for i in (0..whole).step_by(LANES) {
-                let x = _mm512_mul_ps(_mm512_loadu_ps(x.as_ptr().add(i)), scale);
-                let steps = tables.steps(_mm512_castps_si512(x));
-                let some = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(x, _mm512_setzero_ps());
-                let code = _mm512_mask_max_epi32(steps, some, steps, _mm512_set1_epi32(1));
+                let bits = _mm512_castps_si512(_mm512_mul_ps(_mm512_loadu_ps(x.as_ptr().add(i)), scale));
+                // What is not 0 is raised to the least number of code 1.
+                let some = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(MAGNITUDE));
+                let code = tables.steps(_mm512_maskz_max_epu32(some, bits, least));
                 _mm_storeu_si128(codes.as_mut_ptr().add(i).cast(), _mm512_cvtepi32_epi8(code));
             }
         }
