@@ -3,7 +3,8 @@
 //! With AVX-512, a code's value comes out of sixteen registers by permutation, and the nearest code out of
 //! arithmetic: within a decade, cells have one width, so that code = ⌊slope·x + offset⌋. The piece (a decade, or one of
 //! the ends) follows from the octave of x and one comparison with an exact threshold. Only where ⌊·⌋ is in doubt,
-//! at 1 vector in 130, the bins are asked instead. A gather takes about 24 cycles on Zen 4, all of this about 12.
+//! at 1 vector in 130, the bins are asked instead. On an AMD EPYC with AVX-512: 0.30 ns (signed) and 0.26 ns (unsigned)
+//! an element, 0.46 ns by gathering from the bins; widening 0.23 ns, 0.44 ns by gathering, 0.28 ns one by one.
 
 use super::{Bins, ONE, POWERS, SIGNED, SIGNED_BINS, SIGNED_ZERO, UNSIGNED, UNSIGNED_BINS, UNSIGNED_ZERO};
 use std::arch::x86_64::*;
