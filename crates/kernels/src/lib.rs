@@ -11,11 +11,13 @@
 #![expect(unsafe_code, reason = "the one crate that may: vector intrinsics, the thread pool, aligned memory")]
 
 pub mod adamw;
+pub mod adamw8bit;
 pub mod attention;
 pub mod bf16;
 pub mod buffer;
 pub mod chunks;
 pub mod cross_entropy;
+pub mod dynamic_map;
 pub mod gelu;
 pub mod layernorm;
 pub mod math;
