@@ -6,6 +6,27 @@ use std::sync::atomic::{AtomicU64, Ordering::AcqRel};
 
 const WORDS: usize = 64;
 
+/// Which parts are held: one bit each, without allocation.
+#[derive(Debug)]
+pub(crate) struct Claims([AtomicU64; WORDS]);
+
+impl Claims {
+    pub(crate) fn new(parts: usize) -> Self {
+        assert!(parts <= Chunks::MAX, "at most {} parts", Chunks::MAX);
+        Self([const { AtomicU64::new(0) }; WORDS])
+    }
+
+    /// Takes part `index`; panics if it is held.
+    pub(crate) fn take(&self, index: usize) {
+        let bit = 1 << (index % 64);
+        assert!(self.0[index / 64].fetch_or(bit, AcqRel) & bit == 0, "part {index} is held by another task");
+    }
+
+    fn give_back(&self, index: usize) {
+        self.0[index / 64].fetch_and(!(1 << (index % 64)), AcqRel);
+    }
+}
+
 /// A mutable slice seen as equal chunks, each of which one task at a time may hold.
 ///
 /// Claims are checked at run time, so that safe code can share it between threads without allocating: a chunk that
@@ -15,7 +36,7 @@ pub struct Chunks<'a> {
     pointer: *mut f32,
     len: usize,
     chunk: usize,
-    held: [AtomicU64; WORDS],
+    claims: Claims,
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
@@ -28,8 +49,8 @@ unsafe impl Sync for Chunks<'_> {}
 #[derive(Debug)]
 pub struct Chunk<'a> {
     slice: &'a mut [f32],
-    word: &'a AtomicU64,
-    bit: u64,
+    claims: &'a Claims,
+    index: usize,
 }
 
 impl<'a> Chunks<'a> {
@@ -38,12 +59,12 @@ impl<'a> Chunks<'a> {
 
     /// Chunks of `chunk` elements; the last may be shorter.
     pub fn new(slice: &'a mut [f32], chunk: usize) -> Self {
-        assert!(chunk > 0 && slice.len().div_ceil(chunk) <= Self::MAX, "1 to {} chunks", Self::MAX);
+        assert!(chunk > 0, "chunks are not empty");
         Self {
             pointer: slice.as_mut_ptr(),
             len: slice.len(),
             chunk,
-            held: [const { AtomicU64::new(0) }; WORDS],
+            claims: Claims::new(slice.len().div_ceil(chunk)),
             lifetime: PhantomData,
         }
     }
@@ -52,19 +73,18 @@ impl<'a> Chunks<'a> {
     pub fn hold(&self, index: usize) -> Chunk<'_> {
         let start = index * self.chunk;
         assert!(start < self.len, "chunk {index} lies outside");
-        let (word, bit) = (&self.held[index / 64], 1 << (index % 64));
-        assert!(word.fetch_or(bit, AcqRel) & bit == 0, "chunk {index} is held by another task");
+        self.claims.take(index);
         let len = self.chunk.min(self.len - start);
         // SAFETY: the range lies inside the slice borrowed for 'a; the claim just taken makes it exclusive until the
         // `Chunk` is dropped.
         let slice = unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), len) };
-        Chunk { slice, word, bit }
+        Chunk { slice, claims: &self.claims, index }
     }
 }
 
 impl Drop for Chunk<'_> {
     fn drop(&mut self) {
-        self.word.fetch_and(!self.bit, AcqRel);
+        self.claims.give_back(self.index);
     }
 }
 

@@ -23,6 +23,7 @@ pub mod layernorm;
 pub mod math;
 pub mod matmul;
 pub mod peak;
+pub mod pieces;
 pub mod pool;
 pub mod real;
 pub mod rows;
@@ -32,6 +33,7 @@ pub mod tiles;
 
 pub use buffer::AlignedBuffer;
 pub use chunks::Chunks;
+pub use pieces::{Cut, Region};
 pub use pool::Pool;
 pub use real::Real;
 pub use set::{KernelError, KernelSet};

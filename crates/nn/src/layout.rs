@@ -162,18 +162,15 @@ impl Layout {
         self.tensors.iter().map(|t| t.len as u64).sum()
     }
 
-    /// What a checkpoint holds: every weight, then its two moments.
+    /// The weights as a checkpoint holds them.
     pub fn specs(&self) -> Vec<TensorSpec> {
-        let spec = |prefix: &str, group, t: &Tensor| TensorSpec {
-            name: format!("{prefix}{}", t.name),
-            group,
+        let spec = |t: &Tensor| TensorSpec {
+            name: t.name.clone(),
+            group: TensorGroup::Model,
             dtype: Dtype::F32,
             shape: t.shape.clone(),
         };
-        let mut specs: Vec<_> = self.tensors.iter().map(|t| spec("", TensorGroup::Model, t)).collect();
-        specs.extend(self.tensors.iter().map(|t| spec(FIRST_MOMENT, TensorGroup::Optimizer, t)));
-        specs.extend(self.tensors.iter().map(|t| spec(SECOND_MOMENT, TensorGroup::Optimizer, t)));
-        specs
+        self.tensors.iter().map(spec).collect()
     }
 }
 

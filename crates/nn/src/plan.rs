@@ -20,12 +20,11 @@ impl MemoryPlan {
 
     pub(crate) fn of(sizes: &Sizes) -> Self {
         let bytes = |len: usize| AlignedBuffer::bytes(len) as u64;
-        let packed = sizes.packs.iter().map(|pack| bytes(pack.len)).sum();
         let groups = vec![
             ("weights", bytes(sizes.layout.len)),
             ("gradients", bytes(sizes.layout.len)),
-            ("moments", 2 * bytes(sizes.layout.len)),
-            ("packed weights", packed),
+            ("moments", sizes.moments.bytes()),
+            ("packed weights", bytes(sizes.packed)),
             ("activations", bytes(sizes.kept * sizes.sequences)),
             ("backward", bytes(sizes.needs.work * sizes.sequences)),
             ("logits", bytes(sizes.needs.logits * sizes.sequences) + bytes(sizes.sequences * sizes.length)),

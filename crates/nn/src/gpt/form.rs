@@ -1,8 +1,8 @@
 //! What the two forms of the walk must each bring: [`super::plain`] in rows of f32, [`super::tiled`] in cells of bf16.
 
 use super::model::Model;
-use super::sizes::PackSpec;
 use crate::engine::TokenBatch;
+use isoflop_kernels::pieces::Part;
 use isoflop_kernels::{KernelSet, Pool};
 
 /// What the head reads and writes: everybody's shares.
@@ -62,6 +62,22 @@ pub(crate) trait Form {
         gradients: &mut [f32],
     );
 
-    /// Packs 32 columns of the right operand that tensor `w` becomes.
-    fn pack(set: KernelSet, spec: &PackSpec, w: &[f32], block: usize, out: &mut [f32]);
+    /// Packs up to 32 rows `w[R,C]` of a weight: into each panel of 32 columns of the right operand W (`across` gives
+    /// the rows' place in a panel), and as 32 columns of the right operand Wᵀ (`along`).
+    fn pack(set: KernelSet, w: &[f32], columns: usize, across: Across<'_, '_>, along: &mut [f32]);
+}
+
+/// The place of some rows in each panel of a pack.
+pub(crate) struct Across<'a, 'b> {
+    pub(crate) part: &'a mut Part<'b, f32>,
+    /// First element of the rows in a panel's share of the part.
+    pub(crate) from: usize,
+    pub(crate) len: usize,
+}
+
+impl Across<'_, '_> {
+    /// In panel `index`.
+    pub(crate) fn panel(&mut self, index: usize) -> &mut [f32] {
+        &mut self.part.run(index)[self.from..][..self.len]
+    }
 }

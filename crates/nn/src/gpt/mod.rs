@@ -6,6 +6,7 @@
 
 mod form;
 mod model;
+mod moments;
 mod plain;
 mod sizes;
 mod sums;
@@ -16,17 +17,17 @@ mod walk;
 use crate::engine::{
     BatchStats, Engine, EngineError, MemoryUse, NoisePair, Reduce, SequenceLoss, TokenBatch, Update,
 };
-use crate::layout::{FIRST_MOMENT, SECOND_MOMENT};
 use crate::plan::MemoryPlan;
-use crate::{AdamWConfig, EngineOptions, GptConfig, Optimizer, Precision, init};
+use crate::{AdamWConfig, EngineOptions, GptConfig, Precision, init};
 use isoflop_base::tensor::TensorGroup;
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_kernels::{AlignedBuffer, Pool};
+use moments::Moment;
 use plain::Plain;
-use sizes::Pack;
 pub(crate) use sizes::Sizes;
 use std::sync::atomic::AtomicU64;
 use tiled::Tiled;
+use update::Division;
 
 /// Steps between two estimates of the noise scale.
 const NOISE_EVERY: u64 = 10;
@@ -41,9 +42,9 @@ pub struct CpuGpt {
     pool: Pool,
     weights: AlignedBuffer,
     gradients: AlignedBuffer,
-    first: AlignedBuffer,
-    second: AlignedBuffer,
-    packs: Vec<Pack>,
+    moments: [Moment; 2],
+    packs: AlignedBuffer,
+    division: Division,
     kept: AlignedBuffer,
     work: AlignedBuffer,
     logits: AlignedBuffer,
@@ -67,10 +68,6 @@ impl CpuGpt {
         adamw: &AdamWConfig,
         options: &EngineOptions,
     ) -> Result<Self, EngineError> {
-        let unsupported = |what: &str, hint| EngineError::Unsupported { what: what.to_owned(), hint };
-        if options.optimizer != Optimizer::AdamW {
-            return Err(unsupported("8-bit moments yet", "use optimizer = \"adamw\""));
-        }
         if let Err(why) = options.kernels.supported() {
             return Err(
                 isoflop_kernels::KernelError::Unsupported { name: options.kernels.name(), why }.into()
@@ -79,7 +76,6 @@ impl CpuGpt {
         let sizes = Sizes::new(config, options);
         let pool = Pool::new(options.threads).map_err(EngineError::Threads)?;
         let len = sizes.layout.len;
-        let pack = |&spec: &sizes::PackSpec| Pack { spec, data: AlignedBuffer::zeroed(spec.len) };
         let mut engine = Self {
             config: *config,
             adamw: *adamw,
@@ -87,9 +83,9 @@ impl CpuGpt {
             pool,
             weights: AlignedBuffer::zeroed(len),
             gradients: AlignedBuffer::zeroed(len),
-            first: AlignedBuffer::zeroed(len),
-            second: AlignedBuffer::zeroed(len),
-            packs: sizes.packs.iter().map(pack).collect(),
+            moments: Moment::pair(&sizes.moments),
+            packs: AlignedBuffer::zeroed(sizes.packed),
+            division: Division::new(&sizes, options.precision),
             kept: AlignedBuffer::zeroed(sizes.kept * sizes.sequences),
             work: AlignedBuffer::zeroed(sizes.needs.work * sizes.sequences),
             logits: AlignedBuffer::zeroed(sizes.needs.logits * sizes.sequences),
@@ -167,14 +163,6 @@ impl CpuGpt {
         logits.truncate(self.sizes.vocab);
         Ok(logits)
     }
-
-    fn write(&self, sink: &mut dyn TensorSink, prefix: &str, buffer: &[f32]) -> Result<(), EngineError> {
-        for tensor in &self.sizes.layout.tensors {
-            let values = &buffer[tensor.range()];
-            sink.write(&format!("{prefix}{}", tensor.name), bytemuck::cast_slice(values))?;
-        }
-        Ok(())
-    }
 }
 
 impl Engine for CpuGpt {
@@ -239,30 +227,34 @@ impl Engine for CpuGpt {
     }
 
     fn save(&self, sink: &mut dyn TensorSink) -> Result<(), EngineError> {
-        sink.begin(&self.sizes.layout.specs())?;
-        self.write(sink, "", &self.weights)?;
-        self.write(sink, FIRST_MOMENT, &self.first)?;
-        self.write(sink, SECOND_MOMENT, &self.second)?;
+        let (layout, sizes) = (&self.sizes.layout, &self.sizes.moments);
+        let mut specs = layout.specs();
+        self.moments.iter().for_each(|moment| specs.extend(moment.specs(layout, sizes)));
+        sink.begin(&specs)?;
+        for tensor in &layout.tensors {
+            sink.write(&tensor.name, bytemuck::cast_slice(&self.weights[tensor.range()]))?;
+        }
+        for moment in &self.moments {
+            moment.save(layout, sizes, sink)?;
+        }
         Ok(sink.counter("step", self.step)?)
     }
 
     fn load(&mut self, source: &mut dyn TensorSource) -> Result<(), EngineError> {
-        let tensors = &self.sizes.layout.tensors;
-        let moments = source.has(TensorGroup::Optimizer, &format!("{FIRST_MOMENT}{}", tensors[0].name));
-        for tensor in tensors {
-            let r = tensor.range();
-            source.read_f32(TensorGroup::Model, &tensor.name, &tensor.shape, &mut self.weights[r.clone()])?;
-            for (prefix, buffer) in [(FIRST_MOMENT, &mut self.first), (SECOND_MOMENT, &mut self.second)] {
-                let out = &mut buffer[r.clone()];
-                if moments {
-                    let name = format!("{prefix}{}", tensor.name);
-                    source.read_f32(TensorGroup::Optimizer, &name, &tensor.shape, out)?;
-                } else {
-                    out.fill(0.0);
-                }
+        let (layout, sizes) = (&self.sizes.layout, &self.sizes.moments);
+        for tensor in &layout.tensors {
+            let out = &mut self.weights[tensor.range()];
+            source.read_f32(TensorGroup::Model, &tensor.name, &tensor.shape, out)?;
+        }
+        let saved = self.moments[0].saved(layout, source);
+        for moment in &mut self.moments {
+            if saved {
+                moment.load(layout, sizes, source)?;
+            } else {
+                moment.clear();
             }
         }
-        self.step = if moments {
+        self.step = if saved {
             source.counter("step").ok_or_else(|| TensorError::Missing("counter `step`".to_owned()))?
         } else {
             0

@@ -1,6 +1,6 @@
 //! What every task of a step may read.
 
-use super::sizes::{Matrix, Pack, Sizes};
+use super::sizes::{Matrix, PackSpec, Sizes};
 use crate::EngineOptions;
 use isoflop_kernels::KernelSet;
 use isoflop_kernels::attention::Head;
@@ -11,15 +11,27 @@ pub(crate) struct Model<'a> {
     pub(crate) set: KernelSet,
     pub(crate) sizes: &'a Sizes,
     pub(crate) weights: &'a [f32],
-    pub(crate) packs: &'a [Pack],
+    pub(crate) packs: &'a [f32],
+}
+
+/// A packed weight matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct Pack<'a> {
+    pub(crate) spec: &'a PackSpec,
+    pub(crate) data: &'a [f32],
 }
 
 impl<'a> Model<'a> {
+    fn pack_at(&self, index: usize) -> Pack<'a> {
+        let spec = &self.sizes.packs[index];
+        Pack { spec, data: &self.packs[spec.offset..spec.offset + spec.len] }
+    }
+
     pub(crate) fn of(
         options: &EngineOptions,
         sizes: &'a Sizes,
         weights: &'a [f32],
-        packs: &'a [Pack],
+        packs: &'a [f32],
     ) -> Self {
         Self { set: options.kernels, sizes, weights, packs }
     }
@@ -30,23 +42,23 @@ impl<'a> Model<'a> {
     }
 
     /// A block's matrix W, packed as right operand.
-    pub(crate) fn pack(&self, layer: usize, matrix: Matrix) -> &'a Pack {
-        &self.packs[layer * 8 + matrix as usize * 2]
+    pub(crate) fn pack(&self, layer: usize, matrix: Matrix) -> Pack<'a> {
+        self.pack_at(layer * 8 + matrix as usize * 2)
     }
 
     /// Wᵀ, packed as right operand.
-    pub(crate) fn pack_transposed(&self, layer: usize, matrix: Matrix) -> &'a Pack {
-        &self.packs[layer * 8 + matrix as usize * 2 + 1]
+    pub(crate) fn pack_transposed(&self, layer: usize, matrix: Matrix) -> Pack<'a> {
+        self.pack_at(layer * 8 + matrix as usize * 2 + 1)
     }
 
     /// `wteᵀ[C,V]`: the head.
-    pub(crate) fn pack_of_head(&self) -> &'a Pack {
-        &self.packs[self.sizes.layers * 8]
+    pub(crate) fn pack_of_head(&self) -> Pack<'a> {
+        self.pack_at(self.sizes.layers * 8)
     }
 
     /// `wte[V,C]`: back through the head.
-    pub(crate) fn pack_of_head_transposed(&self) -> &'a Pack {
-        &self.packs[self.sizes.layers * 8 + 1]
+    pub(crate) fn pack_of_head_transposed(&self) -> Pack<'a> {
+        self.pack_at(self.sizes.layers * 8 + 1)
     }
 
     /// Where a head of a sequence lies.

@@ -13,10 +13,11 @@
 //!
 //! What the places hold depends on the precision: [`super::plain`] and [`super::tiled`] say it.
 
+use super::moments::MomentSizes;
 use super::{plain, sums, tiled};
 use crate::layout::Layout;
 use crate::{EngineOptions, GptConfig, Precision, Recompute};
-use isoflop_kernels::{AlignedBuffer, matmul, tiles};
+use isoflop_kernels::{matmul, tiles};
 
 /// Most bytes of logits in memory, whatever the batch.
 pub(super) const LOGITS_BYTES: usize = 64 << 20;
@@ -27,7 +28,7 @@ pub(super) fn align(len: usize) -> usize {
     len.next_multiple_of(ALIGN)
 }
 
-/// A weight matrix as the right operand of a product.
+/// A weight matrix as the right operand of a product: panels of 32 columns, f32 or cells of bf16.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PackSpec {
     /// Which tensor.
@@ -38,15 +39,10 @@ pub(crate) struct PackSpec {
     pub(crate) n: usize,
     /// Whether the operand is the tensor's transpose.
     pub(crate) transposed: bool,
-    /// In f32.
+    /// Where it begins among all packs, in f32.
+    pub(crate) offset: usize,
+    /// Its length, in f32.
     pub(crate) len: usize,
-}
-
-/// A packed weight matrix: panels of f32 or cells of bf16.
-#[derive(Debug)]
-pub(crate) struct Pack {
-    pub(crate) spec: PackSpec,
-    pub(crate) data: AlignedBuffer,
 }
 
 /// Which matrix of a block.
@@ -87,7 +83,10 @@ pub(crate) struct Sizes {
     pub(crate) sequences: usize,
     pub(crate) threads: usize,
     pub(crate) packs: Vec<PackSpec>,
+    /// All packs together, in f32.
+    pub(crate) packed: usize,
     pub(crate) needs: Needs,
+    pub(crate) moments: MomentSizes,
     /// One layer's residual stream.
     pub(crate) x: usize,
     /// What the forward leaves of a sequence.
@@ -102,13 +101,14 @@ impl Sizes {
     pub(crate) fn new(config: &GptConfig, options: &EngineOptions) -> Self {
         let layout = Layout::new(config);
         let (c, t, v) = (config.shape.d_model, config.context, config.vocab);
-        let mut packs = Vec::new();
+        let (mut packs, mut packed) = (Vec::new(), 0);
         let mut pack = |tensor, k, n, transposed| {
             let len = match options.precision {
                 Precision::F32 => matmul::packed_len(k, n),
                 Precision::Bf16 => tiles::len(k, n) / 2,
             };
-            packs.push(PackSpec { tensor, k, n, transposed, len });
+            packs.push(PackSpec { tensor, k, n, transposed, offset: packed, len });
+            packed += align(len);
         };
         for block in &layout.blocks {
             for (tensor, k, n) in [
@@ -132,6 +132,8 @@ impl Sizes {
             sequences: options.micro_batch,
             threads: options.threads,
             packs,
+            packed,
+            moments: MomentSizes::new(&layout, options.optimizer),
             needs: Needs { end: 0, block: 0, work: 0, scratch: 0, positions: 0, logits: 0 },
             x: align(t * c),
             kept: 0,

@@ -1,7 +1,7 @@
 //! Forward through one block, in rows of f32; the MLP by strips of rows whose hidden layer stays in the cache.
 
-use super::super::model::Model;
-use super::super::sizes::{Matrix, Pack};
+use super::super::model::{Model, Pack};
+use super::super::sizes::Matrix;
 use super::sizes::{KeptBlockMut, ROWS, ScratchMut};
 use isoflop_kernels::matmul::{Init, Left, Right, multiply};
 use isoflop_kernels::{attention, gelu, layernorm, rows};
@@ -82,6 +82,6 @@ impl<'a> Model<'a> {
     }
 }
 
-pub(super) fn right(pack: &Pack) -> Right<'_> {
-    Right::packed(&pack.data, pack.spec.k)
+pub(super) fn right(pack: Pack<'_>) -> Right<'_> {
+    Right::packed(pack.data, pack.spec.k)
 }

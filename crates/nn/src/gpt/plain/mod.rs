@@ -5,9 +5,8 @@ mod forward;
 mod head;
 mod sizes;
 
-use super::form::{At, Form, HeadBuffers};
+use super::form::{Across, At, Form, HeadBuffers};
 use super::model::Model;
-use super::sizes::PackSpec;
 use crate::engine::TokenBatch;
 use isoflop_kernels::{KernelSet, Pool, layernorm, matmul};
 pub(crate) use sizes::needs;
@@ -68,11 +67,11 @@ impl Form for Plain {
         backward::block_weights(model, pool, at, sequences, kept, work, gradients);
     }
 
-    fn pack(_: KernelSet, spec: &PackSpec, w: &[f32], block: usize, out: &mut [f32]) {
-        if spec.transposed {
-            matmul::pack_transposed(w, spec.k, spec.n, block, out);
-        } else {
-            matmul::pack(w, spec.k, spec.n, block, out);
+    fn pack(_: KernelSet, w: &[f32], columns: usize, mut across: Across<'_, '_>, along: &mut [f32]) {
+        let rows = w.len() / columns;
+        for panel in 0..columns.div_ceil(matmul::PANEL) {
+            matmul::pack(w, rows, columns, panel, across.panel(panel));
         }
+        matmul::pack_transposed(w, columns, rows, 0, along);
     }
 }

@@ -8,11 +8,10 @@ mod forward;
 mod head;
 mod sizes;
 
-use super::form::{At, Form, HeadBuffers};
-use super::model::Model;
-use super::sizes::{Pack, PackSpec};
+use super::form::{Across, At, Form, HeadBuffers};
+use super::model::{Model, Pack};
 use crate::engine::TokenBatch;
-use isoflop_kernels::tiles::{Cells, SIDE, convert};
+use isoflop_kernels::tiles::{Cells, SIDE, cells, convert};
 use isoflop_kernels::{KernelSet, Pool};
 pub(crate) use sizes::needs;
 
@@ -30,8 +29,8 @@ fn narrow_mut(x: &mut [f32]) -> &mut [u16] {
 }
 
 /// A packed weight as right operand.
-fn right(pack: &Pack) -> Cells<'_> {
-    Cells::whole(narrow(&pack.data), pack.spec.k)
+fn right(pack: Pack<'_>) -> Cells<'_> {
+    Cells::whole(narrow(pack.data), pack.spec.k)
 }
 
 impl Form for Tiled {
@@ -74,12 +73,12 @@ impl Form for Tiled {
         backward::weights(model, pool, at, sequences, work, gradients);
     }
 
-    fn pack(set: KernelSet, spec: &PackSpec, w: &[f32], block: usize, out: &mut [f32]) {
-        let (first, count) = (block * SIDE, SIDE.min(spec.n - block * SIDE));
-        if spec.transposed {
-            convert::right_transposed(set, &w[first * spec.k..], (count, spec.k), spec.k, narrow_mut(out));
-        } else {
-            convert::right(set, &w[first..], (spec.k, count), spec.n, narrow_mut(out));
+    fn pack(set: KernelSet, w: &[f32], columns: usize, mut across: Across<'_, '_>, along: &mut [f32]) {
+        let rows = w.len() / columns;
+        for panel in 0..cells(columns) {
+            let (first, count) = (panel * SIDE, SIDE.min(columns - panel * SIDE));
+            convert::right(set, &w[first..], (rows, count), columns, narrow_mut(across.panel(panel)));
         }
+        convert::right_transposed(set, w, (rows, columns), columns, narrow_mut(along));
     }
 }
