@@ -8,7 +8,7 @@
     bench/peers/compare.py --curve                     # ours alone, 10 k to 124 M parameters
     bench/peers/compare.py --rust-peers --shapes L4-d128
 
-For each shape every mode of PyTorch ({f32, bf16 autocast} x {eager, compiled}) is timed twice, and the best goes through
+For each shape every mode of PyTorch ({f32, bf16 autocast} x {eager, compiled}) is timed twice (once where a step is long), and the best goes through
 the rounds A-B-A-B with ours. A sample during which others took more than 3 % of the machine is thrown away and taken again.
 Results go to target/peers/KIND/SHAPE.json and, of all shapes there, to target/peers/KIND.md; `--into-readme` puts that table between
 its marks in bench/README.md. Needs Linux, cargo, a C++ compiler for torch.compile, and a Python of 3.11 or later.
@@ -141,7 +141,8 @@ class Comparison:
             entry = {"name": contestant.name}
             try:
                 entry["ready"] = contestant.start()
-                taken = [self.sample(contestant) for _ in range(2)]
+                twice = contestant.step_s <= self.args.budget
+                taken = [self.sample(contestant) for _ in range(2 if twice else 1)]
                 quiet = [sample for sample, _ in taken if sample]
                 sample = max(quiet or sum((thrown for _, thrown in taken), []), key=lambda s: s["tokens_per_s"])
                 entry |= {"sample": sample, "quiet": bool(quiet)}
@@ -203,7 +204,7 @@ class Comparison:
             "threads": self.args.threads,
             "budget_s": self.args.budget,
             "max_foreign_percent": self.args.max_foreign,
-            "machine": machine.facts(),
+            "machine": machine.facts() | ({"commit": "unknown: a binary given by hand"} if self.args.isoflop else {}),
             "isoflop": machine.output(str(self.isoflop), "--version"),
             "env": {"ours": self.env_ours, "torch": {k: v for k, v in self.env_torch.items() if k != "TORCHINDUCTOR_CACHE_DIR"}},
             "ours": ours.name if ours else None,
@@ -274,8 +275,8 @@ def arguments() -> argparse.Namespace:
     kinds.add_argument("--odd", action="store_true", help="odd dimensions and their neighbours")
     kinds.add_argument("--curve", action="store_true", help="ours alone: share of the peak against the number of parameters")
     parser.add_argument("--rounds", type=int, help="[default: 5, and 3 for the largest]")
-    parser.add_argument("--budget", type=float, default=2.0, metavar="SECONDS", help="about how long a sample is, at least one step [default: 2]")
-    parser.add_argument("--max-foreign", type=float, default=3.0, metavar="PERCENT", help="more load than this by others spoils a sample [default: 3]")
+    parser.add_argument("--budget", type=float, default=2.0, metavar="SECONDS", help="length of a sample, at least one step [default: 2]")
+    parser.add_argument("--max-foreign", type=float, default=3.0, metavar="PERCENT", help="more load by others spoils a sample [default: 3]")
     parser.add_argument("--retries", type=int, default=10, help="times a spoilt sample is taken again [default: 10]")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="[default: usable cores]")
     parser.add_argument("--ours-args", metavar="WORDS", help="arguments of `isoflop bench train` [default: the faster of --precision bf16 and f32]")
@@ -284,7 +285,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rust-shapes", nargs="+", default=["L4-d128"], metavar="NAME", help="where they take part [default: L4-d128]")
     parser.add_argument("--torch-env", action="append", default=[], metavar="NAME=VALUE", help="environment of PyTorch, such as LD_PRELOAD=…")
     parser.add_argument("--isoflop", type=lambda p: pathlib.Path(p).resolve(strict=True), help="a binary, rather than building one")
-    parser.add_argument("--python", type=lambda p: pathlib.Path(p).absolute(), help="a Python that has the pinned PyTorch, rather than making an environment")
+    parser.add_argument("--python", type=lambda p: pathlib.Path(p).absolute(), help="one that has the pinned PyTorch, rather than a new environment")
     parser.add_argument("--out", type=pathlib.Path, default=machine.ROOT / "target" / "peers", help="[default: target/peers]")
     parser.add_argument("--into-readme", action="store_true", help="put the table into bench/README.md")
     parser.add_argument("--table-only", action="store_true", help="measure nothing: the table of the results that are there")

@@ -4,6 +4,7 @@ A sample is a dict: `tokens_per_s`, `seconds_per_step` (elapsed time of the samp
 alike), `peak_bytes` (high-water mark of the whole process), `grown_bytes` (that less what was resident before the
 model was made), `foreign` (share of the machine that others took meanwhile), and what the program said besides.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -20,8 +21,11 @@ class Refused(Exception):
 
 
 def last_words(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("hint:")]
-    return lines[-1][:200] if lines else "it said nothing"
+    """The line that says why: an `error:` line, a Rust panic with its message, or the last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith("error")]
+    panics = [" ".join(lines[i : i + 2]) for i, line in enumerate(lines) if " panicked at " in line]
+    return (errors or panics or lines[-1:] or ["it said nothing"])[0][:200]
 
 
 def grown(peak: int | None, before: int | None) -> int | None:
@@ -43,8 +47,8 @@ class Ours:
         self.step_s = None
 
     def start(self) -> dict:
-        """A first run of one step: does it work, and how long does a step take?"""
-        return self.sample(0.0)
+        """A first run of one step, unless there was one: does it work, and how long does a step take?"""
+        return self.sample(0.0) if self.step_s is None else {}
 
     def sample(self, budget_s: float) -> dict:
         command = [*self.command, "--steps", str(steps_for(budget_s, self.step_s))]
@@ -129,7 +133,7 @@ class Server:
     def stop(self) -> None:
         if self.process is None:
             return
-        if self.process.stdin:
+        with contextlib.suppress(BrokenPipeError):  # It may have ended before it read all.
             self.process.stdin.close()
         try:
             self.process.wait(timeout=20)

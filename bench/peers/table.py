@@ -59,7 +59,8 @@ def mode(result: dict) -> str:
 
 
 def speeds(results: list[dict]) -> list[str]:
-    lines = head("shape", "isoflop, tokens/s", "with", "PyTorch's best, tokens/s", "which is", "ratio (by round)", "bar", "share of peak: isoflop", "PyTorch")
+    speeds = ("isoflop, tokens/s", "with", "PyTorch's best, tokens/s", "which is", "ratio (by round)", "bar")
+    lines = head("shape", *speeds, "share of peak: isoflop", "PyTorch")
     for r in results:
         mine, theirs = entry(r, "ours"), entry(r, "torch")
         over = theirs.get("ours_over_it") or {}
@@ -142,7 +143,9 @@ def conditions(results: list[dict]) -> list[str]:
     env = {f"{k}={v}" for r in results for side in r["env"].values() for k, v in side.items()}
     peaks = [s["peak_flops_per_s"] for r in results if "peak_flops_per_s" in (s := r["summary"])]
     peak = f"; measured peak {'–'.join(dict.fromkeys(si(p) for p in (min(peaks), max(peaks))))}FLOP/s" if peaks else ""
-    machine = each(lambda r: f"{r['machine']['cpu']}, {r['machine']['cores']} cores ({' '.join(r['machine']['extensions'])}), {r['machine']['memory_bytes'] / 2**30:.0f} GiB")
+    machine = each(lambda r: "{cpu}, {cores} cores ({flags}), {gib:.0f} GiB".format(
+        **r["machine"], flags=" ".join(r["machine"]["extensions"]), gib=r["machine"]["memory_bytes"] / 2**30
+    ))
     thrown = sum(sum(r["thrown_away"].values()) for r in results)
     missing = sum(s is None for r in results for samples in r["samples"].values() for s in samples)
     return [
@@ -153,8 +156,10 @@ def conditions(results: list[dict]) -> list[str]:
             + sorted(env)
         )
         + ".",
-        f"Median (least–most) of {each(lambda r: r['rounds'])} rounds, alternately, about {each(lambda r: r['budget_s'])} s a sample; {thrown} samples with more than "
-        f"{each(lambda r: r['max_foreign_percent'])} % foreign load thrown away and taken again{f', {missing} not had in quiet at all' if missing else ''}.",
+        f"Median (least–most) of {each(lambda r: r['rounds'])} rounds, alternately, about {each(lambda r: r['budget_s'])} s a sample; "
+        f"{thrown} samples with more than {each(lambda r: r['max_foreign_percent'])} % foreign load thrown away and taken again"
+        + (f", {missing} not had in quiet at all" if missing else "")
+        + ".",
     ]
 
 

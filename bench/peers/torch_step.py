@@ -150,7 +150,8 @@ class Trainer:
 
 def versions() -> dict:
     config = torch.__config__.show()
-    found = {name: re.search(pattern, config) for name, pattern in (("mkl", r"Math Kernel Library Version (\S+)"), ("onednn", r"MKL-DNN (v\S+)"))}
+    patterns = {"mkl": r"Math Kernel Library Version (\S+)", "onednn": r"MKL-DNN (v\S+)"}
+    found = {name: re.search(pattern, config) for name, pattern in patterns.items()}
     return {
         "torch": torch.__version__,
         "python": sys.version.split()[0],
@@ -183,7 +184,8 @@ def main() -> None:
         if args.json:
             print(json.dumps(result))
         else:
-            print(f"{args.mode}: {result['median_tokens_per_s']:.0f} tokens/s, peak {(result['peak_resident_bytes'] or 0) / 2**20:.0f} MiB, torch {torch.__version__}")
+            mib = (result["peak_resident_bytes"] or 0) / 2**20
+            print(f"{args.mode}: {result['median_tokens_per_s']:.0f} tokens/s, peak {mib:.0f} MiB, torch {torch.__version__}")
         return
     print(json.dumps(ready), flush=True)
     for line in sys.stdin:

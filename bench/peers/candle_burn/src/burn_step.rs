@@ -33,7 +33,8 @@ struct Model {
 
 impl Block {
     fn new(width: usize, device: &Device) -> Block {
-        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_initializer(NORMAL).init(device);
+        let linear =
+            |inputs, outputs| LinearConfig::new(inputs, outputs).with_initializer(NORMAL).init(device);
         let norm = || LayerNormConfig::new(width).init(device);
         Block {
             norm1: norm(),

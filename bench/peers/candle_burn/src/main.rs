@@ -78,7 +78,9 @@ fn trainer(library: &str, shape: &Shape) -> Result<(Box<dyn Trainer>, &'static s
             "candle 0.11.1, CPU, f32, gemm with AVX-512",
         )),
         #[cfg(feature = "burn")]
-        "burn" => Ok((Box::new(burn_step::BurnTrainer::new(shape)), "burn 0.22.0, flex, f32, gemm with AVX-512")),
+        "burn" => {
+            Ok((Box::new(burn_step::BurnTrainer::new(shape)), "burn 0.22.0, flex, f32, gemm with AVX-512"))
+        }
         other => Err(format!("`{other}` is not one of the libraries built in\nhint: candle or burn")),
     }
 }
@@ -105,7 +107,7 @@ fn main() -> Result<(), String> {
     let shape = Shape::parse(&arguments)?;
     let before = peak_resident_bytes();
     let (mut trainer, version) = trainer(library, &shape)?;
-    let mut say = |line: serde_json::Value| {
+    let say = |line: serde_json::Value| {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| e.to_string())
     };
