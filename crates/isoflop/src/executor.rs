@@ -111,7 +111,8 @@ pub(crate) fn engine_of(
         micro_batch: sequences,
         seed: 0,
         recompute: Recompute::None,
-        optimizer: Optimizer::AdamW,
+        // Moments are not needed here, but are read with the rest.
+        optimizer: CpuGpt::saved_optimizer(&config, checkpoint).unwrap_or(Optimizer::AdamW),
     };
     let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, clip: 1.0 };
     let mut engine = CpuGpt::new(&config, &adamw, &options)?;

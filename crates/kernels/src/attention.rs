@@ -10,7 +10,7 @@
 //! ```
 
 use crate::Real;
-use crate::math::{exp, ln};
+use crate::math::{exp2, ln};
 use crate::matmul::{Init, Left, Right, multiply};
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n, sweep};
@@ -216,38 +216,33 @@ unsafe fn softmax_simd<S: Simd>(
         unsafe {
             let p = row.as_mut_ptr();
             let whole = seen - seen % S::LANES;
-            let (mut top, mut poison) = (S::splat(f32::NEG_INFINITY), S::splat(0.0));
-            let zero = S::splat(0.0);
+            let mut top = S::splat(f32::NEG_INFINITY);
             sweep!(S, whole, |j, count| {
-                let v = load_n::<S>(p.add(j), count);
-                top = S::max(top, v);
-                poison = S::fma(v, zero, poison);
+                top = S::max(load_n::<S>(p.add(j), count), top);
             });
-            let (mut max, mut poison) = (S::max_lane(top), S::sum(poison));
+            let mut max = S::max_lane(top);
             for &x in &row[whole..seen] {
                 max = max.max(x);
-                poison += x * 0.0;
             }
-            let max = max * scale;
-            let (factor, shift) = (S::splat(scale), S::splat(-max));
+            // Maxima pass over what is no number; the exponential keeps it.
+            let factor = scale * std::f32::consts::LOG2_E;
+            let (factor, shift) = (S::splat(factor), S::splat(-max * factor));
             let mut sums = S::splat(0.0);
             sweep!(S, whole, |j, count| {
-                let e = exp::<S>(S::fma(load_n::<S>(p.add(j), count), factor, shift));
+                let e = exp2::<S>(S::fma(load_n::<S>(p.add(j), count), factor, shift));
                 sums = S::add(sums, e);
                 store_n::<S>(p.add(j), e, count);
             });
             let mut sum = S::sum(sums);
             if whole < seen {
-                let e = exp::<S>(S::fma(S::load_first(p.add(whole), seen - whole), factor, shift));
+                let e = exp2::<S>(S::fma(S::load_first(p.add(whole), seen - whole), factor, shift));
                 S::store_first(p.add(whole), e, seen - whole);
                 for &x in &row[whole..seen] {
                     sum += x;
                 }
             }
             row[seen..].fill(0.0);
-            // Scores that are no numbers must not vanish in the clamped exponential.
-            let sum = if poison == 0.0 { sum } else { f32::NAN };
-            *lse = max + ln(sum);
+            *lse = max * scale + ln(sum);
             *inverse = 1.0 / sum;
         }
     }
@@ -399,10 +394,12 @@ unsafe fn scores_simd<S: Simd>(
         // SAFETY: seen ≤ keys, the length of both rows.
         unsafe {
             let (pp, pd) = (p.as_mut_ptr(), ds.as_mut_ptr());
-            let (factor, shift, d) = (S::splat(scale), S::splat(-lse[i]), S::splat(dot[i]));
+            let log2_e = std::f32::consts::LOG2_E;
+            let (factor, shift) = (S::splat(scale * log2_e), S::splat(-lse[i] * log2_e));
+            let (scale, d) = (S::splat(scale), S::splat(dot[i]));
             sweep!(S, seen, |j, count| {
-                let e = exp::<S>(S::fma(load_n::<S>(pp.add(j), count), factor, shift));
-                let slope = S::mul(S::mul(e, S::sub(load_n::<S>(pd.add(j), count), d)), factor);
+                let e = exp2::<S>(S::fma(load_n::<S>(pp.add(j), count), factor, shift));
+                let slope = S::mul(S::mul(e, S::sub(load_n::<S>(pd.add(j), count), d)), scale);
                 store_n::<S>(pp.add(j), e, count);
                 store_n::<S>(pd.add(j), slope, count);
             });

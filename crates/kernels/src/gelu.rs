@@ -4,7 +4,7 @@
 //! g' = σ(2u) + x·σ(2u)(1 − σ(2u))·2u', u' = √(2/π)(1 + 3·0.044715 x²).
 
 use crate::Real;
-use crate::math::exp;
+use crate::math::exp2;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n, sweep};
 
@@ -59,16 +59,12 @@ pub fn backward(set: KernelSet, x: &[f32], y: &mut [f32], d: &mut [f32]) {
 unsafe fn gate<S: Simd>(x: S::V) -> (S::V, S::V) {
     unsafe {
         let square = S::mul(x, x);
-        let minus_2u = S::mul(
-            x,
-            S::fma(
-                square,
-                S::splat((-2.0 * SQRT_2_OVER_PI * CUBIC) as f32),
-                S::splat((-2.0 * SQRT_2_OVER_PI) as f32),
-            ),
-        );
+        // −2u·log2 e; beyond 126 the gate is 0 anyway.
+        const SLOPE: f64 = -2.0 * SQRT_2_OVER_PI * std::f64::consts::LOG2_E;
+        let y = S::mul(x, S::fma(square, S::splat((SLOPE * CUBIC) as f32), S::splat(SLOPE as f32)));
+        let e = exp2::<S>(S::min(S::splat(126.0), y));
         let one = S::splat(1.0);
-        (S::div(one, S::add(one, exp::<S>(minus_2u))), square)
+        (S::div(one, S::add(one, e)), square)
     }
 }
 

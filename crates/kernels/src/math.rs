@@ -1,40 +1,11 @@
-//! Our own exp, sigmoid and ln: the same bits on every system, since libm differs between them.
+//! Our own 2^y and ln: the same bits on every system, since libm differs between them.
 
 use crate::simd::Simd;
 
-const LOG2_E: f32 = std::f32::consts::LOG2_E;
-// ln 2 split so that n·LN2_HIGH is exact for |n| ≤ 128 (Cody and Waite).
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
-/// Below this e^x is flushed towards 2^−126, so that no denormal is made.
-const EXP_LOWEST: f32 = -87.0;
-const EXP_HIGHEST: f32 = 88.0;
 /// Below this 2^y would be denormal.
 const EXP2_LOWEST: f32 = -126.0;
 
-/// e^x for each lane, x clamped to −87..88; relative error at most 3e-7 (2.5 ulp).
-///
-/// Range reduction x = n·ln 2 + r, |r| ≤ ½ ln 2, then a polynomial of degree 6 (the coefficients of Cephes' `expf`).
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
-    unsafe {
-        let x = S::min(S::max(x, S::splat(EXP_LOWEST)), S::splat(EXP_HIGHEST));
-        let n = S::round(S::mul(x, S::splat(LOG2_E)));
-        let r = S::fma(n, S::splat(-LN2_HIGH), x);
-        let r = S::fma(n, S::splat(-LN2_LOW), r);
-        let mut p = S::splat(1.987_569_1e-4);
-        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_3e-1] {
-            p = S::fma(p, r, S::splat(c));
-        }
-        let y = S::add(S::fma(S::mul(r, r), p, r), S::splat(1.0));
-        S::mul(y, S::exp2_whole(n))
-    }
-}
-
-/// 2^y for each lane, y at most 127 and clamped to at least −126; relative error at most 3e-7. NaN stays NaN, unlike in [`exp`].
+/// 2^y for each lane, y at most 127 and clamped to at least −126; relative error at most 3e-7. NaN stays NaN.
 ///
 /// y = n + r, |r| ≤ ½, then the polynomial of degree 5 closest to 2^r in relative error (fitted by exchange; 7.5e-8).
 ///
@@ -91,33 +62,6 @@ mod tests {
     use crate::set::dispatch;
 
     #[inline(always)]
-    unsafe fn exp_into<S: Simd>(x: &[f32], y: &mut [f32]) {
-        crate::simd::sweep!(S, x.len(), |i, count| {
-            unsafe {
-                let v = exp::<S>(crate::simd::load_n::<S>(x.as_ptr().add(i), count));
-                crate::simd::store_n::<S>(y.as_mut_ptr().add(i), v, count);
-            }
-        });
-    }
-
-    fn run(set: KernelSet, x: &[f32], y: &mut [f32]) {
-        dispatch!(set, exp_into(x: &[f32], y: &mut [f32]));
-    }
-
-    #[test]
-    fn exp_is_within_its_stated_error() {
-        let x: Vec<f32> = (0..100_001).map(|i| -86.9 + i as f32 * (174.0 / 100_000.0)).collect();
-        for set in KernelSet::runnable() {
-            let mut y = vec![0f32; x.len()];
-            run(set, &x, &mut y);
-            for (&x, &y) in x.iter().zip(&y) {
-                let exact = f64::from(x).exp();
-                assert!((f64::from(y) / exact - 1.0).abs() < 3e-7, "{set:?} exp({x}) = {y}, exactly {exact}");
-            }
-        }
-    }
-
-    #[inline(always)]
     unsafe fn exp2_into<S: Simd>(x: &[f32], y: &mut [f32]) {
         crate::simd::sweep!(S, x.len(), |i, count| {
             unsafe {
@@ -142,17 +86,6 @@ mod tests {
             let (xs, out): (&[f32], &mut [f32]) = (&odd, &mut y);
             dispatch!(set, exp2_into(xs: &[f32], out: &mut [f32]));
             assert!(y[0].is_nan() && y[1..].iter().all(|y| y.is_normal() && *y < 1e-37), "{set:?} {y:?}");
-        }
-    }
-
-    #[test]
-    fn exp_makes_no_denormal_and_no_infinity() {
-        let x = [-1e30f32, -200.0, -87.5, 100.0, 1e30];
-        for set in KernelSet::runnable() {
-            let mut y = [0f32; 5];
-            let (x, y_out): (&[f32], &mut [f32]) = (&x, &mut y);
-            run(set, x, y_out);
-            assert!(y.iter().all(|y| y.is_normal()), "{set:?} {y:?}");
         }
     }
 

@@ -3,8 +3,8 @@
 use isoflop_base::tensor::{TensorGroup, TensorSpec};
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Precision,
-    Recompute, TokenBatch,
+    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Optimizer,
+    Precision, Recompute, TokenBatch,
 };
 use std::collections::HashMap;
 
@@ -115,8 +115,15 @@ impl TensorSource for Memory {
         }
         Ok(())
     }
-    fn read_u8(&mut self, _: TensorGroup, name: &str, _: &[usize], _: &mut [u8]) -> Result<(), TensorError> {
-        Err(TensorError::Missing(name.to_owned()))
+    fn read_u8(
+        &mut self,
+        _: TensorGroup,
+        name: &str,
+        _: &[usize],
+        out: &mut [u8],
+    ) -> Result<(), TensorError> {
+        out.copy_from_slice(self.tensors.get(name).ok_or_else(|| TensorError::Missing(name.to_owned()))?);
+        Ok(())
     }
     fn counter(&self, name: &str) -> Option<u64> {
         self.counters.get(name).copied()
@@ -125,21 +132,68 @@ impl TensorSource for Memory {
 
 #[test]
 fn resumed_is_uninterrupted_bit_for_bit() {
-    let mut whole = engine(2, 7);
+    for precision in PRECISIONS {
+        for optimizer in [Optimizer::AdamW, Optimizer::AdamW8bit] {
+            resumed_in(precision, optimizer);
+        }
+    }
+}
+
+fn resumed_in(precision: Precision, optimizer: Optimizer) {
+    let engine = |threads| engine_with(precision, optimizer, threads);
+    let mut whole = engine(2);
     let losses = train(&mut whole, 0..14);
-    let mut first = engine(2, 7);
+    let mut first = engine(2);
     let mut resumed_losses = train(&mut first, 0..6);
     let mut checkpoint = Memory::default();
     first.save(&mut checkpoint).unwrap();
-    let mut second = engine(1, 7);
+    let mut second = engine(1);
     second.load(&mut checkpoint).unwrap();
     resumed_losses.extend(train(&mut second, 6..14));
-    assert_eq!(resumed_losses, losses);
-    assert_eq!(second.weights().1, whole.weights().1);
+    assert_eq!(resumed_losses, losses, "{precision:?} {optimizer:?}");
+    assert_eq!(second.weights().1, whole.weights().1, "{precision:?} {optimizer:?}");
     let mut end = (Memory::default(), Memory::default());
     whole.save(&mut end.0).unwrap();
     second.save(&mut end.1).unwrap();
     assert!(end.0.tensors == end.1.tensors && end.0.counters == end.1.counters, "moments too");
+}
+
+fn engine_with(precision: Precision, optimizer: Optimizer, threads: usize) -> CpuGpt {
+    let options = EngineOptions { precision, optimizer, threads, micro_batch: 7, ..EngineOptions::default() };
+    // Wide enough for tensors whose moments are quantised, of a length that no block of them divides.
+    let config = GptConfig { shape: "L2-d45-h5".parse().unwrap(), ..config() };
+    CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
+}
+
+#[test]
+fn eight_bit_moments_take_a_quarter_and_learn_as_well() {
+    let [mut wide, mut eight] =
+        [Optimizer::AdamW, Optimizer::AdamW8bit].map(|optimizer| engine_with(Precision::F32, optimizer, 2));
+    let bytes = |engine: &CpuGpt| engine.memory().groups.iter().find(|g| g.0 == "moments").unwrap().1 as f64;
+    let ratio = bytes(&eight) / bytes(&wide);
+    assert!((0.25..0.40).contains(&ratio), "{ratio}: small tensors stay in f32");
+    let same = batch(5, 7, 50);
+    let after = |model: &mut CpuGpt| {
+        for _ in 0..60 {
+            model.accumulate(&same, 1.0).unwrap();
+            model.update(3e-3).unwrap();
+        }
+        model.accumulate(&same, 1.0).unwrap().loss
+    };
+    let (wide, eight) = (after(&mut wide), after(&mut eight));
+    assert!(wide < 2.5 && (eight - wide).abs() < 0.05 * wide, "{wide} {eight}");
+    assert!(wide != eight, "one of them is the other in disguise");
+}
+
+#[test]
+fn moments_of_the_other_kind_are_refused() {
+    let mut wide = engine_with(Precision::F32, Optimizer::AdamW, 1);
+    train(&mut wide, 0..1);
+    let mut checkpoint = Memory::default();
+    wide.save(&mut checkpoint).unwrap();
+    let mut eight = engine_with(Precision::F32, Optimizer::AdamW8bit, 1);
+    let error = eight.load(&mut checkpoint).unwrap_err();
+    assert!(error.to_string().contains("exp_avg.codes."), "{error}");
 }
 
 #[test]
@@ -222,9 +276,12 @@ fn the_plan_is_what_is_held() {
         ("L3-d100-h5", 3, Precision::Bf16),
     ] {
         let config = GptConfig { shape: shape.parse().unwrap(), ..config() };
-        let options = EngineOptions { precision, threads: 2, micro_batch, ..EngineOptions::default() };
-        let model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
-        assert_eq!(CpuGpt::plan(&config, &options).total(), model.memory().total());
+        for optimizer in [Optimizer::AdamW, Optimizer::AdamW8bit] {
+            let options =
+                EngineOptions { precision, optimizer, threads: 2, micro_batch, ..EngineOptions::default() };
+            let model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
+            assert_eq!(CpuGpt::plan(&config, &options).total(), model.memory().total());
+        }
     }
 }
 

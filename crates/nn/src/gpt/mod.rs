@@ -18,7 +18,7 @@ use crate::engine::{
     BatchStats, Engine, EngineError, MemoryUse, NoisePair, Reduce, SequenceLoss, TokenBatch, Update,
 };
 use crate::plan::MemoryPlan;
-use crate::{AdamWConfig, EngineOptions, GptConfig, Precision, init};
+use crate::{AdamWConfig, EngineOptions, GptConfig, Optimizer, Precision, init};
 use isoflop_base::tensor::TensorGroup;
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_kernels::{AlignedBuffer, Pool};
@@ -107,6 +107,11 @@ impl CpuGpt {
     /// Bytes [`CpuGpt::new`] will allocate, by group.
     pub fn plan(config: &GptConfig, options: &EngineOptions) -> MemoryPlan {
         MemoryPlan::new(config, options)
+    }
+
+    /// The optimiser whose moments a checkpoint of this model holds, if it holds any.
+    pub fn saved_optimizer(config: &GptConfig, source: &dyn TensorSource) -> Option<Optimizer> {
+        moments::saved(&crate::layout::Layout::new(config), source)
     }
 
     /// The model's shape.
@@ -246,7 +251,7 @@ impl Engine for CpuGpt {
             let out = &mut self.weights[tensor.range()];
             source.read_f32(TensorGroup::Model, &tensor.name, &tensor.shape, out)?;
         }
-        let saved = self.moments[0].saved(layout, source);
+        let saved = moments::saved(layout, source).is_some();
         for moment in &mut self.moments {
             if saved {
                 moment.load(layout, sizes, source)?;

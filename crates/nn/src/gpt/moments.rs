@@ -139,14 +139,6 @@ impl Moment {
         Ok(())
     }
 
-    /// Whether a checkpoint holds moments, of either kind.
-    pub(crate) fn saved(&self, layout: &Layout, source: &dyn TensorSource) -> bool {
-        let name = &layout.tensors[0].name;
-        ["", CODES]
-            .iter()
-            .any(|middle| source.has(TensorGroup::Optimizer, &format!("{}{middle}{name}", self.prefix)))
-    }
-
     /// Takes its tensors back. Moments of the other kind are an error: they would not continue the same run.
     pub(crate) fn load(
         &mut self,
@@ -179,6 +171,15 @@ impl Moment {
         self.wide.fill(0.0);
         self.scales.fill(0.0);
     }
+}
+
+/// Which optimiser's moments a checkpoint holds, if any.
+pub(crate) fn saved(layout: &Layout, source: &dyn TensorSource) -> Option<Optimizer> {
+    let holds = |middle: &str| {
+        let name = |t: &Tensor| format!("{FIRST_MOMENT}{middle}{}", t.name);
+        layout.tensors.iter().any(|t| source.has(TensorGroup::Optimizer, &name(t)))
+    };
+    if holds(CODES) { Some(Optimizer::AdamW8bit) } else { holds("").then_some(Optimizer::AdamW) }
 }
 
 const CODES: &str = "codes.";

@@ -86,7 +86,9 @@ impl Division {
                         (none, Region::run(at + from, len), Region::run(first, blocks))
                     }
                 };
-                (moments.push(wide), codes.push(code), scales.push(scale));
+                moments.push(wide);
+                codes.push(code);
+                scales.push(scale);
                 for transposed in [false, true] {
                     let spec = pair.iter().find(|spec| spec.transposed == transposed);
                     packs.push(spec.map_or(none, |spec| {

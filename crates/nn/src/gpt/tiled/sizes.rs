@@ -9,6 +9,9 @@ const STRIP_BYTES: usize = 1 << 20;
 /// Rows of logits that share one reading of the embedding, at least: it may be far larger than any cache.
 const STRIP_ROWS: usize = 64;
 
+/// Tokens summed before the embedding's gradient is touched again.
+const HEAD_TOKENS: usize = 1024;
+
 /// f32 that take the place of a bf16 operand `[rows, columns]`.
 fn half(rows: usize, columns: usize) -> usize {
     len(rows, columns) / 2
@@ -22,9 +25,11 @@ pub(super) fn strip_rows(s: &Sizes) -> usize {
 
 /// Space for a model of these dimensions.
 pub(crate) fn needs(s: &Sizes) -> Needs {
-    // Gradients of logits lie in cells of 32 positions.
+    // Gradients of logits lie in cells of 32 positions. No more of them than the embedding's gradient needs to be
+    // fast: what waits in memory is written and read once more than what waits in a cache.
     let fitting = LOGITS_BYTES / (2 * s.sequences * cells(s.vocab) * SIDE) / SIDE * SIDE;
-    let positions = fitting.clamp(SIDE, s.length.next_multiple_of(SIDE));
+    let enough = HEAD_TOKENS.div_ceil(s.sequences).next_multiple_of(SIDE);
+    let positions = fitting.min(enough).clamp(SIDE, s.length.next_multiple_of(SIDE));
     Needs {
         end: KeptEnd::elements(s),
         block: KeptBlock::elements(s),
