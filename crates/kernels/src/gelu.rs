@@ -57,6 +57,7 @@ pub fn backward(set: KernelSet, x: &[f32], y: &mut [f32], d: &mut [f32]) {
 /// σ(2u) for each lane, and x².
 #[inline(always)]
 unsafe fn gate<S: Simd>(x: S::V) -> (S::V, S::V) {
+    // SAFETY: registers only.
     unsafe {
         let square = S::mul(x, x);
         // −2u·log2 e; beyond 126 the gate is 0 anyway.
@@ -74,6 +75,7 @@ unsafe fn gate<S: Simd>(x: S::V) -> (S::V, S::V) {
 /// As [`Simd`].
 #[inline(always)]
 pub(crate) unsafe fn value_and_slope<S: Simd>(x: S::V) -> (S::V, S::V) {
+    // SAFETY: registers only.
     unsafe {
         let (s, square) = gate::<S>(x);
         let g = S::mul(x, s);

@@ -13,6 +13,7 @@ const EXP2_LOWEST: f32 = -126.0;
 /// As [`Simd`]; y must be at most 127.
 #[inline(always)]
 pub(crate) unsafe fn exp2<S: Simd>(y: S::V) -> S::V {
+    // SAFETY: registers only.
     unsafe {
         // The operands' order keeps NaN: x86 returns the second if either is none.
         let y = S::max(S::splat(EXP2_LOWEST), y);

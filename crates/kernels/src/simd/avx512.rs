@@ -204,6 +204,7 @@ impl Simd for Amx {
 /// Each lane rounded to bf16 in its upper half; a NaN keeps a set bit there.
 #[inline(always)]
 unsafe fn rounded(v: __m512) -> __m512i {
+    // SAFETY: registers only.
     unsafe {
         let bits = _mm512_castps_si512(v);
         let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
@@ -332,6 +333,7 @@ unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {
 /// 16×16 words: four rounds of exchanges, each doubling the distance.
 #[inline(always)]
 unsafe fn transposed(mut x: [__m512i; 16]) -> [__m512i; 16] {
+    // SAFETY: registers only.
     unsafe {
         let mut y = x;
         for i in 0..8 {

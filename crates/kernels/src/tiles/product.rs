@@ -138,6 +138,7 @@ struct Rows<'a> {
 
 #[inline(always)]
 unsafe fn walk_rows<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Rows<'_>) {
+    // SAFETY: as the caller's, who checked operands and outputs.
     unsafe { walk::<S, _>(dims, a, b, epilogue) }
 }
 
@@ -192,6 +193,7 @@ struct Bf16Rows<'a> {
 
 #[inline(always)]
 unsafe fn walk_bf16<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Bf16Rows<'_>) {
+    // SAFETY: as the caller's, who checked operands and outputs.
     unsafe { walk::<S, _>(dims, a, b, epilogue) }
 }
 
@@ -250,6 +252,7 @@ struct Gelu<'a> {
 
 #[inline(always)]
 unsafe fn walk_gelu<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Gelu<'_>) {
+    // SAFETY: as the caller's, who checked operands and outputs.
     unsafe { walk::<S, _>(dims, a, b, epilogue) }
 }
 
@@ -321,6 +324,7 @@ struct GeluBackward<'a> {
 
 #[inline(always)]
 unsafe fn walk_slope<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut GeluBackward<'_>) {
+    // SAFETY: as the caller's, who checked operands and outputs.
     unsafe { walk::<S, _>(dims, a, b, epilogue) }
 }
 
@@ -382,6 +386,7 @@ struct Left<'a> {
 
 #[inline(always)]
 unsafe fn walk_left<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Left<'_>) {
+    // SAFETY: as the caller's, who checked operands and outputs.
     unsafe { walk::<S, _>(dims, a, b, epilogue) }
 }
 
