@@ -141,11 +141,18 @@ macro_rules! bf16_moves {
         }
         #[inline(always)]
         unsafe fn store_bf16_pairs(p: *mut u16, even: __m512, odd: __m512) {
+            unsafe { _mm512_storeu_si512(p.cast(), paired(both(even, odd))) }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16_rows(rows: [*mut u16; 2], even: __m512, odd: __m512) {
+            unsafe { store_rows(rows, both(even, odd)) }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16_rows_and_pairs(rows: [*mut u16; 2], pairs: *mut u16, even: __m512, odd: __m512) {
             unsafe {
-                let low = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(even));
-                let high = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(odd));
-                let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(high));
-                _mm512_storeu_si512(p.cast(), _mm512_or_si512(_mm512_cvtepu16_epi32(low), high));
+                let both = both(even, odd);
+                store_rows(rows, both);
+                _mm512_storeu_si512(pairs.cast(), paired(both));
             }
         }
     };
@@ -198,6 +205,40 @@ impl Simd for Amx {
     #[inline(always)]
     unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
         unsafe { amx::block(segments, size, c) }
+    }
+}
+
+/// The even vector rounded, then the odd one.
+#[inline(always)]
+unsafe fn both(even: __m512, odd: __m512) -> __m512i {
+    // SAFETY: registers only; both types are 64 bytes of any pattern.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even)) }
+}
+
+/// Its halves side by side, element by element.
+#[inline(always)]
+unsafe fn paired(both: __m512i) -> __m512i {
+    const ORDER: [u16; 32] = {
+        let mut order = [0; 32];
+        let mut i = 0;
+        while i < 16 {
+            order[2 * i] = i as u16;
+            order[2 * i + 1] = 16 + i as u16;
+            i += 1;
+        }
+        order
+    };
+    // SAFETY: 64 readable bytes.
+    unsafe { _mm512_permutexvar_epi16(_mm512_loadu_si512(ORDER.as_ptr().cast()), both) }
+}
+
+/// Its halves one below the other.
+#[inline(always)]
+unsafe fn store_rows(rows: [*mut u16; 2], both: __m512i) {
+    // SAFETY: each pointer has 16 elements.
+    unsafe {
+        _mm256_storeu_si256(rows[0].cast(), _mm512_castsi512_si256(both));
+        _mm256_storeu_si256(rows[1].cast(), _mm512_extracti64x4_epi64::<1>(both));
     }
 }
 

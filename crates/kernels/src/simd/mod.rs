@@ -89,6 +89,22 @@ pub trait Simd: Copy + 'static {
             }
         }
     }
+    /// Stores two rows of `LANES` values rounded to bf16.
+    #[inline(always)]
+    unsafe fn store_bf16_rows(rows: [*mut u16; 2], even: Self::V, odd: Self::V) {
+        unsafe {
+            Self::store_bf16(rows[0], even);
+            Self::store_bf16(rows[1], odd);
+        }
+    }
+    /// Both orders at once.
+    #[inline(always)]
+    unsafe fn store_bf16_rows_and_pairs(rows: [*mut u16; 2], pairs: *mut u16, even: Self::V, odd: Self::V) {
+        unsafe {
+            Self::store_bf16_rows(rows, even, odd);
+            Self::store_bf16_pairs(pairs, even, odd);
+        }
+    }
     /// `LANES` bf16, widened.
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self::V {

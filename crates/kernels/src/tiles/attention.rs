@@ -553,21 +553,21 @@ unsafe fn slopes<S: Simd>(
             let minus = S::sub(S::splat(0.0), S::load(shifts.as_ptr().add(x)));
             let d = S::load(queries.d.as_ptr().add(x));
             for pair in 0..16 {
-                let mut ds = [S::splat(0.0); 2];
+                let (mut e, mut ds) = ([S::splat(0.0); 2], [S::splat(0.0); 2]);
                 for odd in 0..2 {
                     let at = (2 * pair + odd) * SIDE + x;
                     let y = S::fma(S::load(scores.as_ptr().add(at)), f, minus);
-                    let e = if diagonal {
+                    e[odd] = if diagonal {
                         seen::<S>(y, DIAGONAL.factor[2 * pair + odd].as_ptr().add(x))
                     } else {
                         exp2::<S>(y)
                     };
-                    ds[odd] = S::mul(e, S::sub(S::load(dp.as_ptr().add(at)), d));
-                    S::store_bf16(e_out.as_mut_ptr().add(at), e);
-                    S::store_bf16(ds_out.as_mut_ptr().add(at), ds[odd]);
+                    ds[odd] = S::mul(e[odd], S::sub(S::load(dp.as_ptr().add(at)), d));
                 }
+                let at = [2 * pair, 2 * pair + 1].map(|r| r * SIDE + x);
+                S::store_bf16_rows(at.map(|at| e_out.as_mut_ptr().add(at)), e[0], e[1]);
                 let to = paired.as_mut_ptr().add(x / 16 * 512 + pair * 32 + x % 16 * 2);
-                S::store_bf16_pairs(to, ds[0], ds[1]);
+                S::store_bf16_rows_and_pairs(at.map(|at| ds_out.as_mut_ptr().add(at)), to, ds[0], ds[1]);
             }
         }
     }

@@ -356,10 +356,9 @@ impl Epilogue for GeluBackward<'_> {
                 for pair in 0..16 {
                     let (even, odd) = (row(2 * pair), row(2 * pair + 1));
                     sum = S::add(sum, S::add(even, odd));
-                    S::store_bf16(left.as_mut_ptr().add(2 * pair * SIDE + v), even);
-                    S::store_bf16(left.as_mut_ptr().add((2 * pair + 1) * SIDE + v), odd);
-                    let to = v / 16 * 512 + pair * 32 + v % 16 * 2;
-                    S::store_bf16_pairs(right.as_mut_ptr().add(to), even, odd);
+                    let rows = [2 * pair, 2 * pair + 1].map(|r| left.as_mut_ptr().add(r * SIDE + v));
+                    let to = right.as_mut_ptr().add(v / 16 * 512 + pair * 32 + v % 16 * 2);
+                    S::store_bf16_rows_and_pairs(rows, to, even, odd);
                 }
                 if valid > 0 {
                     let p = self.sums.as_mut_ptr().add(j + v);
