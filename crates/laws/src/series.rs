@@ -23,23 +23,7 @@ pub const RECIPES: &[&str] = &["all", "isoflop", "envelope"];
 /// A form asked for by name that does not exist or cannot be fitted; a table without usable rows.
 pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
     check(options)?;
-    if table.rows.is_empty() {
-        return Err(LawError::TooFewRows {
-            form: "any form".to_owned(),
-            needed: 3,
-            found: 0,
-            of: String::new(),
-            hint: match table.dropped.first() {
-                Some(d) => format!(
-                    "{} rows were dropped; the first, row {}: {}",
-                    table.dropped.len(),
-                    d.row,
-                    d.reason
-                ),
-                None => "the table is empty".to_owned(),
-            },
-        });
-    }
+    table.not_empty()?;
     let all = options.forms.iter().any(|f| f == "all");
     let asked: Vec<&str> =
         options.forms.iter().map(String::as_str).filter(|f| !all && !f.is_empty()).collect();

@@ -1,5 +1,6 @@
 //! Rows to fit to: N (parameters), D (tokens), C (FLOPs), loss, and whatever else a form asks for by name.
 
+use crate::LawError;
 use crate::document::DroppedRow;
 use isoflop_base::{Point, Status};
 use std::collections::BTreeMap;
@@ -106,6 +107,33 @@ impl Table {
     /// The same points, all of them from finished runs.
     pub fn from_finished(points: &[Point]) -> Self {
         Self::from_points(points.iter().map(|p| (p, &Status::Done)))
+    }
+
+    /// That there is a usable row at all.
+    ///
+    /// # Errors
+    /// There is none; the hint names the first that was dropped, and why.
+    pub fn not_empty(&self) -> Result<(), LawError> {
+        if !self.rows.is_empty() {
+            return Ok(());
+        }
+        Err(LawError::TooFewRows {
+            form: "any form".to_owned(),
+            needed: 3,
+            found: 0,
+            of: String::new(),
+            hint: match self.dropped.first() {
+                Some(d) => {
+                    format!(
+                        "{} rows were dropped; the first, row {}: {}",
+                        self.dropped.len(),
+                        d.row,
+                        d.reason
+                    )
+                }
+                None => "the table is empty".to_owned(),
+            },
+        })
     }
 
     /// The rows for which `keep` holds, with everything else as it is.

@@ -164,6 +164,10 @@ fn known(args: &DesignArgs, ctx: &Context) -> anyhow::Result<Known> {
         Err(_) if args.points.is_empty() => None,
         Err(error) => return Err(error),
     };
+    // A store with a few runs is a beginning; a table that was named is meant.
+    if let Some(table) = rows.as_ref().filter(|_| !args.points.is_empty()) {
+        form.check(table).map_err(user)?;
+    }
     if let Some(table) = rows.filter(|t| form.check(t).is_ok()) {
         let options = Options {
             forms: vec![form.id.to_owned()],

@@ -151,6 +151,7 @@ pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow
             all
         }
     };
+    table.not_empty().map_err(user)?;
     for condition in &how.wheres {
         let (column, value) = pair(condition, "--where", "dataset=rw")?;
         table = table.with_value(column, value);

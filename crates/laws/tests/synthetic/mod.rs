@@ -167,6 +167,8 @@ pub(crate) fn measure(design: &Design, tables: usize) -> Counts {
         dense: false,
         holdout: false,
         bootstrap: 400,
+        // Many tables one after another: threads would only wait for each other.
+        threads: 1,
         ..Options::default()
     };
     for k in 0..tables {
