@@ -30,7 +30,7 @@ pub use error::LawError;
 pub use forecast::{Band, Target, evaluate, forecast, outcome};
 pub use options::{Loss, Options};
 pub use paired::{clustered_mean, paired_difference, paired_differences};
-pub use read::{ReadOptions, read_table};
+pub use read::{Cell, Raw, ReadOptions, read_table, table_of};
 pub use series::fit;
 pub use straight::straightness;
 pub use table::{Row, Table};

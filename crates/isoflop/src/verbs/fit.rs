@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::exit::UserError;
 use anyhow::Context as _;
 use isoflop_base::{Point, Status};
-use isoflop_laws::{LawDocument, LawError, Loss, Options, ReadOptions, Table, forms, read_table, text};
+use isoflop_laws::{LawDocument, LawError, Loss, Options, ReadOptions, Table, forms, text};
 use isoflop_store::Store;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// Arguments of `isoflop fit`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FitArgs {
-    /// Tables of points: CSV, TSV, JSON Lines. Without one, the finished runs of the store are fitted.
+    /// Tables of points: CSV, TSV, JSON Lines, Parquet. Without one, the finished runs of the store are fitted.
     #[arg(value_name = "POINTS")]
     pub(crate) points: Vec<PathBuf>,
     #[command(flatten)]
@@ -172,10 +172,6 @@ pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow
 }
 
 fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {
-    let bytes = std::fs::read(path).map_err(|e| {
-        UserError::new(format!("cannot read {}: {e}", path.display()))
-            .hint("give the path of a CSV, TSV or JSON Lines table")
-    })?;
     let mut columns = Vec::new();
     for mapping in &how.columns {
         let (name, header) = pair(mapping, "--column", "loss=val_loss")?;
@@ -186,7 +182,7 @@ fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {
         name: path.display().to_string(),
         loss_optional: !forms::need_loss(&how.forms),
     };
-    read_table(&bytes, &options).map_err(user)
+    crate::tables::read(path, &options)
 }
 
 fn pair<'a>(text: &'a str, flag: &str, example: &str) -> anyhow::Result<(&'a str, &'a str)> {

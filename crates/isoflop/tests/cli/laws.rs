@@ -196,6 +196,51 @@ fn the_report_shows_a_registered_forecast_against_its_outcome() {
 }
 
 #[test]
+fn parquet_gives_the_law_of_the_same_rows_in_csv() {
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path(), &SMALL);
+    for format in ["csv", "parquet"] {
+        let files = json(dir.path(), &["runs", "export", "--format", format, "-o", ".", "--json"]);
+        assert_eq!(files["files"].as_array().unwrap().len(), 2, "{files}");
+    }
+    let law = |args: &[&str]| json(dir.path(), &[&["fit"], args, &["--form", "l_n", "--json"]].concat());
+    let (text, typed) = (law(&["points.csv"]), law(&["points.parquet"]));
+    assert_eq!(text["fits"][0]["params"], typed["fits"][0]["params"]);
+    assert_eq!(text["notes"], typed["notes"]);
+    let near = ["--params", "200k", "--tokens", "1M", "--json"];
+    let forecast = |file: &str| json(dir.path(), &[&["predict", file], &near[..]].concat());
+    assert_eq!(forecast("points.csv"), forecast("points.parquet"));
+    let (code, _, stderr) = run(dir.path(), &["report", "points.parquet"]);
+    assert!(code == 0, "{stderr}");
+}
+
+#[test]
+fn bad_rows_of_a_parquet_table_are_listed_by_their_number() {
+    use isoflop_data::parquet::{Column, Value, write};
+    let dir = tempfile::tempdir().unwrap();
+    let text = |cells: &[&str]| cells.iter().map(|c| Value::Text((*c).to_owned())).collect::<Vec<_>>();
+    let columns = [
+        Column { name: "Params".into(), values: text(&["10M", "30M", "100M", "300M", "big", "1B"]) },
+        Column { name: "tokens".into(), values: vec![Value::Int(20_000_000_000); 6] },
+        Column {
+            name: "val_loss".into(),
+            values: [3.4, 3.0, 2.7, 2.5, 2.4, -1.0].into_iter().map(Value::Float).collect(),
+        },
+    ];
+    std::fs::write(dir.path().join("p.parquet"), write(&columns)).unwrap();
+    let law = json(dir.path(), &["fit", "p.parquet", "--form", "l_n", "--json"]);
+    let dropped: Vec<u64> =
+        law["rows_dropped"].as_array().unwrap().iter().map(|d| d["row"].as_u64().unwrap()).collect();
+    assert_eq!(dropped, [5, 6]);
+    assert_eq!(law["fits"][0]["rows_used"], 4);
+    let whole = write(&columns);
+    for (name, bytes) in [("cut.parquet", &whole[..whole.len() / 2]), ("torn.parquet", b"PAR1".as_slice())] {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+        refused(dir.path(), &["fit", name], &[name, "no Parquet file, or one cut short"]);
+    }
+}
+
+#[test]
 fn a_design_is_a_study_that_plan_understands() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["design", "--budget", "2e13", "--about", "alpha", "-o", "study.toml"];

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// A cell.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Cell {
+pub enum Cell {
     /// Nothing.
     Empty,
     /// A number that was a number in the file.

@@ -6,7 +6,8 @@ pub mod columns;
 
 use crate::document::DroppedRow;
 use crate::{LawError, Row, Table};
-use cells::{Cell, number};
+pub use cells::Cell;
+use cells::number;
 use columns::{Mapping, Unit};
 use std::collections::BTreeMap;
 
@@ -21,10 +22,13 @@ pub struct ReadOptions {
     pub name: String,
 }
 
-/// One record before it is understood: line number and a cell per column.
-struct Raw {
-    line: usize,
-    cells: Vec<Cell>,
+/// One record before it is understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Raw {
+    /// Its line, or its position from 1 in a file without lines.
+    pub line: usize,
+    /// A cell per column.
+    pub cells: Vec<Cell>,
 }
 
 /// Reads a table from the bytes of a file.
@@ -40,6 +44,15 @@ pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError
         || lower.ends_with(".json")
         || text.trim_start().starts_with(['{', '[']);
     let (header, raws) = if json { json_records(text, name)? } else { delimited(text, &lower, name)? };
+    table_of(&header, &raws, options)
+}
+
+/// A table from cells that somebody else has read, e.g. out of a Parquet file.
+///
+/// # Errors
+/// No loss column, or a mapped column that does not exist.
+pub fn table_of(header: &[String], raws: &[Raw], options: &ReadOptions) -> Result<Table, LawError> {
+    let name = if options.name.is_empty() { "the table" } else { &options.name };
     // A column of which the first rows hold no number at all is words.
     let numeric = |i: usize| {
         let mut cells = raws.iter().take(200).filter_map(|r| r.cells.get(i)).filter(|c| **c != Cell::Empty);
@@ -47,10 +60,10 @@ pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError
             || cells.any(|c| number(c).is_ok())
             || raws.iter().all(|r| r.cells.get(i).is_none_or(|c| *c == Cell::Empty))
     };
-    let mapping = Mapping::of(&header, &options.columns, name, options.loss_optional, &numeric)?;
-    let mut table = build(&header, &raws, &mapping, options.loss_optional);
+    let mapping = Mapping::of(header, &options.columns, name, options.loss_optional, &numeric)?;
+    let mut table = build(header, raws, &mapping, options.loss_optional);
     derive(&mut table);
-    if conventions(&mut table, &header) {
+    if conventions(&mut table, header) {
         return Ok(table);
     }
     table.notes.extend(mapping.notes);
@@ -61,8 +74,8 @@ fn as_text<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, LawError> {
     let bad = |what: String, hint: &str| LawError::BadTable { what, hint: hint.to_owned() };
     if bytes.starts_with(b"PAR1") {
         return Err(bad(
-            format!("{name} is a Parquet file, which is not read here yet"),
-            "write it as CSV, e.g. `duckdb -c \"COPY (FROM 'points.parquet') TO 'points.csv' (HEADER)\"`",
+            format!("{name} is a Parquet file, not text"),
+            "read its cells and give them to `table_of`",
         ));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
