@@ -5,6 +5,7 @@
 
 pub mod allocation;
 pub mod compare;
+pub mod critical;
 pub mod design;
 pub mod document;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod straight;
 pub mod table;
 pub mod text;
 
+pub use critical::CriticalBatch;
 pub use document::{FitRecord, Forecast, LawDocument, PairedDifference, ParamEstimate, Straightness};
 pub use error::LawError;
 pub use forecast::{Band, Target, evaluate, forecast, outcome};

@@ -81,7 +81,7 @@ pub fn fit_form(
         n_convention: table.n_convention.clone(),
         c_convention: table.c_convention.clone(),
         level: options.level,
-        interval_method: interval_method(&fitted, &refits),
+        interval_method: interval_method(&fitted, &refits, penalty.is_floor()),
         objective: Some(objective).filter(|o| o.is_finite()),
         objective_kind: penalty.words(),
         r2_loglog: r_squared(&data.y, &logs),
@@ -191,7 +191,7 @@ fn state(fitted: &Fitted<'_>) -> FitState {
     }
 }
 
-fn interval_method(fitted: &Fitted<'_>, refits: &[Theta]) -> String {
+fn interval_method(fitted: &Fitted<'_>, refits: &[Theta], floor: bool) -> String {
     let seeds = match fitted.variance {
         Some(Variance { pooled: true, dof, .. }) => {
             format!("variance of a run pooled from residuals and repeated seeds ({dof} degrees of freedom)")
@@ -203,6 +203,11 @@ fn interval_method(fitted: &Fitted<'_>, refits: &[Theta]) -> String {
         }
         None => "no degree of freedom left: no interval".to_owned(),
     };
+    if refits.is_empty() && floor {
+        return format!(
+            "none: the law is fitted to the floor of the rows, of which squared errors say nothing, and a bootstrap needs {BOOTSTRAP_FROM} runs"
+        );
+    }
     if refits.is_empty() {
         format!("profile of the squared error of ln loss with Student's t; {seeds}")
     } else {

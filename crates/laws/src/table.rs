@@ -67,6 +67,8 @@ pub struct Table {
     pub c_convention: String,
     /// All rows were scored on the same held-out tokens: their standard errors are shared, and tell nothing of their differences.
     pub shared_evaluation: bool,
+    /// `c_min` and `s_min` were computed from batches, see [`crate::critical`]: the rows are plain runs, of which only the frontier is L(C_min).
+    pub c_min_from_batch: bool,
 }
 
 impl Default for Table {
@@ -79,6 +81,7 @@ impl Default for Table {
             n_convention: "as given".to_owned(),
             c_convention: "as given".to_owned(),
             shared_evaluation: false,
+            c_min_from_batch: false,
         }
     }
 }
@@ -151,6 +154,7 @@ impl Table {
             }
         }
         self.shared_evaluation &= other.shared_evaluation;
+        self.c_min_from_batch |= other.c_min_from_batch;
         for (mine, theirs) in [
             (&mut self.n_convention, other.n_convention),
             (&mut self.c_convention, other.c_convention),

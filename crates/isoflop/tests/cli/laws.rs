@@ -241,14 +241,102 @@ fn bad_rows_of_a_parquet_table_are_listed_by_their_number() {
 }
 
 #[test]
+fn plain_runs_give_laws_of_minimal_compute_and_steps_by_a_critical_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = String::from("params,tokens,steps,batch_tokens,loss\n");
+    for n in [1e6, 4e6, 1.6e7, 6.4e7f64] {
+        for (steps, batch) in [(3e3, 131_072.0), (3e4, 262_144.0), (3e5, 524_288.0f64)] {
+            let loss = (6.5e13 / n).powf(0.077) + f64::powf(2.1e3 / steps, 0.76);
+            let _ = writeln!(text, "{n},{},{steps},{batch},{loss}", steps * batch);
+        }
+    }
+    std::fs::write(dir.path().join("runs.csv"), text).unwrap();
+    let law = json(
+        dir.path(),
+        &["fit", "runs.csv", "--b-crit", "2e8,0.21", "--form", "l_ns", "--form", "l_cmin", "--json"],
+    );
+    let forms: Vec<&str> =
+        law["fits"].as_array().unwrap().iter().map(|f| f["form"].as_str().unwrap()).collect();
+    assert!(forms.contains(&"l_ns") && forms.contains(&"l_cmin"), "{forms:?}");
+    assert!(law["notes"].to_string().contains("S_min = S/(1 + B_crit(L)/B)"), "{}", law["notes"]);
+    refused(dir.path(), &["fit", "runs.csv", "--form", "l_cmin"], &["`c_min`"]);
+    refused(dir.path(), &["fit", "runs.csv", "--b-crit", "lots"], &["--b-crit lots", "2e8,0.21"]);
+    refused(dir.path(), &["fit", "runs.csv", "--b-crit", "2e8,-1"], &["positive"]);
+    refused(dir.path(), &["fit", "runs.csv", "--b-crit", "fit"], &["column b_crit"]);
+}
+
+#[test]
+fn mixtures_of_several_sources_are_fitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = String::from("mix_web,mix_code,mix_books,val_loss\n");
+    for i in 0..5 {
+        for j in 0..(5 - i) {
+            let (web, code) = (f64::from(i) / 4.0, f64::from(j) / 4.0);
+            let loss = 1.9 + (0.2 - web + 0.6 * code).exp();
+            let _ = writeln!(text, "{web},{code},{},{loss}", 1.0 - web - code);
+        }
+    }
+    std::fs::write(dir.path().join("mix.csv"), text).unwrap();
+    let law = json(dir.path(), &["fit", "mix.csv", "--json"]);
+    let fit = law["fits"].as_array().unwrap().iter().find(|f| f["form"] == "mixture").unwrap();
+    assert_eq!(fit["variant"], "2 shares");
+    assert!((fit["params"]["c"]["value"].as_f64().unwrap() - 1.9).abs() < 1e-6, "{fit}");
+}
+
+#[test]
 fn a_design_is_a_study_that_plan_understands() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["design", "--budget", "2e13", "--about", "alpha", "-o", "study.toml"];
     let (code, stdout, stderr) = run(dir.path(), &args);
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("std. error"), "{stdout}");
-    let (code, _, stderr) = run(dir.path(), &["plan", "study.toml"]);
+    let (code, _, stderr) = run(dir.path(), &["plan", "study.toml", "--no-timing"]);
     assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn a_design_takes_the_users_sizes_and_recipe() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("mine.toml"),
+        "name = \"mine\"\n[data]\ncorpus = \"builtin\"\n[series]\nmodels = [\"L1-d16-h2\", \"L2-d24-h2\", \"L2-d40-h2\", \"L3-d64-h4\"]\n\
+         tokens = \"2M\"\n[train]\ncontext = 128\nbatch_tokens = 1024\nschedule = \"cosine\"\nlr = 3e-3\n",
+    )
+    .unwrap();
+    let args = ["design", "--budget", "1e13", "--study", "mine.toml", "-o", "next.toml", "--json"];
+    let answer = json(dir.path(), &args);
+    let best = &answer["proposals"][0];
+    let own = ["L1-d16-h2", "L2-d24-h2", "L2-d40-h2", "L3-d64-h4"];
+    assert!(best["models"].as_array().unwrap().iter().all(|m| own.contains(&m.as_str().unwrap())), "{best}");
+    assert!(
+        best["branches"].as_array().unwrap().is_empty() && best["flops"].as_f64().unwrap() <= 1e13,
+        "{best}"
+    );
+    let next = std::fs::read_to_string(dir.path().join("next.toml")).unwrap();
+    for part in ["context = 128", "schedule = \"cosine\"", "lr = 0.003"] {
+        assert!(next.contains(part), "no `{part}` in {next}");
+    }
+    json(dir.path(), &["plan", "next.toml", "--no-timing", "--json"]);
+    let sizes = "L2-d24-h2,L2-d32-h2,L2-d48-h3";
+    let chosen = json(dir.path(), &["design", "--budget", "1e13", "--sizes", sizes, "--json"]);
+    assert_eq!(chosen["proposals"][0]["models"].as_array().unwrap().len(), 3, "{chosen}");
+    refused(dir.path(), &["design", "--budget", "1e13", "--sizes", "L2-d24-h2,L2"], &["--sizes", "`L2`"]);
+    refused(dir.path(), &["design", "--budget", "1e13", "--sizes", "L2-d24-h2"], &["1 sizes tell nothing"]);
+}
+
+#[test]
+fn a_budget_in_time_uses_the_speed_that_was_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path(), &SMALL);
+    let answer = json(dir.path(), &["design", "--budget", "10m", "--json"]);
+    assert!(answer["speed"].as_str().unwrap().contains("measured in 4 runs"), "{answer}");
+    for p in answer["proposals"].as_array().unwrap() {
+        assert!(p["seconds"].as_f64().unwrap() <= 600.0, "{p}");
+    }
+    // The store says 6·1.3·5e9 FLOP/s at every size.
+    let given = json(dir.path(), &["design", "--budget", "10m", "--flop-per-s", "39e9", "--json"]);
+    assert_eq!(answer["proposals"][0]["models"], given["proposals"][0]["models"]);
+    assert_eq!(answer["proposals"][0]["tokens"], given["proposals"][0]["tokens"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod chinchilla;
 pub mod curve;
 pub mod data_quality;
 pub mod kaplan;
+pub mod mixture;
 pub mod overtraining;
 pub mod power;
 pub mod settings;
@@ -138,6 +139,7 @@ pub fn all() -> Vec<&'static Form> {
     out.extend(overtraining::FORMS.iter());
     out.extend(batch::FORMS.iter());
     out.extend(data_quality::FORMS.iter());
+    out.extend(mixture::FORMS.iter());
     out.extend(settings::FORMS.iter());
     out.extend(curve::FORMS.iter());
     out
