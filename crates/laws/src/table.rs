@@ -69,6 +69,8 @@ pub struct Table {
     pub shared_evaluation: bool,
     /// `c_min` and `s_min` were computed from batches, see [`crate::critical`]: the rows are plain runs, of which only the frontier is L(C_min).
     pub c_min_from_batch: bool,
+    /// Columns whose names say N, D or C but that hold no numbers, with what they hold, in words.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 impl Default for Table {
@@ -82,6 +84,7 @@ impl Default for Table {
             c_convention: "as given".to_owned(),
             shared_evaluation: false,
             c_min_from_batch: false,
+            unreadable: BTreeMap::new(),
         }
     }
 }

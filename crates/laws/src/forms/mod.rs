@@ -255,9 +255,12 @@ impl Form {
                 return Err(LawError::MissingColumn {
                     form: self.id.to_owned(),
                     column: format!("`{name}`"),
-                    hint: format!(
-                        "name it `{name}` in the header, or map a column with --column {name}=NAME"
-                    ),
+                    hint: match table.unreadable.get(name) {
+                        Some(why) => format!("{why}; write numbers such as 12000000, 12M or 1.2e7"),
+                        None => format!(
+                            "name it `{name}` in the header, or map a column with --column {name}=NAME"
+                        ),
+                    },
                 });
             }
         }
