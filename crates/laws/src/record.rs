@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 /// From this many runs on, a bootstrap by run is made; below it, a profile interval with Student's t.
 pub const BOOTSTRAP_FROM: usize = 20;
-/// Below this many degrees of freedom the scatter of a run is hardly known.
+/// Below this many degrees of freedom, or as many as there are parameters, the scatter of a run is hardly known.
 const FEW_DOF: f64 = 4.0;
 /// Scatter of a run's ln loss that is assumed then, when asked what the table identifies.
 const ASSUMED_SCATTER: f64 = 0.01;
@@ -290,7 +290,7 @@ fn parameters(
             if refits.is_empty() { widened(plain_ends(profiled), value) } else { plain_ends(percentile) };
         let (mut known, mut words) = judge(reported, value, ends);
         let dof = fitted.variance.map_or(0.0, |v| v.dof);
-        if known && refits.is_empty() && dof < FEW_DOF {
+        if known && refits.is_empty() && dof < FEW_DOF.max(p as f64) {
             (known, words) = at_assumed_scatter(fitted, reported, &g, value);
         } else if known && refits.is_empty() && reported.role == Role::Floor {
             // A floor that is pinned down at 95 % by luck alone is the commonest false claim of small tables: ask again at 99.5 %.
