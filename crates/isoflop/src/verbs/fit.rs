@@ -188,12 +188,20 @@ fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {
         let (name, header) = pair(mapping, "--column", "loss=val_loss")?;
         columns.push((name.to_owned(), header.to_owned()));
     }
-    let options = ReadOptions {
+    let mut options = ReadOptions {
         columns,
         name: path.display().to_string(),
         loss_optional: !forms::need_loss(&how.forms),
     };
-    crate::tables::read(path, &options)
+    let read = crate::tables::read(path, &options);
+    if read.is_err() && how.forms.is_empty() {
+        // Steps against batch sizes, or optima against budgets, have laws of their own.
+        options.loss_optional = true;
+        if let Some(table) = crate::tables::read(path, &options).ok().filter(forms::fits_without_loss) {
+            return Ok(table);
+        }
+    }
+    read
 }
 
 fn pair<'a>(text: &'a str, flag: &str, example: &str) -> anyhow::Result<(&'a str, &'a str)> {

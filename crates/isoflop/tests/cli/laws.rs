@@ -266,6 +266,23 @@ fn plain_runs_give_laws_of_minimal_compute_and_steps_by_a_critical_batch() {
 }
 
 #[test]
+fn a_table_of_steps_and_batches_needs_no_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = String::from("model,target_loss,batch,steps\n");
+    for batch in [64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0f64] {
+        let _ = writeln!(text, "small,3.0,{batch},{}", 1000.0 + 400_000.0 / batch);
+    }
+    std::fs::write(dir.path().join("steps.csv"), &text).unwrap();
+    let law = json(dir.path(), &["fit", "steps.csv", "--json"]);
+    let fit = &law["fits"][0];
+    assert_eq!((fit["form"].as_str(), law["fits"].as_array().unwrap().len()), (Some("hyperbola"), 1));
+    assert!((fit["params"]["B_crit"]["value"].as_f64().unwrap() - 400.0).abs() < 1e-3, "{fit}");
+    refused(dir.path(), &["predict", "steps.csv", "--params", "1M", "--tokens", "1M"], &["`n`"]);
+    std::fs::write(dir.path().join("none.csv"), text.replace("steps", "what")).unwrap();
+    refused(dir.path(), &["fit", "none.csv"], &["no column for the loss", "--column loss=NAME"]);
+}
+
+#[test]
 fn mixtures_of_several_sources_are_fitted() {
     let dir = tempfile::tempdir().unwrap();
     let mut text = String::from("mix_web,mix_code,mix_books,val_loss\n");

@@ -166,6 +166,15 @@ pub fn need_loss(ids: &[String]) -> bool {
         })
 }
 
+/// Whether some law that explains no loss can be fitted to a table without one.
+pub fn fits_without_loss(table: &Table) -> bool {
+    all().iter().any(|form| {
+        form.response != "loss"
+            && form.variables.iter().all(|v| v.name != "loss")
+            && form.check(table).is_ok()
+    })
+}
+
 /// The form of a fit record.
 pub fn find(id: &str, variant: &str) -> Option<&'static Form> {
     all().into_iter().find(|f| f.id == id && f.variant == variant)
