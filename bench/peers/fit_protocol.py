@@ -3,7 +3,7 @@
 
 Chinchilla's form on the 234 rows of crates/laws/data/chinchilla_cloud.csv: 4,500 starts, then 4,000 bootstrap refits, each a
 scipy BFGS with numeric gradients of the summed Huber objective (as in Epoch's analysis notebook, arXiv 2404.10102). A fraction is timed
-and scaled. The PyPI package `chinchilla` fits the same rows with its own grid and objective.
+and scaled. The PyPI package `chinchilla` fits the same rows with its own objective (asymmetric), of whose grid a fraction is timed, too.
 
     python3 -m venv .venv && .venv/bin/pip install numpy==2.* scipy==1.17.* pandas==2.* chinchilla==0.2.*
     .venv/bin/python bench/peers/fit_protocol.py [starts timed, default 30]
@@ -12,8 +12,14 @@ and scaled. The PyPI package `chinchilla` fits the same rows with its own grid a
 Versions of the run that the figures in DECISIONS.md come from: Python 3.11, scipy 1.17.1, numpy 2.x.
 """
 import itertools
+import math
+import os
 import pathlib
+import resource
+import signal
+import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -56,23 +62,48 @@ def main() -> None:
     print(f"scipy BFGS, numeric gradients: {1e3 * per_start:.1f} ms a start, {1e3 * per_refit:.1f} ms a refit ({timed} of each timed)")
     print(f"whole protocol, scaled: {total:.0f} s on one core; best objective seen {best.fun:.12f}")
 
+    package()
+
+
+# The package has no option for a part of its grid: a grid of 2^5 starts, spread over the same range, stands for all.
+PACKAGE_GRID = dict(E=[1.4, 2.0], A=[3, 8], B=[3, 8], alpha=[0.2, 0.6], beta=[0.2, 0.6])
+PACKAGE_LIMIT_S = 300
+
+
+def package() -> None:
+    """Times one `fit()` of the PyPI package on a small grid in a process of its own, within a limit."""
     try:
-        from chinchilla import Chinchilla
+        import chinchilla  # noqa: F401
     except ImportError:
         print("PyPI package chinchilla: not installed")
         return
-    import tempfile
+    # Its pool forks one process per processor and fits in 80-bit numbers, one BFGS with numeric gradients a start.
+    child = subprocess.Popen([sys.executable, __file__, "--package"], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    try:
+        out, _ = child.communicate(timeout=PACKAGE_LIMIT_S)
+        print(out.strip())
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        print(f"PyPI package chinchilla: 32 starts did not end within {PACKAGE_LIMIT_S} s; no figure")
+
+
+def package_child() -> None:
+    from chinchilla import Chinchilla
 
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "df.csv").write_text(ROWS.read_text())
-        grid = dict(
-            E=np.linspace(1.4, 2, 5), A=np.linspace(1, 10, 5), B=np.linspace(1, 10, 5), alpha=np.linspace(0.1, 0.7, 5), beta=np.linspace(0.1, 0.7, 5)
-        )
+        grid = {name: np.array(values, dtype=float) for name, values in PACKAGE_GRID.items()}
         cc = Chinchilla(folder, param_grid=grid, seed_ranges=dict(C=(1e15, 1e16), N_to_D=(10, 100)), log_level=50)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         begin = time.perf_counter()
         cc.fit()
-        print(f"PyPI package chinchilla, one fit of its 3,125 starts: {time.perf_counter() - begin:.1f} s")
+        wall = time.perf_counter() - begin
+        cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    starts = math.prod(len(v) for v in PACKAGE_GRID.values())
+    print(f"PyPI package chinchilla: {starts} starts took {wall:.1f} s, {cpu:.1f} s of CPU time: {1e3 * cpu / starts:.0f} ms a start")
+    print(f"it found E {cc.E:.3f}, A {cc.A:.1f}, B {cc.B:.1f}, alpha {cc.alpha:.4f}, beta {cc.beta:.4f}")
+    print(f"scaled: 4,500 starts {4500 * cpu / starts:.0f} s of CPU time; it has no bootstrap")
 
 
 if __name__ == "__main__":
-    main()
+    package_child() if "--package" in sys.argv else main()

@@ -59,6 +59,16 @@ pub enum DataError {
         /// `u16` or `u32`.
         dtype: &'static str,
     },
+    /// A Parquet file that cannot be read.
+    #[error("{name} {what}\nhint: {hint}")]
+    Parquet {
+        /// Name of the file.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// An llm.c header that does not fit its file.
     #[error("{}: {what}\nhint: write the file again, or remove the 1024-byte header to read it as raw tokens", path.display())]
     Header {

@@ -11,6 +11,7 @@
 //! | [`sampler`] | which window of the training stream each row of each step reads |
 //! | [`eval`] | the windows of an evaluation, and the block each belongs to |
 //! | [`tokenizer`] | bytes as tokens |
+//! | [`parquet`] | Parquet tables of flat columns, read and written |
 //!
 //! Letters: `T` the model's context; a row is `T + 1` tokens, of which the first `T` are read and the last `T` predicted.
 
@@ -19,6 +20,7 @@ pub mod corpus;
 mod error;
 pub mod eval;
 mod map;
+pub mod parquet;
 pub mod sampler;
 pub mod split;
 pub mod tokenizer;

@@ -103,6 +103,12 @@ impl Gathered {
         csv(POINT_COLUMNS, self.points.iter().map(|p| p.csv_cells(word(&p.run))))
     }
 
+    /// `points.parquet`.
+    pub(crate) fn points_parquet(&self) -> Vec<u8> {
+        let word = |id: &str| self.rows.iter().find(|r| r.run == id).map_or("running", |r| r.status.word());
+        crate::tables::points_parquet(self.points.iter().map(|p| (p, word(&p.run))))
+    }
+
     /// `curves.csv`.
     pub(crate) fn curves_csv(&self) -> anyhow::Result<Vec<u8>> {
         csv(CURVE_COLUMNS, self.curves.iter().map(CurveRow::csv_cells))

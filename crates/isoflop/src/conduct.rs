@@ -115,6 +115,7 @@ impl Conductor<'_> {
     ) -> anyhow::Result<()> {
         let gathered = artifacts::gather(self.study, store)?;
         artifacts::write(&self.out, "points.csv", &gathered.points_csv()?)?;
+        artifacts::write(&self.out, "points.parquet", &gathered.points_parquet())?;
         artifacts::write(&self.out, "curves.csv", &gathered.curves_csv()?)?;
         let mut notes = Vec::new();
         let laws = self.laws(&gathered, &mut notes)?;

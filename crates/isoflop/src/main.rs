@@ -17,6 +17,7 @@ mod sampling;
 mod signals;
 mod study;
 mod summary;
+mod tables;
 mod train;
 mod verbs;
 

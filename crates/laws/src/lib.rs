@@ -5,6 +5,7 @@
 
 pub mod allocation;
 pub mod compare;
+pub mod critical;
 pub mod design;
 pub mod document;
 pub mod error;
@@ -25,12 +26,13 @@ pub mod straight;
 pub mod table;
 pub mod text;
 
+pub use critical::CriticalBatch;
 pub use document::{FitRecord, Forecast, LawDocument, PairedDifference, ParamEstimate, Straightness};
 pub use error::LawError;
 pub use forecast::{Band, Target, evaluate, forecast, outcome};
 pub use options::{Loss, Options};
 pub use paired::{clustered_mean, paired_difference, paired_differences};
-pub use read::{ReadOptions, read_table};
+pub use read::{Cell, Raw, ReadOptions, read_table, table_of};
 pub use series::fit;
 pub use straight::straightness;
 pub use table::{Row, Table};

@@ -23,23 +23,7 @@ pub const RECIPES: &[&str] = &["all", "isoflop", "envelope"];
 /// A form asked for by name that does not exist or cannot be fitted; a table without usable rows.
 pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
     check(options)?;
-    if table.rows.is_empty() {
-        return Err(LawError::TooFewRows {
-            form: "any form".to_owned(),
-            needed: 3,
-            found: 0,
-            of: String::new(),
-            hint: match table.dropped.first() {
-                Some(d) => format!(
-                    "{} rows were dropped; the first, row {}: {}",
-                    table.dropped.len(),
-                    d.row,
-                    d.reason
-                ),
-                None => "the table is empty".to_owned(),
-            },
-        });
-    }
+    table.not_empty()?;
     let all = options.forms.iter().any(|f| f == "all");
     let asked: Vec<&str> =
         options.forms.iter().map(String::as_str).filter(|f| !all && !f.is_empty()).collect();
@@ -178,13 +162,21 @@ fn one(
     options: &Options,
     document: &mut LawDocument,
 ) -> Result<Option<LawError>, LawError> {
-    let variants = forms::by_id(id)?;
+    let mut variants = forms::by_id(id)?;
     let mut slices = match id {
         "l_n" => slices(table, "n", "d", "tokens"),
         "l_d" => slices(table, "d", "n", "params"),
-        "l_c" => vec![frontier_slice(table)],
+        "l_c" => vec![frontier_slice(table, "c")],
+        "l_cmin" if table.c_min_from_batch => vec![frontier_slice(table, "c_min")],
         "l_ns" => vec![with_s_min(table)],
         "hyperbola" => groups(table),
+        "mixture" => match forms::mixture::shares(table) {
+            Ok(shares) => {
+                variants.retain(|f| f.variables.len() == shares.count);
+                vec![Slice { table: shares.table, condition: BTreeMap::new(), notes: shares.notes }]
+            }
+            Err(error) => return Ok(Some(error)),
+        },
         "l_t" => forms::curve::by_run(table)
             .into_iter()
             .map(|(run, rows)| Slice {
@@ -295,10 +287,14 @@ fn worthwhile(mut slices: Vec<Slice>, table: &Table, document: &mut LawDocument,
 
 /// Rows of finished points that no cheaper point beats; repeated seeds count by their mean, so that luck does not choose them.
 pub fn frontier(table: &Table) -> Table {
-    let usable: Vec<&Row> = table.rows.iter().filter(|r| r.c.is_some_and(|c| c > 0.0)).collect();
+    frontier_in(table, "c")
+}
+
+fn frontier_in(table: &Table, cost: &str) -> Table {
+    let usable: Vec<&Row> = table.rows.iter().filter(|r| r.get(cost).is_some_and(|c| c > 0.0)).collect();
     let mut groups: Vec<(f64, f64, f64, Vec<usize>)> = Vec::new();
     for row in usable {
-        let c = row.c.unwrap_or(0.0);
+        let c = row.get(cost).unwrap_or(0.0);
         let same = |g: &(f64, f64, f64, Vec<usize>)| {
             same_level(g.0, c) && table.rows.iter().any(|r| r.line == g.3[0] && r.n == row.n && r.d == row.d)
         };
@@ -323,8 +319,8 @@ pub fn frontier(table: &Table) -> Table {
     table.filtered(|r| lines.contains(&r.line))
 }
 
-fn frontier_slice(table: &Table) -> Slice {
-    let rows = frontier(table);
+fn frontier_slice(table: &Table, cost: &str) -> Slice {
+    let rows = frontier_in(table, cost);
     let note = format!(
         "on the frontier: {} of {} rows, those no cheaper row beats (repeated seeds by their mean); losses before the learning rate \
          has decayed are no points",

@@ -1,5 +1,6 @@
 //! Rows to fit to: N (parameters), D (tokens), C (FLOPs), loss, and whatever else a form asks for by name.
 
+use crate::LawError;
 use crate::document::DroppedRow;
 use isoflop_base::{Point, Status};
 use std::collections::BTreeMap;
@@ -66,6 +67,10 @@ pub struct Table {
     pub c_convention: String,
     /// All rows were scored on the same held-out tokens: their standard errors are shared, and tell nothing of their differences.
     pub shared_evaluation: bool,
+    /// `c_min` and `s_min` were computed from batches, see [`crate::critical`]: the rows are plain runs, of which only the frontier is L(C_min).
+    pub c_min_from_batch: bool,
+    /// Columns whose names say N, D or C but that hold no numbers, with what they hold, in words.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 impl Default for Table {
@@ -78,6 +83,8 @@ impl Default for Table {
             n_convention: "as given".to_owned(),
             c_convention: "as given".to_owned(),
             shared_evaluation: false,
+            c_min_from_batch: false,
+            unreadable: BTreeMap::new(),
         }
     }
 }
@@ -108,6 +115,33 @@ impl Table {
         Self::from_points(points.iter().map(|p| (p, &Status::Done)))
     }
 
+    /// That there is a usable row at all.
+    ///
+    /// # Errors
+    /// There is none; the hint names the first that was dropped, and why.
+    pub fn not_empty(&self) -> Result<(), LawError> {
+        if !self.rows.is_empty() {
+            return Ok(());
+        }
+        Err(LawError::TooFewRows {
+            form: "any form".to_owned(),
+            needed: 3,
+            found: 0,
+            of: String::new(),
+            hint: match self.dropped.first() {
+                Some(d) => {
+                    format!(
+                        "{} rows were dropped; the first, row {}: {}",
+                        self.dropped.len(),
+                        d.row,
+                        d.reason
+                    )
+                }
+                None => "the table is empty".to_owned(),
+            },
+        })
+    }
+
     /// The rows for which `keep` holds, with everything else as it is.
     pub fn filtered(&self, keep: impl Fn(&Row) -> bool) -> Self {
         Self { rows: self.rows.iter().filter(|r| keep(r)).cloned().collect(), ..self.clone() }
@@ -123,6 +157,7 @@ impl Table {
             }
         }
         self.shared_evaluation &= other.shared_evaluation;
+        self.c_min_from_batch |= other.c_min_from_batch;
         for (mine, theirs) in [
             (&mut self.n_convention, other.n_convention),
             (&mut self.c_convention, other.c_convention),

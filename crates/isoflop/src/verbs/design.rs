@@ -3,19 +3,22 @@
 //! Ladders of sizes with decayed branches (the shape of a study file) are tried one by one; for each, the expected standard error
 //! follows from the Jacobian of the law at hand. The best is written as a study.
 
+mod setting;
+mod speed;
+
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
 use crate::exit::UserError;
 use anyhow::Context as _;
 use isoflop_base::ModelShape;
-use isoflop_base::units::{duration, parse_count, parse_seconds, si};
+use isoflop_base::units::{duration, parse_count, si};
 use isoflop_laws::design::{Asked, expected_se};
 use isoflop_laws::forms::{self, Form};
 use isoflop_laws::numeric::{Theta, theta_of};
 use isoflop_laws::{Options, Table};
-use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{GptConfig, Init};
 use serde::Serialize;
+use setting::Setting;
+use speed::Budget;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,12 +30,18 @@ pub(crate) struct DesignArgs {
     points: Vec<PathBuf>,
     #[command(flatten)]
     how: How,
-    /// What may be spent: a time (2h, with --flop-per-s) or FLOPs (1e15).
+    /// What may be spent: a time (2h) or FLOPs (1e15).
     #[arg(long, value_name = "BUDGET")]
     budget: String,
-    /// Training speed, for a budget in time, e.g. 50e9.
+    /// Training speed, for a budget in time, e.g. 50e9 [default: as the store's finished runs were measured].
     #[arg(long, value_name = "FLOP/S")]
     flop_per_s: Option<String>,
+    /// Sizes to choose from, e.g. L2-d32-h2,L3-d64-h4,L4-d112-h7 [default: those of --study, else a series from 14 k to 85 M parameters].
+    #[arg(long, value_name = "SHAPES", value_delimiter = ',')]
+    sizes: Vec<String>,
+    /// Study whose corpus, recipe and sizes the proposal takes over [default: the built-in corpus].
+    #[arg(long, value_name = "STUDY.toml")]
+    study: Option<PathBuf>,
     /// What to pin down: alpha, beta, E, A, B, a, or `loss` at --params and --tokens.
     #[arg(long, value_name = "QUANTITY", default_value = "alpha")]
     about: String,
@@ -50,20 +59,15 @@ pub(crate) struct DesignArgs {
     output: Option<PathBuf>,
 }
 
-/// Context and vocabulary of the proposed study: the built-in corpus.
-const CONTEXT: usize = 256;
-const VOCAB: usize = 256;
-/// Two decayed side branches of a fifth each cost about this much more than the trunk.
-const BRANCH_COST: f64 = 1.15;
-/// Most training tokens proposed: one pass over the built-in corpus.
-const MOST_TOKENS: f64 = 12e6;
-
 #[derive(Debug, Clone, Serialize)]
 struct Proposal {
     models: Vec<String>,
     tokens: u64,
     branches: Vec<u64>,
     flops: f64,
+    /// Training time, where a speed is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
     /// Expected standard error of the asked quantity (ln of it for positive constants and losses).
     expected_se: f64,
 }
@@ -72,7 +76,13 @@ struct Proposal {
 struct Answer {
     schema: &'static str,
     about: String,
-    budget_flops: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_flops: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget_seconds: Option<f64>,
+    /// Where the speed behind a budget in time comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speed: Option<String>,
     law: String,
     rows_there: usize,
     se_now: Option<f64>,
@@ -91,25 +101,29 @@ struct Known {
 
 /// Runs the verb.
 pub(crate) fn run(args: DesignArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let budget = budget(&args)?;
+    let setting = Setting::of(&args, ctx)?;
+    let budget = speed::budget(&args, ctx)?;
     let known = known(&args, ctx)?;
     let asked = asked(&args, known.form)?;
-    let mut proposals: Vec<Proposal> = candidates(budget)
-        .into_iter()
-        .filter_map(|(shapes, tokens)| propose(&known, &asked, &shapes, tokens))
-        .collect();
+    let mut proposals = proposals(&setting, &budget, &known, &asked);
     proposals.sort_by(|a, b| a.expected_se.total_cmp(&b.expected_se));
     proposals.dedup_by(|b, a| a.models == b.models && a.tokens == b.tokens);
     proposals.truncate(5);
     let Some(best) = proposals.first().cloned() else {
-        return Err(UserError::new(format!("{} FLOPs are too few for a ladder of four sizes", si(budget)))
-            .hint("give a larger budget; 1e13 FLOPs is a small one")
+        return Err(UserError::new(format!("{} are too few for a ladder of sizes", words(&budget)))
+            .hint("give a larger budget, or smaller sizes; 1e13 FLOPs is a small one")
             .into());
+    };
+    let (budget_flops, budget_seconds, speed) = match &budget {
+        Budget::Flops(flops) => (Some(*flops), None, None),
+        Budget::Seconds(seconds, speed) => (None, Some(*seconds), Some(speed.words.clone())),
     };
     let answer = Answer {
         schema: "isoflop.design/1",
         about: args.about.clone(),
-        budget_flops: budget,
+        budget_flops,
+        budget_seconds,
+        speed,
         law: known.words.clone(),
         rows_there: known.table.rows.len(),
         se_now: expected_se(known.form, &known.theta, known.sigma, &known.table, &[], &asked),
@@ -118,7 +132,13 @@ pub(crate) fn run(args: DesignArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             .to_owned(),
         proposals,
     };
-    let study = study_file(&best, &answer);
+    let study = format!(
+        "# Proposed by isoflop design for `{}` within {}: expected standard error {:.4}.\n{}",
+        answer.about,
+        words(&budget),
+        best.expected_se,
+        setting.study_file(&best.models, best.tokens, &best.branches)?
+    );
     if let Some(path) = &args.output {
         isoflop_store::write_artifact(path, study.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -127,7 +147,7 @@ pub(crate) fn run(args: DesignArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     if ctx.json {
         println!("{}", serde_json::to_string_pretty(&answer)?);
     } else {
-        show(&answer, known.sigma);
+        show(&answer, known.sigma, setting.most_tokens);
         if args.output.is_none() {
             println!("\n{study}");
         }
@@ -135,25 +155,46 @@ pub(crate) fn run(args: DesignArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn budget(args: &DesignArgs) -> anyhow::Result<f64> {
-    let text = args.budget.trim();
-    let timed = text.ends_with(['s', 'm', 'h', 'd']);
-    let flops = if timed {
-        let seconds = parse_seconds(text).map_err(UserError::from_error)?;
-        let Some(speed) = &args.flop_per_s else {
-            return Err(UserError::new(format!("a budget of {} needs a speed", duration(seconds)))
-                .hint("give --flop-per-s 50e9 (see `isoflop bench`), or the budget in FLOPs")
-                .into());
-        };
-        seconds * parse_count(speed).map_err(UserError::from_error)?
-    } else {
-        parse_count(text).map_err(UserError::from_error)?
-    };
-    if flops > 0.0 {
-        Ok(flops)
-    } else {
-        Err(UserError::new("the budget is zero").hint("write 2h or 1e15").into())
+fn words(budget: &Budget) -> String {
+    match budget {
+        Budget::Flops(flops) => format!("{} FLOPs", si(*flops)),
+        Budget::Seconds(seconds, _) => duration(*seconds),
     }
+}
+
+/// Every candidate with what it would tell.
+fn proposals(setting: &Setting, budget: &Budget, known: &Known, asked: &Asked) -> Vec<Proposal> {
+    let flops = |shape: ModelShape| setting.flops_per_token(shape);
+    let candidates = match budget {
+        Budget::Flops(total) => setting.candidates(*total, &flops),
+        Budget::Seconds(total, speed) => {
+            setting.candidates(*total, &|shape| flops(shape) / speed.at(shape.params() as f64))
+        }
+    };
+    candidates
+        .into_iter()
+        .filter_map(|(ladder, tokens)| {
+            let branches = setting.branches(tokens);
+            let runs: Vec<(f64, f64)> = ladder
+                .iter()
+                .flat_map(|s| branches.iter().copied().chain([tokens]).map(|d| (s.params() as f64, d)))
+                .collect();
+            let seconds = match budget {
+                Budget::Flops(_) => None,
+                Budget::Seconds(_, speed) => Some(
+                    setting.cost(&ladder, tokens, &|shape| flops(shape) / speed.at(shape.params() as f64)),
+                ),
+            };
+            Some(Proposal {
+                models: ladder.iter().map(ToString::to_string).collect(),
+                tokens: tokens as u64,
+                branches: branches.iter().map(|b| *b as u64).collect(),
+                flops: setting.cost(&ladder, tokens, &flops),
+                seconds,
+                expected_se: expected_se(known.form, &known.theta, known.sigma, &known.table, &runs, asked)?,
+            })
+        })
+        .collect()
 }
 
 /// The law fitted to the rows there are, else the published one.
@@ -164,6 +205,10 @@ fn known(args: &DesignArgs, ctx: &Context) -> anyhow::Result<Known> {
         Err(_) if args.points.is_empty() => None,
         Err(error) => return Err(error),
     };
+    // A store with a few runs is a beginning; a table that was named is meant.
+    if let Some(table) = rows.as_ref().filter(|_| !args.points.is_empty()) {
+        form.check(table).map_err(user)?;
+    }
     if let Some(table) = rows.filter(|t| form.check(t).is_ok()) {
         let options = Options {
             forms: vec![form.id.to_owned()],
@@ -213,89 +258,7 @@ fn asked(args: &DesignArgs, form: &Form) -> anyhow::Result<Asked> {
         .into())
 }
 
-/// Shapes a ladder is built from, about √2 apart in width.
-fn shapes() -> Vec<ModelShape> {
-    [
-        (2, 24),
-        (2, 32),
-        (2, 48),
-        (3, 64),
-        (4, 80),
-        (4, 112),
-        (5, 160),
-        (6, 224),
-        (8, 320),
-        (10, 448),
-        (12, 640),
-        (12, 768),
-    ]
-    .into_iter()
-    .map(|(n_layer, d_model)| ModelShape { n_layer, d_model, n_head: (d_model / 16).max(2) })
-    .collect()
-}
-
-fn flops_per_token(shape: ModelShape) -> f64 {
-    let config = GptConfig { shape, vocab: VOCAB, context: CONTEXT, init: Init::Scaled };
-    training_flops_per_token(&config, Convention::Exact)
-}
-
-/// Every ladder of at least four sizes (first, last, every or every second) with the tokens the budget then allows.
-fn candidates(budget: f64) -> Vec<(Vec<ModelShape>, f64)> {
-    let all = shapes();
-    let mut out = Vec::new();
-    for step in [1, 2] {
-        for first in 0..all.len() {
-            for last in first..all.len() {
-                let ladder: Vec<ModelShape> = all[first..=last].iter().step_by(step).copied().collect();
-                if ladder.len() < 4 {
-                    continue;
-                }
-                let per_token: f64 = ladder.iter().map(|s| flops_per_token(*s)).sum::<f64>() * BRANCH_COST;
-                let tokens = (budget / per_token).min(MOST_TOKENS);
-                // Fewer tokens than 200 steps of the default batch teach nothing.
-                if tokens >= 400_000.0 {
-                    out.push((ladder, tokens));
-                }
-            }
-        }
-    }
-    out
-}
-
-fn propose(known: &Known, asked: &Asked, ladder: &[ModelShape], tokens: f64) -> Option<Proposal> {
-    let whole = (tokens / 4096.0).floor() * 4096.0;
-    let branches = [whole / 4.0, whole / 2.0];
-    let runs: Vec<(f64, f64)> = ladder
-        .iter()
-        .flat_map(|s| branches.into_iter().chain([whole]).map(|d| (s.params() as f64, d)))
-        .collect();
-    let se = expected_se(known.form, &known.theta, known.sigma, &known.table, &runs, asked)?;
-    Some(Proposal {
-        models: ladder.iter().map(ToString::to_string).collect(),
-        tokens: whole as u64,
-        branches: branches.map(|b| b as u64).to_vec(),
-        flops: ladder.iter().map(|s| flops_per_token(*s)).sum::<f64>() * BRANCH_COST * whole,
-        expected_se: se,
-    })
-}
-
-fn study_file(best: &Proposal, answer: &Answer) -> String {
-    let models: Vec<String> = best.models.iter().map(|m| format!("\"{m}\"")).collect();
-    let branches: Vec<String> = best.branches.iter().map(|b| format!("\"{b}\"")).collect();
-    format!(
-        "# Proposed by isoflop design for `{}` within {} FLOPs: expected standard error {:.4}.\n\
-         name = \"designed\"\nkind = \"scaling\"\n\n[data]\ncorpus = \"builtin\"\n\n[series]\nmodels = [{}]\ntokens = \"{}\"\n\
-         branches = [{}]\nseeds = [1]\n\n[train]\ncontext = {CONTEXT}\nschedule = \"wsd\"\n",
-        answer.about,
-        si(answer.budget_flops),
-        best.expected_se,
-        models.join(", "),
-        best.tokens,
-        branches.join(", ")
-    )
-}
-
-fn show(answer: &Answer, sigma: f64) {
+fn show(answer: &Answer, sigma: f64, most_tokens: f64) {
     println!("law: {}; one run's ln loss scatters by {:.2} %", answer.law, 100.0 * sigma);
     let now = answer.se_now.filter(|_| answer.rows_there > 0);
     println!(
@@ -303,16 +266,26 @@ fn show(answer: &Answer, sigma: f64) {
         answer.about,
         now.map_or_else(|| "no rows yet".to_owned(), |s| format!("{s:.4}"))
     );
+    if let Some(speed) = &answer.speed {
+        println!("speed: {speed}");
+    }
+    if answer.proposals.iter().any(|p| p.tokens as f64 > 0.99 * most_tokens) {
+        println!(
+            "tokens end at one pass over the corpus, {}: some proposals leave part of the budget",
+            si(most_tokens)
+        );
+    }
     println!("{:>10}  {:>6}  {:>9}  {:>9}  sizes", "std. error", "sizes", "tokens", "FLOPs");
     for p in &answer.proposals {
         println!(
-            "{:>10.4}  {:>6}  {:>9}  {:>9}  {} to {}",
+            "{:>10.4}  {:>6}  {:>9}  {:>9}  {} to {}{}",
             p.expected_se,
             p.models.len(),
             si(p.tokens as f64),
             si(p.flops),
             p.models[0],
-            p.models[p.models.len() - 1]
+            p.models[p.models.len() - 1],
+            p.seconds.map(|s| format!("  {}", duration(s))).unwrap_or_default()
         );
     }
     println!("how: {}", answer.how);

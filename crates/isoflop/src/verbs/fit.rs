@@ -3,8 +3,11 @@
 use crate::cli::Context;
 use crate::exit::UserError;
 use anyhow::Context as _;
+use isoflop_base::units::parse_count;
 use isoflop_base::{Point, Status};
-use isoflop_laws::{LawDocument, LawError, Loss, Options, ReadOptions, Table, forms, read_table, text};
+use isoflop_laws::{
+    CriticalBatch, LawDocument, LawError, Loss, Options, ReadOptions, Table, critical, forms, text,
+};
 use isoflop_store::Store;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +15,7 @@ use std::process::ExitCode;
 /// Arguments of `isoflop fit`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FitArgs {
-    /// Tables of points: CSV, TSV, JSON Lines. Without one, the finished runs of the store are fitted.
+    /// Tables of points: CSV, TSV, JSON Lines, Parquet. Without one, the finished runs of the store are fitted.
     #[arg(value_name = "POINTS")]
     pub(crate) points: Vec<PathBuf>,
     #[command(flatten)]
@@ -53,6 +56,10 @@ pub(crate) struct How {
     /// Weigh rows by their standard errors: where every row has its own (auto), never (none), or an error if not (se).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "none", "se"])]
     pub(crate) weights: String,
+    /// Law of the critical batch, by which C_min and S_min of runs at a known batch are computed (for l_cmin and l_ns): `B*,alpha_B` in tokens,
+    /// `kaplan` (2e8,0.21), or `fit` (to the rows that have a column b_crit).
+    #[arg(long, value_name = "LAW")]
+    pub(crate) b_crit: Option<String>,
     /// Level of the intervals.
     #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
     pub(crate) level: f64,
@@ -151,6 +158,7 @@ pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow
             all
         }
     };
+    table.not_empty().map_err(user)?;
     for condition in &how.wheres {
         let (column, value) = pair(condition, "--where", "dataset=rw")?;
         table = table.with_value(column, value);
@@ -160,7 +168,11 @@ pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow
                 .into());
         }
     }
-    let table = convention(table, &how.convention)?;
+    let mut table = convention(table, &how.convention)?;
+    if let Some(text) = &how.b_crit {
+        let law = critical_batch(text, &table)?;
+        table = critical::converted(&table, &law).map_err(user)?;
+    }
     match (how.weights.as_str(), table.weighted_by_se()) {
         ("none", _) | ("auto", None) => Ok(table),
         (_, Some(weighted)) => Ok(weighted),
@@ -171,21 +183,25 @@ pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow
 }
 
 fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {
-    let bytes = std::fs::read(path).map_err(|e| {
-        UserError::new(format!("cannot read {}: {e}", path.display()))
-            .hint("give the path of a CSV, TSV or JSON Lines table")
-    })?;
     let mut columns = Vec::new();
     for mapping in &how.columns {
         let (name, header) = pair(mapping, "--column", "loss=val_loss")?;
         columns.push((name.to_owned(), header.to_owned()));
     }
-    let options = ReadOptions {
+    let mut options = ReadOptions {
         columns,
         name: path.display().to_string(),
         loss_optional: !forms::need_loss(&how.forms),
     };
-    read_table(&bytes, &options).map_err(user)
+    let read = crate::tables::read(path, &options);
+    if read.is_err() && how.forms.is_empty() {
+        // Steps against batch sizes, or optima against budgets, have laws of their own.
+        options.loss_optional = true;
+        if let Some(table) = crate::tables::read(path, &options).ok().filter(forms::fits_without_loss) {
+            return Ok(table);
+        }
+    }
+    read
 }
 
 fn pair<'a>(text: &'a str, flag: &str, example: &str) -> anyhow::Result<(&'a str, &'a str)> {
@@ -194,6 +210,24 @@ fn pair<'a>(text: &'a str, flag: &str, example: &str) -> anyhow::Result<(&'a str
             .hint(format!("write {flag} {example}"))
             .into()
     })
+}
+
+fn critical_batch(text: &str, table: &Table) -> anyhow::Result<CriticalBatch> {
+    match text {
+        "kaplan" => Ok(CriticalBatch::kaplan()),
+        "fit" => CriticalBatch::of_table(table).map_err(user),
+        constants => {
+            let parts = constants.split_once(',').and_then(|(b, alpha)| {
+                Some((parse_count(b.trim()).ok()?, alpha.trim().parse::<f64>().ok()?))
+            });
+            let (b_star, alpha) = parts.ok_or_else(|| {
+                UserError::new(format!("--b-crit {constants} is no law of the critical batch")).hint(
+                    "write --b-crit 2e8,0.21 (B* in tokens, then alpha_B), --b-crit kaplan or --b-crit fit",
+                )
+            })?;
+            Ok(CriticalBatch { b_star, alpha, source: "as given".to_owned() })
+        }
+    }
 }
 
 fn from_store(ctx: &Context) -> anyhow::Result<Table> {

@@ -21,7 +21,7 @@ const INPUT_FILE: &str = "report-input.json";
 /// Arguments of `isoflop report`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportArgs {
-    /// A table of points (CSV, TSV, JSON Lines), or the output directory of a study. Without one, the runs of --store.
+    /// A table of points (CSV, TSV, JSON Lines, Parquet), or the output directory of a study. Without one, the runs of --store.
     #[arg(value_name = "POINTS|DIR")]
     input: Option<PathBuf>,
     /// Where the page goes [default: report.html; for a study's directory, report.html inside it].

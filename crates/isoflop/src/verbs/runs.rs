@@ -4,14 +4,14 @@ mod compare;
 mod show;
 mod table;
 
-use crate::{cli::Context, exit::UserError};
+use crate::{cli::Context, exit::UserError, tables};
 use isoflop_base::units;
 use isoflop_store::{ExportFormat, Listing, RunSummary, Store, StoreError};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 use table::Table;
@@ -67,6 +67,7 @@ enum Command {
 enum Format {
     Csv,
     Jsonl,
+    Parquet,
 }
 
 /// What a command has to say: in JSON and in words.
@@ -150,14 +151,36 @@ fn summary_cells(run: &RunSummary) -> Vec<String> {
 }
 
 fn export(store: &Store, ids: &[String], format: Format, out: Option<PathBuf>) -> anyhow::Result<Answer> {
-    let format = match format {
-        Format::Csv => ExportFormat::Csv,
-        Format::Jsonl => ExportFormat::Jsonl,
-    };
     let dir = out.unwrap_or_else(|| store.root().to_owned());
-    let files = store.export(ids, format, &dir)?;
+    let files = match format {
+        Format::Csv => store.export(ids, ExportFormat::Csv, &dir)?,
+        Format::Jsonl => store.export(ids, ExportFormat::Jsonl, &dir)?,
+        Format::Parquet => export_parquet(store, ids, &dir)?,
+    };
     let text = files.iter().map(|f| format!("wrote {}\n", f.display())).collect();
     Ok(Answer { json: json!({ "files": files }), text, notes: Vec::new() })
+}
+
+fn export_parquet(store: &Store, ids: &[String], dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let ids = if ids.is_empty() { store.run_ids()? } else { ids.to_vec() };
+    let (mut points, mut curves) = (Vec::new(), Vec::new());
+    for id in &ids {
+        let run = store.read_run(id)?;
+        let status = run.status()?.word();
+        points.extend(run.points()?.into_iter().map(|p| (p, status)));
+        curves.extend(run.curves()?);
+    }
+    let tables = [
+        ("points.parquet", tables::points_parquet(points.iter().map(|(p, s)| (p, *s)))),
+        ("curves.parquet", tables::curves_parquet(curves.iter())),
+    ];
+    let mut files = Vec::new();
+    for (name, bytes) in tables {
+        let path = dir.join(name);
+        isoflop_store::write_artifact(&path, &bytes)?;
+        files.push(path);
+    }
+    Ok(files)
 }
 
 fn remove(store: &Store, ids: &[String], yes: bool) -> anyhow::Result<Answer> {

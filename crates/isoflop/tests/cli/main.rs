@@ -5,6 +5,7 @@ mod bad_input;
 mod common;
 mod demo;
 mod determinism;
+mod laws;
 mod resume;
 mod small_study;
 mod tidy;

@@ -1,4 +1,4 @@
-//! Repeated data, junk, and mixtures: what a token is worth.
+//! Repeated data and junk: what a token is worth.
 
 use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
 use crate::numeric::dual::Dual;
@@ -41,7 +41,7 @@ fn grid(extra: &[&[f64]]) -> Vec<crate::numeric::Theta> {
 }
 
 /// Repeats (data alone; data and parameters), junk (with and without sizes), mixtures.
-pub static FORMS: [Form; 5] = [
+pub static FORMS: [Form; 4] = [
     Form {
         id: "repeat",
         variant: "data",
@@ -193,38 +193,5 @@ pub static FORMS: [Form; 5] = [
         },
         linear: None,
         min_rows: 6,
-    },
-    Form {
-        id: "mixture",
-        variant: "",
-        formula: "L = c + exp(k*p + b)",
-        latex: "L = c + e^{k p + b}",
-        source: "Ye et al. 2024, arXiv 2403.16952, eq. 1, for the share p of one source",
-        variables: &[Variable { name: "p", log: false, distinct: 3 }],
-        response: "loss",
-        log_response: true,
-        coords: &[
-            floor_coord("ln_c"),
-            Coord { name: "k", lo: -60.0, hi: 60.0 },
-            Coord { name: "b", lo: -60.0, hi: 30.0 },
-        ],
-        reported: &[
-            reported!("c", Floor, true, 0, "loss that no mixture removes"),
-            reported!("k", Exponent, false, 1, "rate at which the share lowers the loss"),
-            reported!("b", Other, false, 2, "ln of the removable loss at share 0"),
-        ],
-        kernel: Kernel::Row(|x, t| (t[1] * x[0] + t[2]).log_add(t[0])),
-        starts: |data, _| {
-            let lowest = data.y.iter().copied().fold(f64::INFINITY, f64::min);
-            let mut out = Vec::new();
-            for share in [0.3, 0.7, 0.9, 0.98] {
-                for k in [-8.0, -2.0, -0.5, 0.5, 2.0, 8.0] {
-                    out.push(theta_of(&[lowest + libm::log(share), k, lowest + libm::log(1.05 - share)]));
-                }
-            }
-            out
-        },
-        linear: None,
-        min_rows: 4,
     },
 ];

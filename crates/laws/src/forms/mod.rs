@@ -7,6 +7,7 @@ pub mod chinchilla;
 pub mod curve;
 pub mod data_quality;
 pub mod kaplan;
+pub mod mixture;
 pub mod overtraining;
 pub mod power;
 pub mod settings;
@@ -138,6 +139,7 @@ pub fn all() -> Vec<&'static Form> {
     out.extend(overtraining::FORMS.iter());
     out.extend(batch::FORMS.iter());
     out.extend(data_quality::FORMS.iter());
+    out.extend(mixture::FORMS.iter());
     out.extend(settings::FORMS.iter());
     out.extend(curve::FORMS.iter());
     out
@@ -162,6 +164,15 @@ pub fn need_loss(ids: &[String]) -> bool {
                 .any(|f| f.response == "loss" || f.variables.iter().any(|v| v.name == "loss"))
                 || !all().iter().any(|f| f.id == id)
         })
+}
+
+/// Whether some law that explains no loss can be fitted to a table without one.
+pub fn fits_without_loss(table: &Table) -> bool {
+    all().iter().any(|form| {
+        form.response != "loss"
+            && form.variables.iter().all(|v| v.name != "loss")
+            && form.check(table).is_ok()
+    })
 }
 
 /// The form of a fit record.
@@ -253,9 +264,12 @@ impl Form {
                 return Err(LawError::MissingColumn {
                     form: self.id.to_owned(),
                     column: format!("`{name}`"),
-                    hint: format!(
-                        "name it `{name}` in the header, or map a column with --column {name}=NAME"
-                    ),
+                    hint: match table.unreadable.get(name) {
+                        Some(why) => format!("{why}; write numbers such as 12000000, 12M or 1.2e7"),
+                        None => format!(
+                            "name it `{name}` in the header, or map a column with --column {name}=NAME"
+                        ),
+                    },
                 });
             }
         }

@@ -84,6 +84,13 @@ pub const SYNONYMS: &[(&str, &[&str])] = &[
             "nll",
             "lossc4val",
             "trainloss",
+            "meanloss",
+            "bitsperbyte",
+            "bpb",
+            "perplexity",
+            "ppl",
+            "valperplexity",
+            "valppl",
         ],
     ),
     ("loss_se", &["lossse", "lossstderr", "losssem", "losserr", "losserror", "stderr", "se", "lossstd"]),
@@ -150,6 +157,15 @@ impl Unit {
     }
 }
 
+/// Words before a name that add nothing to it.
+const FILLERS: [&str; 7] = ["numberof", "totalnumberof", "final", "best", "mean", "average", "total"];
+
+/// Whether a header means a name: as it stands, or without a word before it (`Number of Parameters`, `best val loss`).
+fn means(header: &str, name: &str) -> bool {
+    let p = plain(header);
+    p == name || FILLERS.iter().any(|f| p.strip_prefix(f) == Some(name))
+}
+
 /// Header without case, unit, spaces and punctuation.
 fn plain(header: &str) -> String {
     let trimmed = header.trim();
@@ -180,6 +196,10 @@ pub struct Mapping {
     found: Vec<(String, usize, Unit)>,
     /// Remarks: choices among several candidates.
     pub notes: Vec<String>,
+    /// The loss column holds perplexities.
+    pub perplexity: bool,
+    /// Unit of the loss, where its column names one.
+    pub loss_unit: Option<&'static str>,
 }
 
 impl Mapping {
@@ -214,14 +234,22 @@ impl Mapping {
             }
             let taken = |i: usize| out.found.iter().any(|(_, j, _)| *j == i);
             // The whole header first, then what follows its last dot or slash (`config.n_params`, `summary/loss`).
-            let whole = names.iter().flat_map(|n| positions(header, move |h| plain(h) == *n));
+            let whole = names.iter().flat_map(|n| positions(header, move |h| means(h, n)));
             let last = names
                 .iter()
-                .flat_map(|n| positions(header, move |h| last_part(h).is_some_and(|l| plain(l) == *n)));
-            let matches: Vec<usize> = whole
-                .chain(last)
-                .filter(|i| !taken(*i) && (matches!(*canonical, "run" | "status") || numeric(*i)))
-                .collect();
+                .flat_map(|n| positions(header, move |h| last_part(h).is_some_and(|l| means(l, n))));
+            let free: Vec<usize> = whole.chain(last).filter(|i| !taken(*i)).collect();
+            let words = matches!(*canonical, "run" | "status");
+            let mut matches: Vec<usize> = Vec::new();
+            for i in free.iter().copied().filter(|i| words || numeric(*i)) {
+                if !matches.contains(&i) {
+                    matches.push(i);
+                }
+            }
+            if matches.is_empty() && *canonical == "loss" && !loss_optional {
+                // Without numbers every row will be listed with what its cell holds, which tells more than a missing column.
+                matches.extend(free.first());
+            }
             let Some(&index) = matches.first() else { continue };
             if CORE.contains(canonical) && matches.len() > 1 {
                 let others: Vec<&str> = matches[1..].iter().map(|i| header[*i].as_str()).collect();
@@ -232,6 +260,11 @@ impl Mapping {
                 ));
             }
             out.found.push(((*canonical).to_owned(), index, Unit::of(&header[index])));
+        }
+        if let Some(index) = out.index("loss") {
+            let p = plain(last_part(&header[index]).unwrap_or(&header[index]));
+            out.perplexity = p.ends_with("perplexity") || p.ends_with("ppl");
+            out.loss_unit = (p == "bpb" || p == "bitsperbyte").then_some("bits per byte");
         }
         if !loss_optional && out.index("loss").is_none() {
             return Err(LawError::BadTable {

@@ -3,10 +3,13 @@
 
 mod cells;
 pub mod columns;
+mod delimited;
+mod json;
 
 use crate::document::DroppedRow;
 use crate::{LawError, Row, Table};
-use cells::{Cell, number};
+pub use cells::Cell;
+use cells::number;
 use columns::{Mapping, Unit};
 use std::collections::BTreeMap;
 
@@ -21,10 +24,13 @@ pub struct ReadOptions {
     pub name: String,
 }
 
-/// One record before it is understood: line number and a cell per column.
-struct Raw {
-    line: usize,
-    cells: Vec<Cell>,
+/// One record before it is understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Raw {
+    /// Its line, or its position from 1 in a file without lines.
+    pub line: usize,
+    /// A cell per column.
+    pub cells: Vec<Cell>,
 }
 
 /// Reads a table from the bytes of a file.
@@ -39,7 +45,23 @@ pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError
         || lower.ends_with(".ndjson")
         || lower.ends_with(".json")
         || text.trim_start().starts_with(['{', '[']);
-    let (header, raws) = if json { json_records(text, name)? } else { delimited(text, &lower, name)? };
+    let (header, raws, notes) = if json {
+        let (header, raws) = json::records(text, name)?;
+        (header, raws, Vec::new())
+    } else {
+        delimited::records(text, &lower, name)?
+    };
+    let mut table = table_of(&header, &raws, options)?;
+    table.notes.extend(notes);
+    Ok(table)
+}
+
+/// A table from cells that somebody else has read, e.g. out of a Parquet file.
+///
+/// # Errors
+/// No loss column, or a mapped column that does not exist.
+pub fn table_of(header: &[String], raws: &[Raw], options: &ReadOptions) -> Result<Table, LawError> {
+    let name = if options.name.is_empty() { "the table" } else { &options.name };
     // A column of which the first rows hold no number at all is words.
     let numeric = |i: usize| {
         let mut cells = raws.iter().take(200).filter_map(|r| r.cells.get(i)).filter(|c| **c != Cell::Empty);
@@ -47,10 +69,27 @@ pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError
             || cells.any(|c| number(c).is_ok())
             || raws.iter().all(|r| r.cells.get(i).is_none_or(|c| *c == Cell::Empty))
     };
-    let mapping = Mapping::of(&header, &options.columns, name, options.loss_optional, &numeric)?;
-    let mut table = build(&header, &raws, &mapping, options.loss_optional);
+    let mapping = Mapping::of(header, &options.columns, name, options.loss_optional, &numeric)?;
+    let mut table = build(header, raws, &mapping, options.loss_optional);
+    table.unreadable = unreadable(header, raws, &mapping);
+    if mapping.perplexity {
+        table.rows.iter_mut().for_each(|r| r.loss = libm::log(r.loss));
+        table.notes.push("the loss is ln of the perplexity".to_owned());
+        let (kept, gone): (Vec<Row>, Vec<Row>) =
+            table.rows.into_iter().partition(|r| r.loss.is_nan() || r.loss > 0.0);
+        table.rows = kept;
+        let reason = || "a perplexity of 1 or less".to_owned();
+        table.dropped.extend(gone.into_iter().map(|r| DroppedRow {
+            row: r.line,
+            run: r.run,
+            reason: reason(),
+        }));
+    }
+    if let Some(unit) = mapping.loss_unit {
+        unit.clone_into(&mut table.loss_unit);
+    }
     derive(&mut table);
-    if conventions(&mut table, &header) {
+    if conventions(&mut table, header) {
         return Ok(table);
     }
     table.notes.extend(mapping.notes);
@@ -61,9 +100,12 @@ fn as_text<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, LawError> {
     let bad = |what: String, hint: &str| LawError::BadTable { what, hint: hint.to_owned() };
     if bytes.starts_with(b"PAR1") {
         return Err(bad(
-            format!("{name} is a Parquet file, which is not read here yet"),
-            "write it as CSV, e.g. `duckdb -c \"COPY (FROM 'points.parquet') TO 'points.csv' (HEADER)\"`",
+            format!("{name} is a Parquet file, not text"),
+            "read its cells and give them to `table_of`",
         ));
+    }
+    if bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return Err(bad(format!("{name} is compressed"), "decompress it first (gunzip, unzstd)"));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(bad(format!("{name} is UTF-16 text"), "save it as UTF-8 CSV"));
@@ -79,122 +121,21 @@ fn as_text<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, LawError> {
     Ok(text)
 }
 
-fn delimited(text: &str, lower: &str, name: &str) -> Result<(Vec<String>, Vec<Raw>), LawError> {
-    let first = text.lines().find(|l| !l.trim().is_empty() && !l.starts_with('#')).unwrap_or_default();
-    let count = |c: char| first.matches(c).count();
-    let delimiter = match () {
-        () if lower.ends_with(".tsv") || count('\t') > count(',').max(count(';')) => b'\t',
-        () if count(';') > count(',') => b';',
-        () => b',',
-    };
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .flexible(true)
-        .comment(Some(b'#'))
-        .trim(csv::Trim::All)
-        .from_reader(text.as_bytes());
-    let bad = |e: csv::Error| LawError::BadTable {
-        what: format!("{name}: {e}"),
-        hint: "check the quoting of that line".to_owned(),
-    };
-    let header: Vec<String> = reader.headers().map_err(bad)?.iter().map(str::to_owned).collect();
-    if header.iter().all(|h| h.parse::<f64>().is_ok()) {
-        return Err(LawError::BadTable {
-            what: format!("{name} has no header line: its first line is {}", header.join(", ")),
-            hint: "name the columns in the first line, e.g. n,d,loss".to_owned(),
-        });
-    }
-    let mut raws = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(bad)?;
-        let line = record.position().map_or(0, |p| p.line() as usize);
-        let cells = record
-            .iter()
-            .map(|c| if c.is_empty() { Cell::Empty } else { Cell::Text(c.to_owned(), delimiter == b';') })
-            .collect();
-        raws.push(Raw { line, cells });
-    }
-    Ok((header, raws))
-}
-
-fn json_records(text: &str, name: &str) -> Result<(Vec<String>, Vec<Raw>), LawError> {
-    use serde_json::Value;
-    let bad = |what: String| LawError::BadTable {
-        what,
-        hint: "expected one JSON object per line, or one array of objects".to_owned(),
-    };
-    let mut objects: Vec<(usize, Object)> = Vec::new();
-    if text.trim_start().starts_with('[') {
-        let values: Vec<Value> =
-            serde_json::from_str(text).map_err(|e| bad(format!("{name} is no JSON array: {e}")))?;
-        for (i, value) in values.into_iter().enumerate() {
-            objects.push((i + 1, object(value)));
-        }
-    } else {
-        for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-            let parsed =
-                serde_json::from_str::<Value>(line).map_err(|e| format!("not JSON ({e})")).and_then(object);
-            objects.push((i + 1, parsed));
+/// Columns whose names say N, D or C but that hold no number: what their first cell is.
+fn unreadable(header: &[String], raws: &[Raw], mapping: &Mapping) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for name in ["n", "d", "c"].into_iter().filter(|n| mapping.index(n).is_none()) {
+        let Some(index) = header.iter().position(|h| columns::canonical_name(h) == name) else { continue };
+        let cell = raws.iter().filter_map(|r| r.cells.get(index)).find(|c| **c != Cell::Empty);
+        if let Some(cell) = cell {
+            let first = cells::short(&cell.text());
+            out.insert(
+                name.to_owned(),
+                format!("its column `{}` holds no number but e.g. `{first}`", header[index]),
+            );
         }
     }
-    let mut header: Vec<String> = Vec::new();
-    for map in objects.iter().filter_map(|(_, o)| o.as_ref().ok()) {
-        for key in map.keys() {
-            if !header.contains(key) {
-                header.push(key.clone());
-            }
-        }
-        if header.len() > 4096 {
-            return Err(bad(format!("{name} has more than 4096 different keys")));
-        }
-    }
-    if header.is_empty() {
-        let why = objects.iter().find_map(|(i, o)| o.as_ref().err().map(|e| format!("line {i}: {e}")));
-        return Err(bad(format!("{name} holds no JSON object ({})", why.unwrap_or_default())));
-    }
-    let raws = objects
-        .into_iter()
-        .map(|(line, map)| Raw {
-            line,
-            cells: match map {
-                Ok(map) => header.iter().map(|h| Cell::of_json(map.get(h))).collect(),
-                Err(why) => vec![Cell::Broken(why)],
-            },
-        })
-        .collect();
-    Ok((header, raws))
-}
-
-/// An object, or why it is none.
-type Object = Result<serde_json::Map<String, serde_json::Value>, String>;
-
-fn object(value: serde_json::Value) -> Object {
-    match value {
-        serde_json::Value::Object(map) => {
-            let mut flat = serde_json::Map::new();
-            flatten("", map, 0, &mut flat);
-            Ok(flat)
-        }
-        other => Err(format!("not an object but {}", cells::short(&other.to_string()))),
-    }
-}
-
-/// Nested objects become dotted keys, to a depth no table has.
-fn flatten(
-    prefix: &str,
-    map: serde_json::Map<String, serde_json::Value>,
-    depth: usize,
-    out: &mut serde_json::Map<String, serde_json::Value>,
-) {
-    for (key, value) in map {
-        let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
-        match value {
-            serde_json::Value::Object(inner) if depth < 8 => flatten(&name, inner, depth + 1, out),
-            other => {
-                out.insert(name, other);
-            }
-        }
-    }
+    out
 }
 
 fn build(header: &[String], raws: &[Raw], mapping: &Mapping, loss_optional: bool) -> Table {

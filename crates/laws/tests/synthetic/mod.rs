@@ -119,17 +119,31 @@ pub(crate) fn designs() -> Vec<Design> {
                     .take(runs)
                     .collect()
             };
-            out.push(Design {
-                name: format!("l_nd_chinchilla, {runs} runs, noise {noise}"),
+            let surface = |name: String, runs: Vec<(f64, f64)>, extra_seeds: usize| Design {
+                name,
                 form: "l_nd_chinchilla",
                 variant: "",
-                runs: grid,
+                runs,
                 noise,
                 loss: chinchilla,
                 truth: vec![("E", 1.8172), ("A", 482.0), ("B", 2085.4), ("alpha", 0.3478), ("beta", 0.3658)],
                 target: (3.2e9, 3.2e11),
-                extra_seeds: 0,
-            });
+                extra_seeds,
+            };
+            if runs == 7 {
+                // The smallest size is there twice, so every extra seed is two rows.
+                out.push(surface(
+                    format!("l_nd_chinchilla, 7 runs and 2 of another seed, noise {noise}"),
+                    grid.clone(),
+                    1,
+                ));
+                out.push(surface(
+                    format!("l_nd_chinchilla, 7 runs and 4 of other seeds, noise {noise}"),
+                    grid.clone(),
+                    2,
+                ));
+            }
+            out.push(surface(format!("l_nd_chinchilla, {runs} runs, noise {noise}"), grid, 0));
         }
         // Half a decade of sizes says nothing about the floor.
         out.push(Design {
@@ -167,6 +181,8 @@ pub(crate) fn measure(design: &Design, tables: usize) -> Counts {
         dense: false,
         holdout: false,
         bootstrap: 400,
+        // Many tables one after another: threads would only wait for each other.
+        threads: 1,
         ..Options::default()
     };
     for k in 0..tables {
