@@ -58,6 +58,7 @@ fn law_line(fit: &FitRecord) -> String {
         .params
         .iter()
         .map(|(name, p)| match (p.lo, p.hi) {
+            _ if fit.identified.get(name) == Some(&false) => format!("{name} not identified"),
             (Some(lo), Some(hi)) => format!("{name} {} ({} to {})", short(p.value), short(lo), short(hi)),
             _ => format!("{name} {}", short(p.value)),
         })
