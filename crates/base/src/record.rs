@@ -308,7 +308,10 @@ mod tests {
         let row: CurveRow = serde_json::from_str(old).unwrap();
         assert_eq!(row.noise, None);
         assert_eq!(row.csv_cells().len(), CURVE_COLUMNS.len());
-        assert!(!serde_json::to_string(&row).unwrap().contains("noise"), "rows without pairs stay as they were");
+        assert!(
+            !serde_json::to_string(&row).unwrap().contains("noise"),
+            "rows without pairs stay as they were"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 /// The slowest a step of denormals may be, in normal steps.
 const MOST: f64 = 1.2;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 /// A state in memory, in which every value may be made denormal.
 #[derive(Default)]
@@ -84,18 +84,18 @@ fn seconds(model: &mut CpuGpt, state: &mut State, batch: &TokenBatch, scale: f32
     start.elapsed().as_secs_f64()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// Whatever else runs can only lengthen a step.
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 #[test]
 #[ignore = "compares times: needs a machine where nothing else runs"]
 fn a_step_of_denormals_takes_about_as_long_as_any() {
     let config =
-        GptConfig { shape: "L3-d128-h2".parse().unwrap(), vocab: 512, context: 128, init: Init::Scaled };
-    let tokens = (0..4 * 129u32).map(|i| i.wrapping_mul(2_654_435_761) >> 23).collect();
-    let batch = TokenBatch::new(tokens, 4, 128);
+        GptConfig { shape: "L2-d128-h2".parse().unwrap(), vocab: 512, context: 128, init: Init::Scaled };
+    let tokens = (0..2 * 129u32).map(|i| i.wrapping_mul(2_654_435_761) >> 23).collect();
+    let batch = TokenBatch::new(tokens, 2, 128);
     let mut slow = Vec::new();
     // The oracle's plain loops may be slow.
     for set in KernelSet::runnable().filter(|set| *set != KernelSet::Naive) {
@@ -104,7 +104,7 @@ fn a_step_of_denormals_takes_about_as_long_as_any() {
                 kernels: set,
                 precision,
                 threads: 1,
-                micro_batch: 4,
+                micro_batch: 2,
                 ..EngineOptions::default()
             };
             let mut model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
@@ -115,7 +115,7 @@ fn a_step_of_denormals_takes_about_as_long_as_any() {
             let mut normal = State::default();
             model.save(&mut normal).unwrap();
             let mut small = normal.denormal();
-            // Weights and moments as trained but gradients denormal, from the logits' on: 1e-38 over 512 tokens.
+            // Weights and moments as trained but gradients denormal, from the logits' on: 1e-38 over 256 tokens.
             let cases: [(&str, bool, f32); 2] =
                 [("weights and moments", true, 1.0), ("gradients", false, 1e-38)];
             for (what, of_weights, scale) in cases {
@@ -125,7 +125,7 @@ fn a_step_of_denormals_takes_about_as_long_as_any() {
                     let state = if of_weights { &mut small } else { &mut normal };
                     times.1.push(seconds(&mut model, state, &batch, scale));
                 }
-                let (normal_s, small_s) = (median(times.0), median(times.1));
+                let (normal_s, small_s) = (least(&times.0), least(&times.1));
                 let ratio = small_s / normal_s;
                 println!(
                     "{:<11} {precision:?}, denormal {what:<20} {:.2} ms, normal {:.2} ms: {ratio:.2}",
