@@ -7,6 +7,8 @@
 //! cargo test --release -p isoflop-nn --test denormals -- --ignored --nocapture
 //! ```
 
+#![expect(clippy::print_stdout, reason = "the ratios are what it is run for")]
+
 use isoflop_base::tensor::{TensorGroup, TensorSpec};
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_nn::{
