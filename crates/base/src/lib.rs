@@ -9,7 +9,7 @@ pub mod tensor;
 pub mod units;
 
 pub use measured::Measured;
-pub use record::{BlockLoss, CurveRow, Point, PointKind, Status};
+pub use record::{BlockLoss, CurveRow, NoisePairs, Point, PointKind, Status};
 pub use shape::ModelShape;
 pub use study::Study;
 pub use tensor::{TensorError, TensorSink, TensorSource};

@@ -117,6 +117,35 @@ pub struct Point {
     pub blocks: Vec<BlockLoss>,
 }
 
+/// Squared gradient norms of a small and a big batch, means over pairs taken at the same steps: what the noise scale is
+/// estimated from (McCandlish et al. 2018, arXiv 1812.06162, appendix A.1).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NoisePairs {
+    /// How many pairs the means are over.
+    pub pairs: u64,
+    /// Tokens of the small batch.
+    pub small_tokens: u64,
+    /// Mean |G|² of the small batches.
+    pub small_sq: f64,
+    /// Tokens of the big batch.
+    pub big_tokens: u64,
+    /// Mean |G|² of the big batches.
+    pub big_sq: f64,
+}
+
+impl NoisePairs {
+    /// The means with those of more pairs of the same batch sizes.
+    pub fn with(self, more: Self) -> Self {
+        let (a, b) = (self.pairs as f64, more.pairs as f64);
+        Self {
+            pairs: self.pairs + more.pairs,
+            small_sq: (a * self.small_sq + b * more.small_sq) / (a + b),
+            big_sq: (a * self.big_sq + b * more.big_sq) / (a + b),
+            ..more
+        }
+    }
+}
+
 /// One row of a training curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CurveRow {
@@ -142,6 +171,9 @@ pub struct CurveRow {
     pub decayed: bool,
     /// Tokens per second over the last interval.
     pub tokens_per_s: Option<f64>,
+    /// Gradient norms of a small and a big batch since the row before, if any step measured them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<NoisePairs>,
 }
 
 /// The columns of `points.csv`, in order.
@@ -190,6 +222,11 @@ pub const CURVE_COLUMNS: &[&str] = &[
     "grad_norm",
     "decayed",
     "tokens_per_s",
+    "noise_pairs",
+    "noise_small_tokens",
+    "noise_small_sq",
+    "noise_big_tokens",
+    "noise_big_sq",
 ];
 
 impl Point {
@@ -238,6 +275,7 @@ impl CurveRow {
     /// One cell per column of [`CURVE_COLUMNS`]; missing values are empty.
     pub fn csv_cells(&self) -> Vec<String> {
         let or_empty = |v: Option<f64>| v.map(|x| x.to_string()).unwrap_or_default();
+        let count = |of: fn(&NoisePairs) -> u64| self.noise.map(|n| of(&n).to_string()).unwrap_or_default();
         vec![
             self.run.clone(),
             self.segment.clone(),
@@ -250,6 +288,42 @@ impl CurveRow {
             self.grad_norm.to_string(),
             self.decayed.to_string(),
             or_empty(self.tokens_per_s),
+            count(|n| n.pairs),
+            count(|n| n.small_tokens),
+            or_empty(self.noise.map(|n| n.small_sq)),
+            count(|n| n.big_tokens),
+            or_empty(self.noise.map(|n| n.big_sq)),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_written_before_there_were_noise_pairs_is_read() {
+        let old = r#"{"run":"a","segment":"trunk","step":1,"tokens":8,"flops":1.0,"train_loss":2.0,"val_loss":null,
+            "lr":0.1,"grad_norm":1.0,"decayed":false,"tokens_per_s":null}"#;
+        let row: CurveRow = serde_json::from_str(old).unwrap();
+        assert_eq!(row.noise, None);
+        assert_eq!(row.csv_cells().len(), CURVE_COLUMNS.len());
+        assert!(
+            !serde_json::to_string(&row).unwrap().contains("noise"),
+            "rows without pairs stay as they were"
+        );
+    }
+
+    #[test]
+    fn means_are_weighted_by_their_pairs() {
+        let one = NoisePairs { pairs: 1, small_tokens: 8, small_sq: 4.0, big_tokens: 32, big_sq: 1.0 };
+        let three = NoisePairs { pairs: 3, small_sq: 8.0, big_sq: 5.0, ..one };
+        assert_eq!(one.with(three), NoisePairs { pairs: 4, small_sq: 7.0, big_sq: 4.0, ..one });
+        let row: CurveRow = serde_json::from_value(serde_json::json!({
+            "run": "a", "segment": "trunk", "step": 1, "tokens": 8, "flops": 1.0, "train_loss": 2.0,
+            "val_loss": null, "lr": 0.1, "grad_norm": 1.0, "decayed": false, "tokens_per_s": null, "noise": three,
+        }))
+        .unwrap();
+        assert_eq!(row.csv_cells()[11..], ["3", "8", "8", "32", "5"]);
     }
 }

@@ -60,7 +60,8 @@ fn adamw(study: &Study) -> AdamWConfig {
     AdamWConfig { beta1: t.beta1, beta2: t.beta2, eps: t.eps, weight_decay: t.weight_decay, clip: t.clip }
 }
 
-fn options(study: &Study, seed: u64) -> anyhow::Result<EngineOptions> {
+/// How the study's engines run.
+pub(crate) fn options(study: &Study, seed: u64) -> anyhow::Result<EngineOptions> {
     let t = &study.train;
     Ok(EngineOptions {
         precision: match t.precision {
@@ -90,7 +91,26 @@ pub(crate) fn engine(study: &Study, shape: ModelShape, seed: u64) -> anyhow::Res
 
 /// Bytes that engine will allocate, by group, counted before it does.
 pub(crate) fn memory_plan(study: &Study, shape: ModelShape) -> anyhow::Result<MemoryPlan> {
-    Ok(CpuGpt::plan(&model_config(study, shape), &options(study, 0)?))
+    Ok(plan_of(&model_config(study, shape), &options(study, 0)?)?)
+}
+
+/// No machine has as many bytes; a thousand times less than where the exact count would overflow.
+const NO_MACHINE_HAS: f64 = 1e15;
+
+/// The memory plan of an engine, unless its sizes are beyond any machine.
+pub(crate) fn plan_of(config: &GptConfig, options: &EngineOptions) -> Result<MemoryPlan, UserError> {
+    let GptConfig { shape, vocab, context, .. } = *config;
+    let (l, d, v) = (shape.n_layer as f64, shape.d_model as f64, vocab as f64);
+    let tokens = options.micro_batch as f64 * context as f64;
+    let least = 16.0 * (12.0 * l * d * d + (v + context as f64) * d) + 4.0 * tokens * (l * d + v);
+    if least > NO_MACHINE_HAS {
+        return Err(UserError::new(format!(
+            "{shape} with vocabulary {vocab} and {} sequences of {context} tokens needs about {least:.0e} bytes of memory",
+            options.micro_batch
+        ))
+        .hint("choose a smaller model, vocabulary, context or micro-batch"));
+    }
+    Ok(CpuGpt::plan(config, options))
 }
 
 /// All of them together.

@@ -78,6 +78,8 @@ fn scalar_event(now: Duration, row: &CurveRow) -> Vec<u8> {
         ("lr", Some(row.lr)),
         ("grad_norm", Some(row.grad_norm)),
         ("tokens/s", row.tokens_per_s),
+        ("noise/small_sq", row.noise.map(|n| n.small_sq)),
+        ("noise/big_sq", row.noise.map(|n| n.big_sq)),
     ];
     let mut summary = Message::default();
     for (tag, value) in scalars {
@@ -155,6 +157,7 @@ fn crc32c(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use isoflop_base::NoisePairs;
 
     #[test]
     fn the_checksum_is_castagnolis() {
@@ -177,6 +180,7 @@ mod tests {
             grad_norm: 1.0,
             decayed: false,
             tokens_per_s: None,
+            noise: None,
         }
     }
 
@@ -217,5 +221,16 @@ mod tests {
         let loss = [b"\x0a\x0atrain/loss\x15".as_slice(), &2.5f32.to_le_bytes()].concat();
         assert!(second[2].windows(loss.len()).any(|w| w == loss));
         assert!(!second[2].windows(8).any(|w| w == b"val/loss"));
+        assert!(!second[2].windows(6).any(|w| w == b"noise/"));
+    }
+
+    #[test]
+    fn gradient_norms_of_both_batches_are_scalars() {
+        let pairs = NoisePairs { pairs: 2, small_tokens: 8, small_sq: 4.0, big_tokens: 32, big_sq: 1.5 };
+        let event = scalar_event(Duration::ZERO, &CurveRow { noise: Some(pairs), ..row("trunk", 1) });
+        for (tag, value) in [("\x0a\x0enoise/small_sq\x15", 4f32), ("\x0a\x0cnoise/big_sq\x15", 1.5)] {
+            let scalar = [tag.as_bytes(), &value.to_le_bytes()].concat();
+            assert!(event.windows(scalar.len()).any(|w| w == scalar), "{tag:?}");
+        }
     }
 }

@@ -10,6 +10,9 @@ use isoflop_base::units::{parse_count, parse_seconds, parse_share, parse_whole, 
 use isoflop_data::{BinOptions, Corpus, TokenDtype};
 use std::path::PathBuf;
 
+/// The largest β2 under which 8-bit second moments follow changing gradients (`isoflop_kernels::adamw8bit`).
+const EIGHT_BIT_BETA2: f64 = 0.95;
+
 /// What the machine offers; none of it is in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
@@ -192,13 +195,25 @@ fn resolve_train(
             );
         }
     }
+    let optimizer = word(raw, "train.optimizer", OptimizerName::from_word, OptimizerName::WORDS)?
+        .unwrap_or(OptimizerName::AdamW);
+    let beta2 = number(raw, "train.beta2", 0.95, unit, "0 up to, but not, 1")?;
+    if optimizer == OptimizerName::AdamW8bit && beta2 > EIGHT_BIT_BETA2 {
+        note(
+            notes,
+            "train.beta2",
+            beta2.to_string(),
+            "warning: 8-bit second moments stand still where a step changes them by less than half a code, and lag \
+             behind changing gradients; with adamw8bit stay at 0.95 or below",
+            false,
+        );
+    }
     Ok(TrainSpec {
         context,
         batch_tokens,
         micro_batch: micro_batch(raw, models, corpus.info.vocab, context, sequences, notes)?,
         precision: precision(raw, machine, notes)?,
-        optimizer: word(raw, "train.optimizer", OptimizerName::from_word, OptimizerName::WORDS)?
-            .unwrap_or(OptimizerName::AdamW),
+        optimizer,
         init: word(raw, "train.init", InitName::from_word, InitName::WORDS)?.unwrap_or(InitName::Scaled),
         schedule,
         decay,
@@ -211,7 +226,7 @@ fn resolve_train(
             "a share of the peak, 0 to 1",
         )?,
         beta1: number(raw, "train.beta1", 0.9, unit, "0 up to, but not, 1")?,
-        beta2: number(raw, "train.beta2", 0.95, unit, "0 up to, but not, 1")?,
+        beta2,
         eps: number(raw, "train.eps", 1e-8, |v| v > 0.0 && v < 1.0, "a small number above 0, e.g. 1e-8")?,
         weight_decay: number(raw, "train.weight_decay", 0.1, |v| (0.0..10.0).contains(&v), "0 to 10")?,
         clip: number(raw, "train.clip", 1.0, |v| v > 0.0 && v.is_finite(), "a norm above 0, e.g. 1.0")?,

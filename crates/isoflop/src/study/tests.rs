@@ -136,3 +136,15 @@ fn claims_take_their_value_from_their_words_or_from_a_key() {
         assert!(claim(wrong).unwrap_err().contains("claim"), "{wrong}");
     }
 }
+
+#[test]
+fn a_slow_second_moment_in_8_bits_is_warned_of() {
+    let warned = |train: &str| {
+        let study = resolved("epochs = 2", train).unwrap();
+        study.resolutions.iter().any(|r| r.key == "train.beta2" && r.reason.contains("warning: 8-bit"))
+    };
+    assert!(warned("optimizer = \"adamw8bit\"\nbeta2 = 0.999"));
+    assert!(!warned("optimizer = \"adamw8bit\"\nbeta2 = 0.95"));
+    assert!(!warned("optimizer = \"adamw8bit\""));
+    assert!(!warned("optimizer = \"adamw\"\nbeta2 = 0.999"));
+}

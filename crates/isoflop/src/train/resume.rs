@@ -5,6 +5,7 @@
 use super::job::Job;
 use crate::progress::Display;
 use anyhow::Context as _;
+use isoflop_base::NoisePairs;
 use isoflop_base::tensor::{TensorError, TensorGroup, TensorSource};
 use isoflop_nn::{Engine, TokenBatch};
 use isoflop_store::{Checkpoint, Run};
@@ -64,6 +65,9 @@ pub(crate) struct At {
     total_cost: Cost,
     /// Steps and seconds since the last row.
     since_row: (u64, f64),
+    /// Pairs of gradient norms since the last row.
+    #[serde(default)]
+    noise: Option<NoisePairs>,
 }
 
 impl At {
@@ -79,6 +83,7 @@ impl At {
             path_cost: Cost::NOTHING,
             total_cost: Cost::NOTHING,
             since_row: (0, 0.0),
+            noise: None,
         }
     }
 
@@ -91,6 +96,16 @@ impl At {
         self.path_cost.add(cost);
         self.total_cost.add(cost);
         self.since_row = (self.since_row.0 + 1, self.since_row.1 + cost.seconds);
+    }
+
+    /// A step measured the gradient of a small and a big batch.
+    pub(crate) fn saw_noise(&mut self, pair: NoisePairs) {
+        self.noise = Some(self.noise.map_or(pair, |before| before.with(pair)));
+    }
+
+    /// Means over the pairs since the last row.
+    pub(crate) fn take_noise(&mut self) -> Option<NoisePairs> {
+        self.noise.take()
     }
 
     /// Mean training loss over about the last twenty steps.

@@ -11,6 +11,7 @@ use isoflop_base::study::{DataSpec, RunSpec, Study, StudyKind};
 use isoflop_base::tensor::{Dtype, TensorGroup, TensorSink, TensorSource, TensorSpec};
 use isoflop_base::{CurveRow, Measured, Point, Status};
 use isoflop_data::{ByteTokens, Corpus, CorpusInfo, TokenizerKind};
+use isoflop_nn::engine::NoisePair;
 use isoflop_nn::{
     BatchStats, Engine, EngineError, GptConfig, Init, Reduce, SequenceLoss, TokenBatch, Update,
 };
@@ -29,6 +30,9 @@ struct Bigram {
     grad: Vec<f32>,
     steps: u64,
     calls: u64,
+    /// |G|² of the step's first micro-batch, and tokens so far.
+    small: Option<(f64, u64)>,
+    tokens: u64,
     /// Raises a signal at this call of `accumulate` or `evaluate`.
     signal_at: Option<(u64, Stop)>,
     /// Returns a loss that is no number at this step.
@@ -44,6 +48,8 @@ impl Bigram {
             grad: zeros(),
             steps: 0,
             calls: 0,
+            small: None,
+            tokens: 0,
             signal_at: None,
             diverge_at: None,
         }
@@ -56,6 +62,10 @@ impl Bigram {
         {
             stop.raise(15);
         }
+    }
+
+    fn squares(&self) -> f64 {
+        f64::from(self.grad.iter().map(|g| g * g).sum::<f32>())
     }
 
     /// Probabilities after `input` and the loss of `target`.
@@ -89,6 +99,10 @@ impl Engine for Bigram {
                 tokens += 1;
             }
         }
+        if scale < 1.0 && self.small.is_none() {
+            self.small = Some((self.squares() / f64::from(scale).powi(2), tokens));
+        }
+        self.tokens += tokens;
         Ok(BatchStats { loss: sum / tokens as f64, tokens })
     }
 
@@ -97,14 +111,21 @@ impl Engine for Bigram {
     }
 
     fn update(&mut self, lr: f32) -> Result<Update, EngineError> {
-        let norm = f64::from(self.grad.iter().map(|g| g * g).sum::<f32>()).sqrt();
+        let squares = self.squares();
+        let big_tokens = std::mem::take(&mut self.tokens);
+        let noise = self.small.take().map(|(small_squared, small_tokens)| NoisePair {
+            small_squared,
+            small_tokens,
+            big_squared: squares,
+            big_tokens,
+        });
         for i in 0..V * V {
             self.moment[i] = 0.9 * self.moment[i] + self.grad[i];
             self.weight[i] -= lr * self.moment[i];
             self.grad[i] = 0.0;
         }
         self.steps += 1;
-        Ok(Update { grad_norm: norm, clipped: false, noise: None })
+        Ok(Update { grad_norm: squares.sqrt(), clipped: false, noise })
     }
 
     fn evaluate(
@@ -263,6 +284,32 @@ fn interrupted_anywhere_it_comes_to_the_same_end() {
         if run.status().unwrap() != Status::Done {
             go(&mut run, &study, &mut Bigram::new(), &Stop::never()).unwrap();
         }
+        assert!(essence(&run) == expected, "interrupted at call {at}");
+    }
+}
+
+#[test]
+fn noise_pairs_between_two_rows_survive_an_interruption_and_a_return_to_the_fork() {
+    let dir = tempfile::tempdir().unwrap();
+    // 600 steps have a row every third: pairs wait for it.
+    let mut study = study(small_run(&[151, 600]));
+    study.train.checkpoint_every_s = 1e9;
+    let mut run = open(&dir.path().join("whole"), &study);
+    let mut engine = Bigram::new();
+    go(&mut run, &study, &mut engine, &Stop::never()).unwrap();
+    let (expected, calls) = (essence(&run), engine.calls);
+    let pairs: Vec<u64> = expected.1.iter().filter_map(|row| row.noise.map(|n| n.pairs)).collect();
+    assert!(pairs.iter().filter(|&&n| n == 3).count() > 150, "{pairs:?}");
+    assert!(expected.1.iter().flat_map(|row| row.noise).all(|n| n.small_tokens == 8 && n.big_tokens == 16));
+    let rows = expected.1.iter().filter(|row| row.segment == "trunk");
+    assert_eq!(rows.flat_map(|row| row.noise).map(|n| n.pairs).sum::<u64>(), 600, "one a step, none lost");
+    for at in (calls / 7..calls).step_by(calls as usize / 3) {
+        let root = dir.path().join(format!("at-{at}"));
+        let mut run = open(&root, &study);
+        let stop = Stop::never();
+        let mut engine = Bigram { signal_at: Some((at, stop.clone())), ..Bigram::new() };
+        go(&mut run, &study, &mut engine, &stop).unwrap_err();
+        go(&mut run, &study, &mut Bigram::new(), &Stop::never()).unwrap();
         assert!(essence(&run) == expected, "interrupted at call {at}");
     }
 }

@@ -12,7 +12,8 @@ use crate::exit::Interrupted;
 use crate::progress::Display;
 use anyhow::Context as _;
 use isoflop_base::units::si;
-use isoflop_base::{CurveRow, Point, PointKind, Status};
+use isoflop_base::{CurveRow, NoisePairs, Point, PointKind, Status};
+use isoflop_nn::engine::NoisePair;
 use isoflop_nn::{Engine, EngineError, SingleDevice, TokenBatch};
 use isoflop_store::Run;
 use std::time::Instant;
@@ -111,6 +112,9 @@ impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, E> {
             };
             let stepped = Stepped { loss, lr, grad_norm: update.grad_norm };
             self.at.stepped(stepped, self.job.cost_since(started));
+            if let Some(pair) = update.noise {
+                self.at.saw_noise(one(pair));
+            }
             self.log_and_evaluate()?;
             let due = saved.elapsed().as_secs_f64() >= self.job.study.train.checkpoint_every_s;
             if due && self.at.step < segment.end {
@@ -162,6 +166,7 @@ impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, E> {
             grad_norm: last.grad_norm,
             decayed: segment.schedule.decayed(self.at.step - 1),
             tokens_per_s: self.at.take_speed(self.job.study.train.batch_tokens),
+            noise: self.at.take_noise(),
         };
         self.at.position += 1;
         self.run.append_curve(self.at.position, &row).context("writing the training curve")
@@ -194,6 +199,17 @@ impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, E> {
 
     fn save(&mut self, pinned: Option<&str>) -> anyhow::Result<()> {
         resume::save(self.job, self.engine, self.run, &self.at, pinned)
+    }
+}
+
+/// The pair of one step.
+fn one(pair: NoisePair) -> NoisePairs {
+    NoisePairs {
+        pairs: 1,
+        small_tokens: pair.small_tokens,
+        small_sq: pair.small_squared,
+        big_tokens: pair.big_tokens,
+        big_sq: pair.big_squared,
     }
 }
 

@@ -67,6 +67,9 @@ struct Kernels {
     /// The set that will run; missing if `ISOFLOP_KERNELS` names one that cannot.
     chosen: Measured<&'static str>,
     why: String,
+    /// What `precision = "auto"` becomes under the chosen set.
+    precision: Measured<&'static str>,
+    precision_why: String,
     sets: Vec<KernelChoice>,
 }
 
@@ -159,7 +162,30 @@ fn kernels(asked: Option<&str>) -> Kernels {
             (Measured::missing(reason), "what ISOFLOP_KERNELS asks for cannot run".to_owned())
         }
     };
-    Kernels { chosen, why, sets }
+    let (precision, precision_why) = precision(&chosen);
+    Kernels { chosen, why, precision, precision_why, sets }
+}
+
+/// What the chosen set computes in when the study leaves it open, and why.
+fn precision(chosen: &Measured<&'static str>) -> (Measured<&'static str>, String) {
+    let Some(set) = chosen.value().and_then(|name| KernelSet::by_name(name).ok()) else {
+        return (Measured::missing("no kernel set was chosen"), "no kernel set was chosen".to_owned());
+    };
+    if set.computes_bf16() {
+        let unit = if set == KernelSet::Amx { "the tiles of AMX" } else { "AVX512-BF16" };
+        let why = format!("{unit} multiplies bf16 and sums in f32; weights and moments stay f32");
+        return (Measured::measured("bf16"), why);
+    }
+    let faster = KernelSet::runnable().filter(|s| s.computes_bf16()).last();
+    let why = match faster {
+        Some(other) => {
+            format!("{} has no product of bf16; {} has one on this processor", set.name(), other.name())
+        }
+        None => {
+            "no kernel set of this processor multiplies bf16, and it is never emulated silently".to_owned()
+        }
+    };
+    (Measured::measured("f32"), why)
 }
 
 fn corpus() -> Corpus {
@@ -257,9 +283,14 @@ fn page(report: &Report) -> String {
         }),
     );
     line("kernels", format!("{} ({})", say(&report.kernels.chosen, |n| (*n).to_owned()), report.kernels.why));
+    let longest = report.kernels.sets.iter().map(|set| set.name.len()).max().unwrap_or(0);
     for set in &report.kernels.sets {
-        line("", format!("  {:<9} {}", set.name, set.why_not.as_deref().unwrap_or("runs here")));
+        line("", format!("  {:<longest$}  {}", set.name, set.why_not.as_deref().unwrap_or("runs here")));
     }
+    line(
+        "precision",
+        format!("{} ({})", say(&report.kernels.precision, |p| (*p).to_owned()), report.kernels.precision_why),
+    );
     let percent = |m: &Measured<f64>| say(m, |s| format!("{:.0} %", s * 100.0));
     line(
         "load",
@@ -329,7 +360,17 @@ mod tests {
     fn the_report_names_every_reading_or_why_it_is_missing() {
         let report = examine(Path::new("not-there-yet"));
         let page = page(&report);
-        for label in ["processor", "cores", "memory", "kernels", "energy", "temperature", "store", "corpus"] {
+        for label in [
+            "processor",
+            "cores",
+            "memory",
+            "kernels",
+            "precision",
+            "energy",
+            "temperature",
+            "store",
+            "corpus",
+        ] {
             let line =
                 page.lines().find(|l| l.starts_with(label)).unwrap_or_else(|| panic!("{label}:\n{page}"));
             assert!(line.len() > 16, "{line}");
@@ -355,5 +396,32 @@ mod tests {
         let wrong = kernels(Some("abacus"));
         assert!(matches!(wrong.chosen, Measured::Missing { reason } if reason.contains("abacus")));
         assert_eq!(free.sets.len(), KernelSet::ALL.len());
+    }
+
+    #[test]
+    fn the_precision_is_what_a_study_would_resolve_to_and_says_why() {
+        for set in KernelSet::runnable() {
+            let found = kernels(Some(set.name()));
+            let expected = if set.computes_bf16() { "bf16" } else { "f32" };
+            assert_eq!(found.precision.value(), Some(&expected), "{}", set.name());
+            assert!(found.precision_why.contains("bf16"), "{}", found.precision_why);
+        }
+        let none = kernels(Some("abacus"));
+        assert!(none.precision.value().is_none());
+    }
+
+    #[test]
+    fn names_of_kernel_sets_stand_in_one_column() {
+        let page = page(&examine(Path::new("not-there-yet")));
+        let column = |line: &str, what: &str| line.find(what).map(|at| line[..at].chars().count());
+        let columns: Vec<usize> = KernelSet::available()
+            .iter()
+            .map(|(set, runs)| {
+                let line = page.lines().find(|l| l.trim_start().starts_with(&format!("{} ", set.name())));
+                let what = runs.as_ref().err().map_or("runs here", String::as_str);
+                column(line.unwrap_or_else(|| panic!("{}:\n{page}", set.name())), what).unwrap()
+            })
+            .collect();
+        assert!(columns.iter().all(|&c| c == columns[0]), "{columns:?}\n{page}");
     }
 }

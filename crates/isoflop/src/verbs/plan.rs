@@ -4,6 +4,7 @@ use crate::cli::Context;
 use crate::signals::Stop;
 use crate::study::{self, resolve};
 use crate::{executor, fitting, plan};
+use isoflop_base::units::parse_count;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,6 +17,9 @@ pub(crate) struct PlanArgs {
     /// Skip the quick timing: no expected seconds.
     #[arg(long)]
     no_timing: bool,
+    /// Bytes the study may take, for a machine other than this one, e.g. 16G [default: what is free here].
+    #[arg(long, value_name = "BYTES", value_parser = parse_count)]
+    memory: Option<f64>,
 }
 
 /// Runs the verb.
@@ -32,7 +36,7 @@ pub(crate) fn run(args: PlanArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     } else {
         print!("{}{}", plan.text(), plan.breakdown());
     }
-    if let Some(free) = fitting::available() {
+    if let Some(free) = args.memory.map(|bytes| bytes as u64).or_else(fitting::available) {
         fitting::check(&study, free)?;
     }
     Ok(ExitCode::SUCCESS)

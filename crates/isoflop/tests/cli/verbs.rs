@@ -92,3 +92,44 @@ fn shipped_studies_are_understood() {
     }
     assert!(found >= 3, "only {found} studies are shipped");
 }
+
+#[test]
+fn the_noise_scale_is_logged_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), STUDY);
+    complete(dir.path(), "it", &["--set", "train.micro_batch=2", "--set", "train.threads=1"]);
+    let csv = std::fs::read_to_string(dir.path().join("it/out/curves.csv")).unwrap();
+    let columns: Vec<&str> = csv.lines().next().unwrap().split(',').collect();
+    let column = |name: &str| columns.iter().position(|c| *c == name).unwrap();
+    let logged: Vec<Vec<&str>> = csv
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').collect())
+        .filter(|row: &Vec<&str>| !row[column("noise_pairs")].is_empty())
+        .collect();
+    // Four runs of 80 steps, each tenth measured, and the branch's.
+    assert!(logged.len() >= 4 * 8, "{csv}");
+    for row in &logged {
+        assert_eq!([row[column("noise_small_tokens")], row[column("noise_big_tokens")]], ["32", "128"]);
+    }
+    let show = ["runs", "show", "small-L2-d24-h3-s1", "--store", "it/runs"];
+    let scale = json(dir.path(), &[&show[..], &["--json"]].concat())["noise_scale"].clone();
+    assert!(scale["pairs"]["pairs"].as_u64().unwrap() >= 8, "{scale}");
+    let (_, text, _) = run(dir.path(), &show);
+    let line = text.lines().find(|l| l.contains("noise scale B_simple")).unwrap();
+    assert!(line.contains("tokens") || line.contains("too few"), "{line}");
+    complete(dir.path(), "whole", &[]);
+    let (_, text, _) = run(dir.path(), &["runs", "show", "small-L2-d24-h3-s1", "--store", "whole/runs"]);
+    assert!(text.contains("B_simple: missing: one micro-batch a step"), "{text}");
+}
+
+#[test]
+fn a_slow_second_moment_in_8_bits_is_warned_of_in_plan_and_run() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), STUDY);
+    let sets = ["--set", "train.optimizer=adamw8bit", "--set", "train.beta2=0.999"];
+    let (code, plan, err) = run(dir.path(), &[&["plan", "study.toml", "--no-timing"][..], &sets].concat());
+    assert!(code == 0 && plan.contains("train.beta2 = 0.999: warning: 8-bit"), "{plan} {err}");
+    let (code, _, err) = run(dir.path(), &[&["run", "study.toml", "--out", "out"][..], &sets].concat());
+    assert!(code == 0 && err.contains("train.beta2 = 0.999: warning: 8-bit"), "{err}");
+}

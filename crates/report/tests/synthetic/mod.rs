@@ -97,6 +97,7 @@ fn curve(index: usize) -> Vec<CurveRow> {
                 grad_norm: 0.5,
                 decayed: tokens > decay_from,
                 tokens_per_s: Some(1e5),
+                noise: None,
             });
         }
     };

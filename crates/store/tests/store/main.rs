@@ -35,6 +35,7 @@ fn row(step: u64) -> CurveRow {
         grad_norm: 0.7,
         decayed: false,
         tokens_per_s: Some(1e5 / 3.0),
+        noise: None,
     }
 }
 

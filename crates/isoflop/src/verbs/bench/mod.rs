@@ -1,9 +1,12 @@
 //! `isoflop bench`: the engine and its parts against the machine's limit, measured here and now.
 
+mod attention;
 mod product;
 mod step;
+mod update;
 
 use crate::cli::Context;
+use crate::exit::UserError;
 use clap::Subcommand;
 use isoflop_kernels::{KernelSet, peak};
 use isoflop_nn::Precision;
@@ -23,6 +26,10 @@ enum What {
     Train(step::TrainBenchArgs),
     /// One matrix product on one thread.
     Gemm(product::GemmBenchArgs),
+    /// Causal attention of one sequence on one thread: a head, and all heads of a layer.
+    Attention(attention::AttentionBenchArgs),
+    /// The optimisers' loops over weights, gradients and moments on one thread.
+    Update(update::UpdateBenchArgs),
 }
 
 /// Runs the verb.
@@ -30,7 +37,83 @@ pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Train(args) => step::run(&args, ctx),
         What::Gemm(args) => product::run(&args, ctx),
+        What::Attention(args) => attention::run(&args, ctx),
+        What::Update(args) => update::run(&args, ctx),
     }
+}
+
+/// Operands of products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PrecisionArg {
+    F32,
+    Bf16,
+}
+
+/// The precision asked for, else bf16 where the processor multiplies it.
+fn precision(asked: Option<PrecisionArg>, kernels: KernelSet) -> Precision {
+    match asked {
+        Some(PrecisionArg::F32) => Precision::F32,
+        Some(PrecisionArg::Bf16) => Precision::Bf16,
+        None if kernels.computes_bf16() => Precision::Bf16,
+        None => Precision::F32,
+    }
+}
+
+fn precision_word(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+    }
+}
+
+/// Most of any one size on the command line: beyond it products of sizes could not be counted.
+const MOST: usize = 1 << 20;
+
+/// Refuses sizes of 0 and sizes beyond reason, by the name of their option.
+fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), UserError> {
+    match sizes.iter().find(|(_, size)| !(1..=MOST).contains(size)) {
+        Some((name, size)) => {
+            Err(UserError::new(format!("--{name} {size} is out of range"))
+                .hint(format!("choose 1 to {MOST}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses buffers that would not fit the memory that is free.
+fn check_memory(needed: f64) -> Result<(), UserError> {
+    match crate::fitting::available() {
+        Some(free) if needed > free as f64 => {
+            let [needed, free] = [needed as u64, free].map(isoflop_base::units::bytes);
+            Err(UserError::new(format!("these sizes need {needed} of memory, {free} are free"))
+                .hint("choose smaller ones"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `len` values that are not zero: a multiplier's power, and so its clock, depends on them.
+fn values(len: usize) -> Vec<f32> {
+    (0..len).map(|i| (i as f32 * 0.37).sin()).collect()
+}
+
+/// Times one measurement is repeated.
+const ROUNDS: usize = 5;
+/// Seconds of one of them.
+const ROUND_S: f64 = 0.1;
+
+/// Seconds of one call of `work`: the best of some rounds of many calls each.
+fn best_seconds(mut work: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    work();
+    let calls = (ROUND_S / start.elapsed().as_secs_f64().max(1e-9)).ceil().min(1e8) as usize;
+    (0..ROUNDS).fold(f64::INFINITY, |best, _| {
+        let start = Instant::now();
+        for _ in 0..calls {
+            work();
+        }
+        best.min(start.elapsed().as_secs_f64() / calls as f64)
+    })
 }
 
 /// Seconds of one measurement of the peak: long enough for the clock frequency to settle.

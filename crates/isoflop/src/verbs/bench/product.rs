@@ -1,12 +1,16 @@
-//! `isoflop bench gemm`: one product on one thread, in the three layouts training uses.
+//! `isoflop bench gemm`: one product on one thread, in the layouts training uses.
 
-use super::peak_flops_per_s;
+use super::{
+    PrecisionArg, best_seconds, check_memory, check_sizes, peak_flops_per_s, precision, precision_word,
+};
 use crate::cli::Context;
 use crate::executor::kernel_set;
 use isoflop_base::units::si;
 use isoflop_kernels::matmul::{Init, Left, PANEL, Right, multiply, pack, packed_len};
+use isoflop_kernels::tiles::{Cells, cells, convert, len, product};
+use isoflop_kernels::{KernelSet, tiles};
+use isoflop_nn::Precision;
 use std::process::ExitCode;
-use std::time::Instant;
 
 /// Arguments of `isoflop bench gemm`.
 #[derive(Debug, clap::Args)]
@@ -20,44 +24,73 @@ pub(crate) struct GemmBenchArgs {
     /// Depth.
     #[arg(long, default_value_t = 128)]
     k: usize,
+    /// Operands [default: bf16 where the processor multiplies it, else f32].
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionArg>,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &GemmBenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let (m, n, k, set) = (args.m.max(1), args.n.max(1), args.k.max(1), kernel_set()?);
-    // Values that are not zero: the multiplier's power, and so its clock, depends on them.
-    let values = |len: usize| -> Vec<f32> { (0..len).map(|i| (i as f32 * 0.37).sin()).collect() };
-    let (rows, columns, weights) = (values(m * k), values(k * m), values(k * n));
-    let mut packed = vec![0f32; packed_len(k, n)];
-    for (panel, out) in packed.chunks_exact_mut(PANEL * k).enumerate() {
-        pack(&weights, k, n, panel, out);
-    }
-    let mut c = vec![0f32; m * n];
-    let flops = 2.0 * (m * n * k) as f64;
-    let repeats = (1e9 / flops).ceil() as usize;
-    let mut best = |left: Left<'_>, right: Right<'_>, init: Init<'_>| {
-        (0..5).fold(0f64, |best, _| {
-            let start = Instant::now();
-            for _ in 0..repeats {
-                multiply(set, (m, n, k), left, right, &mut c, n, init);
-            }
-            best.max(repeats as f64 * flops / start.elapsed().as_secs_f64())
-        })
+    let (m, n, k, set) = (args.m, args.n, args.k, kernel_set()?);
+    check_sizes(&[("m", m), ("n", n), ("k", k)])?;
+    // Source and packed operands, and the product, in f32.
+    check_memory(4.0 * (3.0 * (m * k) as f64 + 2.0 * (k * n) as f64 + (m * n) as f64))?;
+    let precision = precision(args.precision, set);
+    let seconds = match precision {
+        Precision::F32 => f32_seconds(set, (m, n, k)),
+        Precision::Bf16 => bf16_seconds(set, (m, n, k)),
     };
-    let forward = best(Left::rows(&rows, k), Right::packed(&packed, k), Init::Zero);
-    let weight_gradient = best(Left::transposed(&columns, m), Right::rows(&weights, n), Init::Accumulate);
-    let peak = peak_flops_per_s(set, isoflop_nn::Precision::F32, 1);
+    let [forward, weight_gradient] = seconds.map(|s| 2.0 * (m * n * k) as f64 / s);
+    let peak = peak_flops_per_s(set, precision, 1);
     if ctx.json {
         let document = serde_json::json!({
-            "kernels": set.name(), "m": m, "n": n, "k": k, "peak_flops_per_s": peak,
-            "forward_flops_per_s": forward, "weight_gradient_flops_per_s": weight_gradient,
+            "kernels": set.name(), "precision": precision, "m": m, "n": n, "k": k, "peak_flops_per_s": peak,
+            "forward_flops_per_s": forward, "forward_share_of_peak": forward / peak,
+            "weight_gradient_flops_per_s": weight_gradient,
+            "weight_gradient_share_of_peak": weight_gradient / peak,
         });
         println!("{document:#}");
     } else {
-        println!("{m}×{n}×{k}, {} kernels, one thread; peak {}FLOP/s", set.name(), si(peak));
+        let word = precision_word(precision);
+        println!("{m}×{n}×{k} in {word}, {} kernels, one thread; peak {}FLOP/s", set.name(), si(peak));
         for (name, speed) in [("x·W, W packed", forward), ("xᵀ·dy", weight_gradient)] {
             println!("  {name:<14} {}FLOP/s, {:.0} % of the peak", si(speed), 100.0 * speed / peak);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Seconds of `c = x·W` with W in panels, and of `c += xᵀ·dy` from rows.
+fn f32_seconds(set: KernelSet, (m, n, k): (usize, usize, usize)) -> [f64; 2] {
+    let (rows, weights) = (super::values(m * k), super::values(k * n));
+    let mut packed = vec![0f32; packed_len(k, n)];
+    for (panel, out) in packed.chunks_exact_mut(PANEL * k).enumerate() {
+        pack(&weights, k, n, panel, out);
+    }
+    let mut c = vec![0f32; m * n];
+    let mut seconds = |left: Left<'_>, right: Right<'_>, init: Init<'_>| {
+        best_seconds(|| multiply(set, (m, n, k), left, right, &mut c, n, init))
+    };
+    // The same values read as `x[K,M]`.
+    [
+        seconds(Left::rows(&rows, k), Right::packed(&packed, k), Init::Zero),
+        seconds(Left::transposed(&rows, m), Right::rows(&weights, n), Init::Accumulate),
+    ]
+}
+
+/// The same of operands in cells of bf16, f32 sums.
+fn bf16_seconds(set: KernelSet, (m, n, k): (usize, usize, usize)) -> [f64; 2] {
+    let (rows, weights) = (super::values(m * k), super::values(k * n));
+    let (mut left, mut right) = (vec![0u16; len(m, k)], vec![0u16; len(k, n)]);
+    convert::left(set, &rows, (m, k), k, &mut left);
+    convert::right(set, &weights, (k, n), n, &mut right);
+    let (left, right) = (Cells::whole(&left, k), Cells::whole(&right, k));
+    let mut c = vec![0f32; m * n];
+    let forward = best_seconds(|| product::rows(set, (m, n, k), left, right, None, None, &mut c, n));
+    let weight_gradient = best_seconds(|| {
+        for (block, dw) in c.chunks_mut(tiles::SIDE * n).enumerate().take(cells(m)) {
+            product::weight_gradient(set, (m, n), block, 1, |_| (left, right, k), dw);
+        }
+    });
+    [forward, weight_gradient]
 }

@@ -1,14 +1,15 @@
 //! `isoflop bench train`: whole training steps of one shape.
 
-use super::peak_flops_per_s;
+use super::{PrecisionArg, check_sizes, peak_flops_per_s, precision, precision_word};
 use crate::cli::Context;
 use crate::executor::{kernel_set, machine};
 use crate::exit::UserError;
+use crate::fitting::{self, Change};
 use isoflop_base::ModelShape;
 use isoflop_base::units::{bytes, si};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Precision, Recompute, TokenBatch,
+    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Recompute, TokenBatch,
 };
 use std::process::ExitCode;
 use std::time::Instant;
@@ -34,25 +35,28 @@ pub(crate) struct TrainBenchArgs {
     /// Sequences per step.
     #[arg(long, default_value_t = 16)]
     batch: usize,
-    /// Steps to time, after two that are not.
+    /// Steps to time.
     #[arg(long, default_value_t = 20)]
     steps: usize,
+    /// Steps before them that are not timed: they warm caches, pages and threads.
+    #[arg(long, default_value_t = 2)]
+    warmup: usize,
     /// Operands of products [default: bf16 where the processor multiplies it, else f32].
     #[arg(long, value_enum)]
     precision: Option<PrecisionArg>,
     /// What the backward pass computes again instead of keeping it.
     #[arg(long, value_enum, default_value = "none")]
     recompute: RecomputeArg,
+    /// Moments in f32 or in blocks of 8 bits.
+    #[arg(long, value_enum, default_value = "adamw")]
+    optimizer: OptimizerArg,
     /// Threads [default: one per usable core].
     #[arg(long)]
     threads: Option<usize>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum PrecisionArg {
-    F32,
-    Bf16,
-}
+/// As in a study.
+const MOST_THREADS: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum RecomputeArg {
@@ -60,25 +64,59 @@ enum RecomputeArg {
     Block,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OptimizerArg {
+    Adamw,
+    Adamw8bit,
+}
+
+/// Bytes the engine will take; refused if more than are free.
+fn planned(config: &GptConfig, options: &EngineOptions) -> anyhow::Result<u64> {
+    let planned = crate::executor::plan_of(config, options)?.total();
+    let Some(free) = fitting::available().filter(|free| planned > *free) else { return Ok(planned) };
+    let total = |options: &EngineOptions| CpuGpt::plan(config, options).total();
+    let problem = format!("{} needs {} of memory, {} are free", config.shape, bytes(planned), bytes(free));
+    let hint = match fitting::smallest_change(options, free, &total) {
+        Some((changes, total)) => {
+            let changes: Vec<String> = changes.into_iter().map(option).collect();
+            format!("{} fits with {}", changes.join(" "), bytes(total))
+        }
+        None => "choose a smaller model, vocabulary or context".to_owned(),
+    };
+    Err(UserError::new(problem).hint(hint).into())
+}
+
+/// A change as an option of this verb.
+fn option(change: Change) -> String {
+    match change {
+        Change::MicroBatch(n) => format!("--batch {n}"),
+        Change::Recompute => "--recompute block".to_owned(),
+        Change::Adam8bit => "--optimizer adamw8bit".to_owned(),
+        Change::Precision(precision) => format!("--precision {}", precision_word(precision)),
+    }
+}
+
 /// Runs the verb.
 pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let heads = args.heads.unwrap_or((args.width / 64).max(1));
     let shape: ModelShape =
         format!("L{}-d{}-h{heads}", args.layers, args.width).parse().map_err(UserError::from_error)?;
-    if args.vocab == 0 || args.context == 0 || args.batch == 0 || args.steps == 0 || args.threads == Some(0) {
-        return Err(
-            UserError::new("vocab, context, batch, steps and threads must be at least 1".to_owned()).into()
-        );
+    check_sizes(&[
+        ("vocab", args.vocab),
+        ("context", args.context),
+        ("batch", args.batch),
+        ("steps", args.steps),
+        ("threads", args.threads.unwrap_or(1)),
+    ])?;
+    if let Some(threads) = args.threads.filter(|n| *n > MOST_THREADS) {
+        return Err(UserError::new(format!("--threads {threads} is out of range"))
+            .hint(format!("choose 1 to {MOST_THREADS}"))
+            .into());
     }
     let config = GptConfig { shape, vocab: args.vocab, context: args.context, init: Init::Scaled };
     let threads = args.threads.map_or_else(|| machine().map(|m| m.threads), Ok)?;
     let kernels = kernel_set()?;
-    let precision = match args.precision {
-        Some(PrecisionArg::F32) => Precision::F32,
-        Some(PrecisionArg::Bf16) => Precision::Bf16,
-        None if kernels.computes_bf16() => Precision::Bf16,
-        None => Precision::F32,
-    };
+    let precision = precision(args.precision, kernels);
     let recompute = match args.recompute {
         RecomputeArg::None => Recompute::None,
         RecomputeArg::Block => Recompute::Block,
@@ -89,12 +127,16 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         precision,
         recompute,
         micro_batch: args.batch,
+        optimizer: match args.optimizer {
+            OptimizerArg::Adamw => Optimizer::AdamW,
+            OptimizerArg::Adamw8bit => Optimizer::AdamW8bit,
+        },
         ..EngineOptions::default()
     };
+    let planned = planned(&config, &options)?;
     let peak = peak_flops_per_s(options.kernels, precision, threads);
     let system = isoflop_meter::System::real();
     let before = system.peak_memory();
-    let planned = CpuGpt::plan(&config, &options).total();
     let mut engine = CpuGpt::new(&config, &AdamWConfig::default(), &options)?;
     let batches: Vec<TokenBatch> = (0..4).map(|seed| tokens(seed, args)).collect();
     let mut step = |i: usize| -> anyhow::Result<()> {
@@ -102,8 +144,9 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         engine.update(1e-3)?;
         Ok(())
     };
-    step(0)?;
-    step(1)?;
+    for i in 0..args.warmup {
+        step(i)?;
+    }
     let start = Instant::now();
     for i in 0..args.steps {
         step(i)?;
@@ -121,7 +164,8 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             "batch": args.batch, "steps": args.steps, "seconds_per_step": seconds, "tokens_per_s": tokens_per_s,
             "flops_per_s": flops_per_s, "peak_flops_per_s": peak, "share_of_peak": flops_per_s / peak,
             "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": options.kernels.name(),
-            "precision": precision, "recompute": recompute, "threads": threads,
+            "precision": precision, "recompute": recompute, "optimizer": options.optimizer,
+            "threads": threads,
         });
         println!("{document:#}");
     } else {
@@ -139,7 +183,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             100.0 * flops_per_s / peak,
             si(peak),
             options.kernels.name(),
-            if precision == Precision::Bf16 { "bf16" } else { "f32" }
+            precision_word(precision)
         );
         let used = used.map_or_else(|| "not measured here".to_owned(), bytes);
         println!("memory planned {}, measured {used}", bytes(planned));

@@ -2,6 +2,7 @@
 
 use super::{
     Answer,
+    noise::{NoiseScale, noise_scale},
     table::{self, Table},
 };
 use isoflop_base::{Measured, Point, Status, units};
@@ -17,6 +18,7 @@ pub(super) fn show(store: &Store, id: &str) -> anyhow::Result<Answer> {
     let checkpoints = run.checkpoints()?;
     let attempts = run.num_attempts()?;
     let health = run.health();
+    let noise = noise_scale(&run.curves().unwrap_or_default());
     let listed: Vec<_> = checkpoints
         .complete
         .iter()
@@ -29,10 +31,11 @@ pub(super) fn show(store: &Store, id: &str) -> anyhow::Result<Answer> {
         "points": points,
         "checkpoints": listed,
         "attempts": attempts,
+        "noise_scale": noise,
         "health": health,
         "spec": run.spec(),
     });
-    let text = in_words(&run, &status, &points, &checkpoints, attempts, &health);
+    let text = in_words(&run, &status, &points, &checkpoints, attempts, &noise, &health);
     Ok(Answer { json, text, notes: Vec::new() })
 }
 
@@ -42,6 +45,7 @@ fn in_words(
     points: &[Point],
     checkpoints: &Checkpoints,
     attempts: usize,
+    noise: &NoiseScale,
     health: &Health,
 ) -> String {
     let mut out = format!("{}  {}\n{}\n", run.id(), status_words(status), run.dir().display());
@@ -64,6 +68,7 @@ fn in_words(
             let _ = writeln!(out, "energy missing ({reason})");
         }
     }
+    let _ = writeln!(out, "{}", noise_words(noise));
     if !checkpoints.complete.is_empty() {
         let _ = write!(out, "\n{}", checkpoints_table(checkpoints));
     }
@@ -79,6 +84,23 @@ fn in_words(
     let spec = serde_json::to_string_pretty(run.spec()).expect("JSON values are plain data");
     let _ = write!(out, "\nspecification:\n{spec}\n");
     out
+}
+
+/// `noise scale B_simple ~12.3 k tokens (…)`.
+fn noise_words(noise: &NoiseScale) -> String {
+    match &noise.tokens {
+        Measured::Estimated { value, how } => {
+            let later = match noise.later_tokens.value() {
+                Some(tokens) => format!("{} tokens over the later half", units::si(*tokens)),
+                None => "not told apart over the later half".to_owned(),
+            };
+            format!("gradient noise scale B_simple: ~{} tokens ({how}), {later}", units::si(*value))
+        }
+        Measured::Missing { reason } => format!("gradient noise scale B_simple: missing: {reason}"),
+        Measured::Measured { value } => {
+            format!("gradient noise scale B_simple: {} tokens", units::si(*value))
+        }
+    }
 }
 
 fn status_words(status: &Status) -> String {

@@ -1,0 +1,64 @@
+//! Nothing is allocated in the training loop: a counting allocator watches whole steps, on every thread.
+//!
+//! One test in a binary of its own, since the counter sees whatever any thread of the process does.
+
+use isoflop_nn::{
+    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute,
+    TokenBatch,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn batch(step: u32) -> TokenBatch {
+    TokenBatch::new((0..4 * 65).map(|i| (i * 31 + step * 17) % 131).collect(), 4, 64)
+}
+
+#[test]
+fn a_step_allocates_nothing() {
+    let config =
+        GptConfig { shape: "L3-d64-h4".parse().unwrap(), vocab: 131, context: 64, init: Init::Scaled };
+    let batches: Vec<TokenBatch> = (0..4).map(batch).collect();
+    let mut watched = 0;
+    for precision in [Precision::F32, Precision::Bf16] {
+        for optimizer in [Optimizer::AdamW, Optimizer::AdamW8bit] {
+            for recompute in [Recompute::None, Recompute::Block] {
+                for threads in [1, 3] {
+                    let options = EngineOptions {
+                        precision,
+                        optimizer,
+                        recompute,
+                        threads,
+                        micro_batch: 4,
+                        ..EngineOptions::default()
+                    };
+                    let mut model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
+                    let mut step = || {
+                        // Two micro-batches, so that the noise scale's norms are taken too, at the tenth step.
+                        for micro in batches.chunks(2).map(|pair| &pair[0]) {
+                            model.accumulate(micro, 0.5).unwrap();
+                        }
+                        model.update(1e-3).unwrap();
+                    };
+                    step();
+                    step();
+                    let region = Region::new(ALLOCATOR);
+                    for _ in 0..10 {
+                        step();
+                    }
+                    let change = region.change();
+                    let made = (change.allocations, change.reallocations, change.bytes_allocated);
+                    assert_eq!(made, (0, 0, 0), "{options:?}");
+                    watched += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(watched, 16);
+    // The counter counts, or the rest says nothing.
+    let region = Region::new(ALLOCATOR);
+    let made = std::hint::black_box(vec![0u8; 100]);
+    assert!(region.change().bytes_allocated >= made.len());
+}
