@@ -35,6 +35,9 @@ pub(crate) struct TrainBenchArgs {
     /// Sequences per step.
     #[arg(long, default_value_t = 16)]
     batch: usize,
+    /// Sequences whose activations are in memory at once; gradients of the others are added up [default: all].
+    #[arg(long)]
+    micro_batch: Option<usize>,
     /// Steps to time.
     #[arg(long, default_value_t = 20)]
     steps: usize,
@@ -89,7 +92,7 @@ fn planned(config: &GptConfig, options: &EngineOptions) -> anyhow::Result<u64> {
 /// A change as an option of this verb.
 fn option(change: Change) -> String {
     match change {
-        Change::MicroBatch(n) => format!("--batch {n}"),
+        Change::MicroBatch(n) => format!("--micro-batch {n}"),
         Change::Recompute => "--recompute block".to_owned(),
         Change::Adam8bit => "--optimizer adamw8bit".to_owned(),
         Change::Precision(precision) => format!("--precision {}", precision_word(precision)),
@@ -113,6 +116,15 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             .hint(format!("choose 1 to {MOST_THREADS}"))
             .into());
     }
+    let micro_batch = args.micro_batch.unwrap_or(args.batch);
+    if micro_batch == 0 || !args.batch.is_multiple_of(micro_batch) {
+        return Err(UserError::new(format!(
+            "--micro-batch {micro_batch} does not divide --batch {}",
+            args.batch
+        ))
+        .hint("choose a divisor, such as half of the batch")
+        .into());
+    }
     let config = GptConfig { shape, vocab: args.vocab, context: args.context, init: Init::Scaled };
     let threads = args.threads.map_or_else(|| machine().map(|m| m.threads), Ok)?;
     let kernels = kernel_set()?;
@@ -126,7 +138,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         threads,
         precision,
         recompute,
-        micro_batch: args.batch,
+        micro_batch,
         optimizer: match args.optimizer {
             OptimizerArg::Adamw => Optimizer::AdamW,
             OptimizerArg::Adamw8bit => Optimizer::AdamW8bit,
@@ -138,9 +150,13 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
     let system = isoflop_meter::System::real();
     let before = system.peak_memory();
     let mut engine = CpuGpt::new(&config, &AdamWConfig::default(), &options)?;
-    let batches: Vec<TokenBatch> = (0..4).map(|seed| tokens(seed, args)).collect();
+    let parts = args.batch / micro_batch;
+    let batches: Vec<TokenBatch> =
+        (0..4 * parts as u64).map(|seed| tokens(seed, micro_batch, args.context, args.vocab)).collect();
     let mut step = |i: usize| -> anyhow::Result<()> {
-        engine.accumulate(&batches[i % batches.len()], 1.0)?;
+        for part in &batches[i % 4 * parts..][..parts] {
+            engine.accumulate(part, 1.0 / parts as f32)?;
+        }
         engine.update(1e-3)?;
         Ok(())
     };
@@ -161,7 +177,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
     if ctx.json {
         let document = serde_json::json!({
             "shape": shape.to_string(), "params": shape.params(), "vocab": args.vocab, "context": args.context,
-            "batch": args.batch, "steps": args.steps, "seconds_per_step": seconds, "tokens_per_s": tokens_per_s,
+            "batch": args.batch, "micro_batch": micro_batch, "steps": args.steps, "seconds_per_step": seconds, "tokens_per_s": tokens_per_s,
             "flops_per_s": flops_per_s, "peak_flops_per_s": peak, "share_of_peak": flops_per_s / peak,
             "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": options.kernels.name(),
             "precision": precision, "recompute": recompute, "optimizer": options.optimizer,
@@ -192,12 +208,12 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
 }
 
 /// A batch whose tokens follow no pattern: what they are does not matter for speed.
-fn tokens(seed: u64, args: &TrainBenchArgs) -> TokenBatch {
+fn tokens(seed: u64, sequences: usize, context: usize, vocab: usize) -> TokenBatch {
     let mut state = seed;
-    let count = args.batch * (args.context + 1);
+    let count = sequences * (context + 1);
     let tokens = (0..count).map(|_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) % args.vocab as u64) as u32
+        ((state >> 33) % vocab as u64) as u32
     });
-    TokenBatch::new(tokens.collect(), args.batch, args.context)
+    TokenBatch::new(tokens.collect(), sequences, context)
 }
