@@ -2,7 +2,7 @@
 //!
 //! Every [`BLOCK`] elements of a moment x share the scale s = max |x|; an element is the code of the value of the
 //! [dynamic map](crate::dynamic_map) nearest to x/s, signed for m, unsigned for v. A step widens a block to f32,
-//! makes the step of [`adamw`](crate::adamw) there (so the weights move by moments not yet rounded, as in
+//! makes the step of [`crate::adamw`] there (so the weights move by moments not yet rounded, as in
 //! bitsandbytes), and rounds the moments again: 2 + 8/256 bytes an element instead of 8.
 //!
 //! One departure from bitsandbytes: there a v below 1.6e-7 of its block's largest becomes 0, while m (of the order of

@@ -202,7 +202,7 @@ macro_rules! vectors {
     };
 }
 
-/// x = values[codes]·scale, of one length.
+/// `x = values[codes]·scale`, of one length.
 pub fn widen(set: KernelSet, values: &[f32; 256], codes: &[u8], scale: f32, x: &mut [f32]) {
     assert!(codes.len() == x.len());
     let done = match width(set) {

@@ -79,7 +79,7 @@ pub(super) mod avx512 {
 
     const LANES: usize = 16;
 
-    /// x = values[codes]·scale.
+    /// `x = values[codes]·scale`.
     #[target_feature(enable = "avx512f")]
     pub(in super::super) unsafe fn widen(
         values: &[f32; 256],

@@ -76,7 +76,7 @@ pub trait Simd: Copy + 'static {
             }
         }
     }
-    /// Stores even[0], odd[0], even[1], odd[1], … rounded to bf16.
+    /// Stores `even[0], odd[0], even[1], odd[1], …` rounded to bf16.
     #[inline(always)]
     unsafe fn store_bf16_pairs(p: *mut u16, even: Self::V, odd: Self::V) {
         let mut lanes = [[0f32; 16]; 2];
