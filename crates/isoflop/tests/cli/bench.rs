@@ -115,9 +115,9 @@ fn absurd_sizes_are_refused() {
 
 #[test]
 fn memory_that_is_not_there_is_refused_with_what_would_fit() {
-    // Thousands of GiB of activations, little else: a smaller batch is the smallest change on any machine.
+    // Thousands of GiB of activations, little else: fewer sequences at a time are the smallest change on any machine.
     let vast = ["train", "--batch", "1048576", "--width", "64", "--context", "256", "--heads", "1"];
-    check(&vast, &["needs", "GiB of memory", "are free", "hint: --batch "]);
+    check(&vast, &["needs", "GiB of memory", "are free", "hint: --micro-batch "]);
 }
 
 #[test]
