@@ -80,7 +80,7 @@ pub fn exponentials(
 ) {
     check(logits, vocab, targets, losses);
     assert_eq!(factors.len(), targets.len());
-    let set = if set == KernelSet::Naive { KernelSet::Portable } else { set };
+    let set = set.with_vectors();
     dispatch!(
         set,
         exponentials_simd(

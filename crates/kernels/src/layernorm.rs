@@ -94,7 +94,7 @@ pub fn again(set: KernelSet, x: &[f32], stats: &[f32], w: &[f32], b: &[f32], y: 
             && y.len() == x.len()
             && stats.len() == x.len() / c * 2
     );
-    let set = if set == KernelSet::Naive { KernelSet::Portable } else { set };
+    let set = set.with_vectors();
     dispatch!(set, again_simd(x: &[f32], stats: &[f32], w: &[f32], b: &[f32], y: &mut [f32]));
 }
 

@@ -44,7 +44,7 @@ unsafe fn chains<S: Simd>(rounds: usize) -> (f64, f32) {
 /// Runs `rounds` rounds of products of bf16 cells that stay in L1 on the calling thread, and returns as
 /// [`multiply_adds`].
 pub fn bf16_products(set: KernelSet, rounds: usize) -> (f64, f32) {
-    let set = if set == KernelSet::Naive { KernelSet::Portable } else { set };
+    let set = set.with_vectors();
     dispatch!(set, cells(rounds: usize) -> (f64, f32))
 }
 

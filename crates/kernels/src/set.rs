@@ -113,6 +113,12 @@ impl KernelSet {
         matches!(self, Self::Avx512Bf16 | Self::Amx)
     }
 
+    /// The set itself, or for the oracle, which has no vectors, the portable one: for entry points whose plain loops
+    /// have another signature.
+    pub(crate) fn with_vectors(self) -> Self {
+        if self == Self::Naive { Self::Portable } else { self }
+    }
+
     /// Every set with whether it can run here, and why not.
     pub fn available() -> Vec<(KernelSet, Result<(), String>)> {
         Self::ALL.iter().map(|&set| (set, set.supported())).collect()

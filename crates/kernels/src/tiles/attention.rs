@@ -14,7 +14,7 @@
 //!
 //! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary.
 
-use super::convert::{cell, cell_mut, words_of_cell};
+use super::convert::{interleave_simd, turn_simd, words_of_cell, words_simd};
 use super::{CELL, Cells, SIDE, cells};
 use crate::attention::Head;
 use crate::math::exp2;
@@ -63,10 +63,6 @@ fn check(head: &Head, qkv: &[u16], attended: &[u16], stats: &[f32], scratch: &Sc
     );
 }
 
-fn vectors(set: KernelSet) -> KernelSet {
-    if set == KernelSet::Naive { KernelSet::Portable } else { set }
-}
-
 /// Writes the head's columns of `attended[T,C]`, a left operand, from `qkv[T,3C]`, plain rows; and `stats`.
 pub fn forward(
     set: KernelSet,
@@ -78,7 +74,7 @@ pub fn forward(
 ) {
     check(&head, qkv, attended, stats, &scratch);
     dispatch!(
-        vectors(set),
+        set.with_vectors(),
         forward_simd(head: Head, qkv: &[u16], attended: &mut [u16], stats: &mut [f32], scratch: Scratch<'_>)
     );
 }
@@ -97,7 +93,7 @@ pub fn backward(
     check(&head, qkv, attended, stats, &scratch);
     assert!(dattended.len() >= head.length * head.width && dqkv.len() >= head.length * 3 * head.width);
     dispatch!(
-        vectors(set),
+        set.with_vectors(),
         backward_simd(
             head: Head,
             qkv: &[u16],
@@ -163,35 +159,6 @@ fn left_of_rows(x: &[u16], stride: usize, length: usize, width: usize, out: &mut
     }
 }
 
-/// Right operand xᵀ (k = S) of left `x[T,S]`: the same cells, their words transposed.
-#[inline(always)]
-unsafe fn right_of_transpose<S: Simd>(x: &[u16], out: &mut [u16]) {
-    for i in 0..x.len() / CELL {
-        // SAFETY: as the caller's.
-        unsafe { words_of_cell::<S>(cell(x, i), cell_mut(out, i)) }
-    }
-}
-
-#[inline(always)]
-unsafe fn turn<S: Simd>(x: &[u16], deep: usize, wide: usize, out: &mut [u16]) {
-    for r in 0..deep {
-        for c in 0..wide {
-            // SAFETY: as the caller's.
-            unsafe { S::turn(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn interleave<S: Simd>(x: &[u16], deep: usize, wide: usize, out: &mut [u16]) {
-    for r in 0..deep {
-        for c in 0..wide {
-            // SAFETY: as the caller's.
-            unsafe { S::interleave(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
-        }
-    }
-}
-
 /// f = scale·log2 e.
 fn factor(head: &Head) -> f32 {
     (std::f64::consts::LOG2_E / (head.head_width as f64).sqrt()) as f32
@@ -223,9 +190,9 @@ unsafe fn forward_simd<S: Simd>(
     // SAFETY: vectors stay inside cells of 1,024 and rows of 32; operands were cut to their cells above.
     unsafe {
         left_of_rows(&qkv[head.q()..], 3 * c, t, s, loose);
-        right_of_transpose::<S>(loose, queries);
+        words_simd::<S>(loose, queries);
         left_of_rows(&qkv[head.v()..], 3 * c, t, s, loose);
-        turn::<S>(loose, tc, sc, values);
+        turn_simd::<S>(loose, (t, s), values, tc);
         left_of_rows(&qkv[head.k()..], 3 * c, t, s, keys);
         let (k, q, v) = (Cells::whole(keys, s), Cells::whole(queries, s), Cells::whole(values, t));
         S::enter();
@@ -382,14 +349,14 @@ unsafe fn backward_simd<S: Simd>(
     unsafe {
         // `gradient` is free until the last of these.
         left_of_rows(&qkv[head.q()..], 3 * c, t, s, gradient);
-        right_of_transpose::<S>(gradient, queries);
-        interleave::<S>(gradient, tc, sc, right_queries);
+        words_simd::<S>(gradient, queries);
+        interleave_simd::<S>(gradient, (t, s), right_queries);
         left_of_rows(&qkv[head.k()..], 3 * c, t, s, keys);
-        turn::<S>(keys, tc, sc, turned_keys);
+        turn_simd::<S>(keys, (t, s), turned_keys, tc);
         // `values` is free until below.
         gradient_of_rows::<S>(&head, attended, dattended, inverses, values, d);
-        right_of_transpose::<S>(values, gradient);
-        interleave::<S>(values, tc, sc, right_gradient);
+        words_simd::<S>(values, gradient);
+        interleave_simd::<S>(values, (t, s), right_gradient);
         left_of_rows(&qkv[head.v()..], 3 * c, t, s, values);
         dq.fill(0.0);
         let (k, q, v) = (Cells::whole(keys, s), Cells::whole(queries, s), Cells::whole(values, s));

@@ -41,11 +41,6 @@ pub mod naive {
     }
 }
 
-/// The oracle has no vectors, but cells all the same.
-fn vectors(set: KernelSet) -> KernelSet {
-    if set == KernelSet::Naive { KernelSet::Portable } else { set }
-}
-
 fn check_rows(x: &[f32], (rows, columns): (usize, usize), stride: usize) {
     assert!(rows > 0 && columns > 0 && stride >= columns, "rows[{rows},{columns}], {stride} apart");
     assert!(x.len() >= (rows - 1) * stride + columns, "x is shorter than its shape");
@@ -56,7 +51,7 @@ pub fn left(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, out
     check_rows(x, shape, stride);
     assert!(out.len() >= len(shape.0, shape.1), "the left operand is shorter than its shape");
     dispatch!(
-        vectors(set),
+        set.with_vectors(),
         left_simd(x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16])
     );
 }
@@ -74,7 +69,7 @@ pub fn left_scaled(
     assert!(out.len() >= len(shape.0, shape.1), "the left operand is shorter than its shape");
     assert!(factors.len() >= shape.0, "each row has a factor");
     dispatch!(
-        vectors(set),
+        set.with_vectors(),
         scaled_simd(x: &[f32], shape: (usize, usize), stride: usize, factors: &[f32], out: &mut [u16])
     );
 }
@@ -84,7 +79,7 @@ pub fn right(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, ou
     check_rows(x, shape, stride);
     assert!(out.len() >= len(shape.0, shape.1), "the right operand is shorter than its shape");
     dispatch!(
-        vectors(set),
+        set.with_vectors(),
         right_simd(x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16])
     );
 }
@@ -168,7 +163,7 @@ unsafe fn right_simd<S: Simd>(x: &[f32], (rows, columns): (usize, usize), stride
 /// From left `x[R,C]` to right x, k = R.
 pub fn interleave(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16]) {
     check_cells(x, shape, out);
-    dispatch!(vectors(set), interleave_simd(x: &[u16], shape: (usize, usize), out: &mut [u16]));
+    dispatch!(set.with_vectors(), interleave_simd(x: &[u16], shape: (usize, usize), out: &mut [u16]));
 }
 
 /// From left `x[R,C]` to left `xᵀ[C,R]`, whose blocks of rows are `stride` ≥ R/32 cells apart.
@@ -180,7 +175,7 @@ pub fn turn(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16], s
         "an operand is shorter than its shape"
     );
     dispatch!(
-        vectors(set),
+        set.with_vectors(),
         turn_simd(x: &[u16], shape: (usize, usize), out: &mut [u16], stride: usize)
     );
 }
@@ -190,7 +185,7 @@ pub fn right_transposed(set: KernelSet, x: &[f32], shape: (usize, usize), stride
     check_rows(x, shape, stride);
     assert!(out.len() >= len(shape.0, shape.1), "the right operand is shorter than its shape");
     dispatch!(
-        vectors(set),
+        set.with_vectors(),
         right_transposed_simd(x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16])
     );
 }
@@ -219,7 +214,7 @@ unsafe fn right_transposed_simd<S: Simd>(
 /// From left `x[N,K]` to right `xᵀ[K,N]`, or back; also in place of each other's cells, one by one.
 pub fn transpose_words(set: KernelSet, x: &[u16], out: &mut [u16]) {
     assert!(x.len() == out.len() && x.len().is_multiple_of(CELL), "whole cells");
-    dispatch!(vectors(set), words_simd(x: &[u16], out: &mut [u16]));
+    dispatch!(set.with_vectors(), words_simd(x: &[u16], out: &mut [u16]));
 }
 
 fn check_cells(x: &[u16], (rows, columns): (usize, usize), out: &[u16]) {
@@ -228,7 +223,7 @@ fn check_cells(x: &[u16], (rows, columns): (usize, usize), out: &[u16]) {
 }
 
 #[inline(always)]
-unsafe fn interleave_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16]) {
+pub(super) unsafe fn interleave_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16]) {
     let (deep, wide) = (cells(rows), cells(columns));
     for r in 0..deep {
         for c in 0..wide {
@@ -239,7 +234,12 @@ unsafe fn interleave_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), o
 }
 
 #[inline(always)]
-unsafe fn turn_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16], stride: usize) {
+pub(super) unsafe fn turn_simd<S: Simd>(
+    x: &[u16],
+    (rows, columns): (usize, usize),
+    out: &mut [u16],
+    stride: usize,
+) {
     let (deep, wide) = (cells(rows), cells(columns));
     for r in 0..deep {
         for c in 0..wide {
@@ -264,7 +264,7 @@ pub(super) unsafe fn words_of_cell<S: Simd>(x: &[u16; CELL], out: &mut [u16; CEL
 }
 
 #[inline(always)]
-unsafe fn words_simd<S: Simd>(x: &[u16], out: &mut [u16]) {
+pub(super) unsafe fn words_simd<S: Simd>(x: &[u16], out: &mut [u16]) {
     for i in 0..x.len() / CELL {
         // SAFETY: as the caller's.
         unsafe { words_of_cell::<S>(cell(x, i), cell_mut(out, i)) }

@@ -40,11 +40,6 @@ trait Epilogue {
     unsafe fn block<S: Simd>(&mut self, at: (usize, usize), size: (usize, usize), c: &[f32; CELL]);
 }
 
-/// The oracle has no vectors, but cells all the same.
-fn vectors(set: KernelSet) -> KernelSet {
-    if set == KernelSet::Naive { KernelSet::Portable } else { set }
-}
-
 /// 64-byte aligned sums.
 #[repr(C, align(64))]
 struct Sums([f32; CELL]);
@@ -126,7 +121,7 @@ pub fn rows(
     assert!(residual.is_none_or(|r| r.len() >= last) && bias.is_none_or(|b| b.len() >= dims.1));
     let mut epilogue = Rows { bias: Bias(bias), residual, c, stride };
     let epilogue = &mut epilogue;
-    dispatch!(vectors(set), walk_rows(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Rows<'_>));
+    dispatch!(set.with_vectors(), walk_rows(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Rows<'_>));
 }
 
 struct Rows<'a> {
@@ -182,7 +177,7 @@ pub fn bf16_rows(
     assert!(bias.len() >= dims.1, "the bias is shorter than a row");
     let mut epilogue = Bf16Rows { bias: Bias(Some(bias)), c, stride };
     let epilogue = &mut epilogue;
-    dispatch!(vectors(set), walk_bf16(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Bf16Rows<'_>));
+    dispatch!(set.with_vectors(), walk_bf16(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Bf16Rows<'_>));
 }
 
 struct Bf16Rows<'a> {
@@ -240,7 +235,7 @@ pub fn gelu(
     assert!(bias.len() >= dims.1, "the bias is shorter than a row");
     let mut epilogue = Gelu { bias: Bias(Some(bias)), active, slope, wide: cells(dims.1) };
     let epilogue = &mut epilogue;
-    dispatch!(vectors(set), walk_gelu(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Gelu<'_>));
+    dispatch!(set.with_vectors(), walk_gelu(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Gelu<'_>));
 }
 
 struct Gelu<'a> {
@@ -310,7 +305,7 @@ pub fn gelu_backward(
     sums[..dims.1].fill(0.0);
     let mut epilogue = GeluBackward { slope, left, right, sums, wide: cells(dims.1), deep: cells(dims.0) };
     let epilogue = &mut epilogue;
-    dispatch!(vectors(set), walk_slope(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut GeluBackward<'_>));
+    dispatch!(set.with_vectors(), walk_slope(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut GeluBackward<'_>));
 }
 
 struct GeluBackward<'a> {
@@ -375,7 +370,7 @@ pub fn left(set: KernelSet, dims: Dims, a: Cells<'_>, b: Cells<'_>, c: &mut [u16
     assert!(c.len() >= len(dims.0, dims.1), "c is shorter than its shape");
     let mut epilogue = Left { c, wide: cells(dims.1) };
     let epilogue = &mut epilogue;
-    dispatch!(vectors(set), walk_left(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Left<'_>));
+    dispatch!(set.with_vectors(), walk_left(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Left<'_>));
 }
 
 struct Left<'a> {
@@ -442,7 +437,7 @@ pub fn weight_gradient<'a>(
         }
         let operands = &list[..count];
         dispatch!(
-            vectors(set),
+            set.with_vectors(),
             gradient_simd(
                 rows: usize,
                 n: usize,
