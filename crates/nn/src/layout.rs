@@ -157,6 +157,15 @@ impl Layout {
         })
     }
 
+    /// Zeros the tensors whose gradients are sums of parts: all vectors, and the position embedding.
+    pub(crate) fn clear_added(&self, gradients: &mut [f32]) {
+        for (index, tensor) in self.tensors.iter().enumerate() {
+            if tensor.shape.len() == 1 || index == self.wpe {
+                gradients[tensor.range()].fill(0.0);
+            }
+        }
+    }
+
     /// Parameters, padding not counted.
     pub fn params(&self) -> u64 {
         self.tensors.iter().map(|t| t.len as u64).sum()

@@ -14,12 +14,12 @@
 //!
 //! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary.
 
-use super::convert::{interleave_simd, turn_simd, words_of_cell, words_simd};
+use super::convert::{cell, cell_mut, interleave_simd, lanes_of, turn_simd, words_of_cell, words_simd};
 use super::{CELL, Cells, SIDE, cells};
 use crate::attention::Head;
 use crate::math::exp2;
 use crate::set::{KernelSet, dispatch};
-use crate::simd::{BlockSize, Segment, Simd};
+use crate::simd::{BlockSize, Segment, Simd, load_n, store_n};
 
 /// Shift of queries beyond the sequence: their exponentials vanish.
 const BEYOND: f32 = 1e4;
@@ -53,7 +53,7 @@ fn check(head: &Head, qkv: &[u16], attended: &[u16], stats: &[f32], scratch: &Sc
     let (t, s) = (head.length, head.head_width);
     assert!(t > 0 && s > 0 && (head.head + 1) * s <= head.width, "the head lies inside");
     assert!(
-        qkv.len() >= t * 3 * head.width && stats.len() >= stats_len(t),
+        qkv.len() >= super::len(t, 3 * head.width) && stats.len() >= stats_len(t),
         "an operand is shorter than its shape"
     );
     assert!(attended.len() >= super::len(t, head.width), "`attended` is shorter than its shape");
@@ -63,7 +63,7 @@ fn check(head: &Head, qkv: &[u16], attended: &[u16], stats: &[f32], scratch: &Sc
     );
 }
 
-/// Writes the head's columns of `attended[T,C]`, a left operand, from `qkv[T,3C]`, plain rows; and `stats`.
+/// Writes the head's columns of `attended[T,C]` from `qkv[T,3C]`, both left operands; and `stats`.
 pub fn forward(
     set: KernelSet,
     head: Head,
@@ -79,7 +79,8 @@ pub fn forward(
     );
 }
 
-/// Writes the head's columns of `dqkv[T,3C]` from `dattended[T,C]`, both plain rows; the rest is what [`forward`] left.
+/// Writes the head's columns of `dqkv[T,3C]`, a left operand, and their sums over positions in `sums[3C]`, from
+/// `dattended[T,C]`, plain rows; the rest is what [`forward`] left.
 pub fn backward(
     set: KernelSet,
     head: Head,
@@ -87,11 +88,14 @@ pub fn backward(
     attended: &[u16],
     stats: &[f32],
     dattended: &[f32],
-    dqkv: &mut [f32],
+    dqkv: &mut [u16],
+    sums: &mut [f32],
     scratch: Scratch<'_>,
 ) {
     check(&head, qkv, attended, stats, &scratch);
-    assert!(dattended.len() >= head.length * head.width && dqkv.len() >= head.length * 3 * head.width);
+    assert!(dattended.len() >= head.length * head.width, "`dattended` is shorter than its shape");
+    assert!(dqkv.len() >= super::len(head.length, 3 * head.width), "`dqkv` is shorter than its shape");
+    assert!(sums.len() >= 3 * head.width, "the sums are shorter than a row");
     dispatch!(
         set.with_vectors(),
         backward_simd(
@@ -100,7 +104,8 @@ pub fn backward(
             attended: &[u16],
             stats: &[f32],
             dattended: &[f32],
-            dqkv: &mut [f32],
+            dqkv: &mut [u16],
+            sums: &mut [f32],
             scratch: Scratch<'_>,
         )
     );
@@ -140,21 +145,48 @@ fn copy(from: &[u16], to: &mut [u16]) {
     }
 }
 
-/// A head's columns of plain rows as left operand `[T,S]`.
+/// Columns `first..first + S` of the left operand `x[T,W]` as left operand `[T,S]`: themselves where they are whole
+/// cells, else a copy in `space`.
 #[inline(always)]
-fn left_of_rows(x: &[u16], stride: usize, length: usize, width: usize, out: &mut [u16]) {
-    let wide = cells(width);
-    for t in 0..cells(length) * SIDE {
-        for c in 0..wide {
-            let row = &mut out[((t / SIDE) * wide + c) * CELL + t % SIDE * SIDE..][..SIDE];
-            let row: &mut [u16; SIDE] = row.try_into().expect("32 elements");
-            let count = SIDE.min(width - c * SIDE);
-            if t >= length || count < SIDE {
-                *row = [0; SIDE];
+fn columns<'a>(
+    x: &'a [u16],
+    wide: usize,
+    first: usize,
+    (length, width): (usize, usize),
+    space: &'a mut [u16],
+) -> Cells<'a> {
+    if first.is_multiple_of(SIDE) && width.is_multiple_of(SIDE) {
+        return Cells { data: &x[first / SIDE * CELL..], stride: wide };
+    }
+    let parts = cells(width);
+    for block in 0..cells(length) {
+        for part in 0..parts {
+            let to = cell_mut(space, block * parts + part);
+            let (column, count) = (first + part * SIDE, SIDE.min(width - part * SIDE));
+            // The columns lie in one cell or in two.
+            let split = (SIDE - column % SIDE).min(count);
+            let from = cell(x, block * wide + column / SIDE);
+            let second = if split < count { cell(x, block * wide + column / SIDE + 1) } else { from };
+            for r in 0..SIDE {
+                let to: &mut [u16; SIDE] = (&mut to[r * SIDE..][..SIDE]).try_into().expect("32 elements");
+                if count < SIDE {
+                    *to = [0; SIDE];
+                }
+                copy(&from[r * SIDE + column % SIDE..][..split], &mut to[..split]);
+                copy(&second[r * SIDE..][..count - split], &mut to[split..count]);
             }
-            if t < length {
-                copy(&x[t * stride + c * SIDE..][..count], &mut row[..count]);
-            }
+        }
+    }
+    Cells::whole(space, width)
+}
+
+/// Zeros beyond column `width` of a left operand `[T,W]`, when `last` columns have just been written there.
+#[inline(always)]
+fn clear_beyond(x: &mut [u16], length: usize, width: usize) {
+    if !width.is_multiple_of(SIDE) {
+        for block in 0..cells(length) {
+            let last = cell_mut(x, (block + 1) * cells(width) - 1);
+            last.chunks_exact_mut(SIDE).for_each(|row| row[width % SIDE..].fill(0));
         }
     }
 }
@@ -189,12 +221,11 @@ unsafe fn forward_simd<S: Simd>(
     let (shifts, inverses) = stats.split_at_mut(tc * SIDE);
     // SAFETY: vectors stay inside cells of 1,024 and rows of 32; operands were cut to their cells above.
     unsafe {
-        left_of_rows(&qkv[head.q()..], 3 * c, t, s, loose);
-        words_simd::<S>(loose, queries);
-        left_of_rows(&qkv[head.v()..], 3 * c, t, s, loose);
-        turn_simd::<S>(loose, (t, s), values, tc);
-        left_of_rows(&qkv[head.k()..], 3 * c, t, s, keys);
-        let (k, q, v) = (Cells::whole(keys, s), Cells::whole(queries, s), Cells::whole(values, t));
+        let wide = cells(3 * c);
+        words_of_left::<S>(columns(qkv, wide, head.q(), (t, s), loose), (t, s), queries);
+        turn_simd::<S>(columns(qkv, wide, head.v(), (t, s), loose), (t, s), values, tc);
+        let k = columns(qkv, wide, head.k(), (t, s), keys);
+        let (q, v) = (Cells::whole(queries, s), Cells::whole(values, t));
         S::enter();
         for i in 0..tc {
             let here = SIDE.min(t - i * SIDE);
@@ -206,26 +237,55 @@ unsafe fn forward_simd<S: Simd>(
             let columns = (&mut shifts[i * SIDE..(i + 1) * SIDE], &mut inverses[i * SIDE..(i + 1) * SIDE]);
             softmax::<S>(&strip[..(i + 1) * CELL], f, columns, p);
             // oᵀ[S, 32 queries], rounded and turned into rows of `attended`.
-            let inverse = &inverses[i * SIDE..];
             for part in 0..sc {
                 let rows = SIDE.min(s - part * SIDE);
                 let segments = [Segment { a: v.block(part), b: p.as_ptr() }];
                 S::block(&segments, BlockSize { rows, cols: here, depth: (i + 1) * SIDE }, sums.as_mut_ptr());
-                sums[rows * SIDE..].fill(0.0);
-                let (mut pairs, mut turned) = ([0u16; CELL], [0u16; CELL]);
-                for pair in 0..rows.div_ceil(2) {
-                    for x in (0..SIDE).step_by(S::LANES) {
-                        let scale = S::load(inverse.as_ptr().add(x));
-                        let row = |r: usize| S::mul(S::load(sums.as_ptr().add(r * SIDE + x)), scale);
-                        let to = pairs.as_mut_ptr().add(x / 16 * 512 + pair * 32 + x % 16 * 2);
-                        S::store_bf16_pairs(to, row(2 * pair), row(2 * pair + 1));
-                    }
-                }
-                words_of_cell::<S>(&pairs, &mut turned);
-                put_columns(&turned, (i, here), head.q() + part * SIDE, rows, cells(c), attended);
+                let turned = turn_sums::<S>(sums, rows, |x| S::load(inverses.as_ptr().add(i * SIDE + x)));
+                put_columns(&turned.0, (i, here), head.q() + part * SIDE, rows, cells(c), attended);
             }
         }
         S::leave();
+    }
+    if head.q() + s == c {
+        clear_beyond(attended, t, c);
+    }
+}
+
+/// Up to 32 rows of sums `[S, 32]`, each lane times its factor, as left cell `[32, S]`.
+#[inline(always)]
+unsafe fn turn_sums<S: Simd>(sums: &[f32], rows: usize, factor: impl Fn(usize) -> S::V) -> Pairs {
+    let (mut pairs, mut turned) = (Pairs([0; CELL]), Pairs([0; CELL]));
+    // SAFETY: rows and lanes lie inside cells; a pair's second row may lie beyond the valid ones and is then replaced.
+    unsafe {
+        for x in (0..SIDE).step_by(S::LANES) {
+            let factor = factor(x);
+            for pair in 0..rows.div_ceil(2) {
+                let row = |r: usize| {
+                    if r < rows {
+                        S::mul(S::load(sums.as_ptr().add(r * SIDE + x)), factor)
+                    } else {
+                        S::splat(0.0)
+                    }
+                };
+                let to = pairs.0.as_mut_ptr().add(x / 16 * 512 + pair * 32 + x % 16 * 2);
+                S::store_bf16_pairs(to, row(2 * pair), row(2 * pair + 1));
+            }
+        }
+        words_of_cell::<S>(&pairs.0, &mut turned.0);
+    }
+    turned
+}
+
+/// Each cell of the left operand `x[T,S]` as cell of the right operand xᵀ with k = S.
+#[inline(always)]
+unsafe fn words_of_left<S: Simd>(x: Cells<'_>, (length, width): (usize, usize), out: &mut [u16]) {
+    let len = cells(width) * CELL;
+    for block in 0..cells(length) {
+        // SAFETY: as the caller's.
+        unsafe {
+            words_simd::<S>(&x.data[block * x.stride * CELL..][..len], &mut out[block * len..][..len]);
+        }
     }
 }
 
@@ -324,7 +384,8 @@ unsafe fn backward_simd<S: Simd>(
     attended: &[u16],
     stats: &[f32],
     dattended: &[f32],
-    dqkv: &mut [f32],
+    dqkv: &mut [u16],
+    totals: &mut [f32],
     scratch: Scratch<'_>,
 ) {
     let (t, c, s) = (head.length, head.width, head.head_width);
@@ -347,20 +408,22 @@ unsafe fn backward_simd<S: Simd>(
     let f = factor(&head);
     // SAFETY: vectors stay inside cells of 1,024 and rows of 32; operands were cut to their cells above.
     unsafe {
-        // `gradient` is free until the last of these.
-        left_of_rows(&qkv[head.q()..], 3 * c, t, s, gradient);
-        words_simd::<S>(gradient, queries);
-        interleave_simd::<S>(gradient, (t, s), right_queries);
-        left_of_rows(&qkv[head.k()..], 3 * c, t, s, keys);
-        turn_simd::<S>(keys, (t, s), turned_keys, tc);
-        // `values` is free until below.
-        gradient_of_rows::<S>(&head, attended, dattended, inverses, values, d);
+        // `gradient` and `values` lend their space until they are filled for good.
+        let wide = cells(3 * c);
+        let o = columns(attended, cells(c), head.q(), (t, s), gradient);
+        gradient_of_rows::<S>(&head, o, dattended, inverses, values, d);
         words_simd::<S>(values, gradient);
-        interleave_simd::<S>(values, (t, s), right_gradient);
-        left_of_rows(&qkv[head.v()..], 3 * c, t, s, values);
-        dq.fill(0.0);
-        let (k, q, v) = (Cells::whole(keys, s), Cells::whole(queries, s), Cells::whole(values, s));
-        let (kt, g) = (Cells::whole(turned_keys, t), Cells::whole(gradient, s));
+        interleave_simd::<S>(Cells::whole(values, s), (t, s), right_gradient);
+        let q = columns(qkv, wide, head.q(), (t, s), values);
+        words_of_left::<S>(q, (t, s), queries);
+        interleave_simd::<S>(q, (t, s), right_queries);
+        let k = columns(qkv, wide, head.k(), (t, s), keys);
+        turn_simd::<S>(k, (t, s), turned_keys, tc);
+        let v = columns(qkv, wide, head.v(), (t, s), values);
+        let (q, kt, g) = (Cells::whole(queries, s), Cells::whole(turned_keys, t), Cells::whole(gradient, s));
+        for first in [head.q(), head.k(), head.v()] {
+            totals[first..first + s].fill(0.0);
+        }
         let (mut scores, mut dp) = (Square([0.0; CELL]), Square([0.0; CELL]));
         let mut paired = Pairs([0; CELL]);
         S::enter();
@@ -381,7 +444,9 @@ unsafe fn backward_simd<S: Simd>(
                     S::block(&segments, BlockSize { rows, cols: SIDE, depth: here }, scores.0.as_mut_ptr());
                     let into = dq.as_mut_ptr().add((i * sc + part) * CELL);
                     for at in (0..rows * SIDE).step_by(S::LANES) {
-                        let sum = S::add(S::load(into.add(at)), S::load(scores.0.as_ptr().add(at)));
+                        let sum = S::load(scores.0.as_ptr().add(at));
+                        // The first keys find what an earlier head left.
+                        let sum = if j == 0 { sum } else { S::add(S::load(into.add(at)), sum) };
                         S::store(into.add(at), sum);
                     }
                 }
@@ -396,27 +461,77 @@ unsafe fn backward_simd<S: Simd>(
                     let b = right.block(part).add(j * CELL);
                     let segments = [Segment { a: left.as_ptr(), b }];
                     S::block(&segments, BlockSize { rows: here, cols, depth }, sums.as_mut_ptr());
-                    for r in 0..here {
-                        let row = &mut dqkv[(j * SIDE + r) * 3 * c + to + part * SIDE..][..cols];
-                        for (out, sum) in row.iter_mut().zip(&sums[r * SIDE..]) {
-                            *out = sum * factor;
-                        }
-                    }
+                    let columns = (to + part * SIDE, cols);
+                    put_rows::<S>(sums, factor, (j, here), columns, wide, dqkv, totals);
                 }
             }
         }
         S::leave();
-        for i in 0..tc {
-            for part in 0..sc {
-                let cols = SIDE.min(s - part * SIDE);
-                turn_sums::<S>(&dq[(i * sc + part) * CELL..][..CELL], sums);
-                for r in 0..SIDE.min(t - i * SIDE) {
-                    let row = &mut dqkv[(i * SIDE + r) * 3 * c + head.q() + part * SIDE..][..cols];
-                    for (out, sum) in row.iter_mut().zip(&sums[r * SIDE..]) {
-                        *out = sum * scale;
+        for part in 0..sc {
+            let rows = SIDE.min(s - part * SIDE);
+            for i in 0..tc {
+                let turned = turn_sums::<S>(&dq[(i * sc + part) * CELL..][..CELL], rows, |_| S::splat(scale));
+                let here = SIDE.min(t - i * SIDE);
+                put_columns(&turned.0, (i, here), head.q() + part * SIDE, rows, wide, dqkv);
+            }
+            for r in 0..rows {
+                let mut sum = S::splat(0.0);
+                for i in 0..tc {
+                    let row = dq.as_ptr().add((i * sc + part) * CELL + r * SIDE);
+                    for x in (0..SIDE).step_by(S::LANES) {
+                        sum = S::add(sum, S::load(row.add(x)));
+                    }
+                }
+                totals[head.q() + part * SIDE + r] = scale * S::sum(sum);
+            }
+        }
+    }
+    if head.q() + s == c {
+        clear_beyond(dqkv, t, 3 * c);
+    }
+}
+
+/// Sums `[32, S]`, of which `rows` are valid, times a factor: rounded into columns `first..first + width` of row-block
+/// `block` of a left operand `wide` cells wide, whose other rows become zero there; and added up in `totals`.
+#[inline(always)]
+unsafe fn put_rows<S: Simd>(
+    sums: &[f32],
+    factor: f32,
+    (block, rows): (usize, usize),
+    (first, width): (usize, usize),
+    wide: usize,
+    to: &mut [u16],
+    totals: &mut [f32],
+) {
+    // SAFETY: offsets lie inside cells; vectors that pass a cell's edge, or the columns, go through an array.
+    unsafe {
+        let factor = S::splat(factor);
+        for x in (0..width).step_by(S::LANES) {
+            let (column, count) = (first + x, S::LANES.min(width - x));
+            let whole = count == S::LANES && column % SIDE + S::LANES <= SIDE;
+            let cell = (block * wide + column / SIDE) * CELL;
+            let mut total = S::splat(0.0);
+            for r in 0..SIDE {
+                let value = if r < rows {
+                    S::mul(S::load(sums.as_ptr().add(r * SIDE + x)), factor)
+                } else {
+                    S::splat(0.0)
+                };
+                total = S::add(total, value);
+                if whole {
+                    let row = &mut to[cell + r * SIDE + column % SIDE..][..S::LANES];
+                    S::store_bf16(row.as_mut_ptr(), value);
+                } else {
+                    let mut lanes = [0u16; 16];
+                    S::store_bf16(lanes.as_mut_ptr(), value);
+                    for (i, &lane) in lanes[..count].iter().enumerate() {
+                        let column = column + i;
+                        to[(block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE] = lane;
                     }
                 }
             }
+            let into = totals[column..column + count].as_mut_ptr();
+            store_n::<S>(into, S::add(load_n::<S>(into, count), total), count);
         }
     }
 }
@@ -429,65 +544,42 @@ struct Square([f32; CELL]);
 #[repr(C, align(64))]
 struct Pairs([u16; CELL]);
 
-/// `to[32,32] = from[32,32]ᵀ` in f32.
-#[inline(always)]
-unsafe fn turn_sums<S: Simd>(from: &[f32], to: &mut [f32]) {
-    let mut quarter = [0u32; 256];
-    for (r, c) in [(0, 0), (0, 16), (16, 0), (16, 16)] {
-        for i in 0..16 {
-            for k in 0..16 {
-                quarter[i * 16 + k] = from[(r + i) * SIDE + c + k].to_bits();
-            }
-        }
-        // SAFETY: 16 rows of 16, 32 apart, from (c, r) on lie inside `to`, which has 1,024 elements of 4 bytes.
-        unsafe { S::transpose(quarter.as_ptr(), to.as_mut_ptr().add(c * SIDE + r).cast(), SIDE) }
-    }
-}
-
-/// do' as left operand `[T,S]` and D of each query.
+/// do' as left operand `[T,S]` and D of each query; `o` is the head's part of what was attended.
 #[inline(always)]
 unsafe fn gradient_of_rows<S: Simd>(
     head: &Head,
-    attended: &[u16],
+    o: Cells<'_>,
     dattended: &[f32],
     inverses: &[f32],
     out: &mut [u16],
     d: &mut [f32],
 ) {
     let (t, s, wide) = (head.length, head.head_width, cells(head.head_width));
-    let across = cells(head.width);
     d.fill(0.0);
-    for i in 0..cells(t) * SIDE {
-        for part in 0..wide {
-            let row = &mut out[((i / SIDE) * wide + part) * CELL + i % SIDE * SIDE..][..SIDE];
-            if i >= t {
-                row.fill(0);
-                continue;
-            }
-            let (first, count) = (head.q() + part * SIDE, SIDE.min(s - part * SIDE));
-            let (mut scaled, mut o) = ([0f32; SIDE], [0u16; SIDE]);
-            let from = &dattended[i * head.width + first..][..count];
-            for (x, scaled) in from.iter().zip(&mut scaled) {
-                *scaled = x * inverses[i];
-            }
-            // The head's columns of a row lie in one cell or in two.
-            let split = (SIDE - first % SIDE).min(count);
-            let at = |column: usize| {
-                ((i / SIDE) * across + column / SIDE) * CELL + i % SIDE * SIDE + column % SIDE
-            };
-            copy(&attended[at(first)..][..split], &mut o[..split]);
-            if split < count {
-                copy(&attended[at(first + split)..][..count - split], &mut o[split..count]);
-            }
-            // SAFETY: x + LANES ≤ 32, the length of all three.
-            unsafe {
-                let mut sum = S::splat(0.0);
-                for x in (0..SIDE).step_by(S::LANES) {
-                    let v = S::load(scaled.as_ptr().add(x));
-                    sum = S::fma(v, S::load_bf16(o.as_ptr().add(x)), sum);
-                    S::store_bf16(row.as_mut_ptr().add(x), v);
+    for part in 0..wide {
+        let (first, count) = (head.q() + part * SIDE, SIDE.min(s - part * SIDE));
+        for block in 0..cells(t) {
+            let out = cell_mut(out, block * wide + part);
+            let o = cell(o.data, block * o.stride + part);
+            for r in 0..SIDE {
+                let i = block * SIDE + r;
+                let (out, o) = (&mut out[r * SIDE..][..SIDE], &o[r * SIDE..][..SIDE]);
+                if i >= t {
+                    out.fill(0);
+                    continue;
                 }
-                d[i] += S::sum(sum);
+                let from = &dattended[i * head.width + first..][..count];
+                // SAFETY: x + LANES ≤ 32, the length of `out` and `o`; of `from` only its `count` elements are read.
+                unsafe {
+                    let inverse = S::splat(inverses[i]);
+                    let mut sum = S::splat(0.0);
+                    for x in (0..SIDE).step_by(S::LANES) {
+                        let v = S::mul(lanes_of::<S>(from, x, count), inverse);
+                        sum = S::fma(v, S::load_bf16(o.as_ptr().add(x)), sum);
+                        S::store_bf16(out.as_mut_ptr().add(x), v);
+                    }
+                    d[i] += S::sum(sum);
+                }
             }
         }
     }

@@ -1,8 +1,8 @@
 //! From rows of f32 to cells of bf16, and from one order of cells to another.
 
-use super::{CELL, SIDE, cells, len};
+use super::{CELL, Cells, SIDE, cells, len};
 use crate::set::{KernelSet, dispatch};
-use crate::simd::{Simd, load_n};
+use crate::simd::{Simd, load_n, store_n};
 
 /// Plain loops.
 pub mod naive {
@@ -84,6 +84,75 @@ pub fn right(set: KernelSet, x: &[f32], shape: (usize, usize), stride: usize, ou
     );
 }
 
+/// `x[R,C]`, rows `stride` apart, as left operand and as right operand with k = R, and the sums of its columns.
+pub fn left_and_right(
+    set: KernelSet,
+    x: &[f32],
+    shape: (usize, usize),
+    stride: usize,
+    left: &mut [u16],
+    right: &mut [u16],
+    sums: &mut [f32],
+) {
+    check_rows(x, shape, stride);
+    let len = len(shape.0, shape.1);
+    assert!(left.len() >= len && right.len() >= len, "an operand is shorter than its shape");
+    assert!(sums.len() >= shape.1, "the sums are shorter than a row");
+    dispatch!(
+        set.with_vectors(),
+        both_simd(
+            x: &[f32],
+            shape: (usize, usize),
+            stride: usize,
+            left: &mut [u16],
+            right: &mut [u16],
+            sums: &mut [f32],
+        )
+    );
+}
+
+#[inline(always)]
+unsafe fn both_simd<S: Simd>(
+    x: &[f32],
+    (rows, columns): (usize, usize),
+    stride: usize,
+    left: &mut [u16],
+    right: &mut [u16],
+    sums: &mut [f32],
+) {
+    let (deep, wide) = (cells(rows), cells(columns));
+    sums[..columns].fill(0.0);
+    for block in 0..deep {
+        let here = SIDE.min(rows - block * SIDE);
+        for panel in 0..wide {
+            let count = SIDE.min(columns - panel * SIDE);
+            let from = &x[block * SIDE * stride + panel * SIDE..];
+            let left = cell_mut(left, block * wide + panel);
+            let right = cell_mut(right, panel * deep + block);
+            for v in (0..SIDE).step_by(S::LANES) {
+                // SAFETY: pairs of rows and lanes lie inside cells; of x and the sums only valid elements are touched.
+                unsafe {
+                    let mut sum = S::splat(0.0);
+                    let row = |r: usize| {
+                        if r < here { lanes_of::<S>(&from[r * stride..], v, count) } else { S::splat(0.0) }
+                    };
+                    for pair in 0..SIDE / 2 {
+                        let (even, odd) = (row(2 * pair), row(2 * pair + 1));
+                        sum = S::add(sum, S::add(even, odd));
+                        let rows = [2 * pair, 2 * pair + 1].map(|r| left.as_mut_ptr().add(r * SIDE + v));
+                        let to = right.as_mut_ptr().add(v / 16 * 512 + pair * 32 + v % 16 * 2);
+                        S::store_bf16_rows_and_pairs(rows, to, even, odd);
+                    }
+                    if v < count {
+                        let (n, p) = (S::LANES.min(count - v), sums.as_mut_ptr().add(panel * SIDE + v));
+                        store_n::<S>(p, S::add(load_n::<S>(p, n), sum), n);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn left_simd<S: Simd>(x: &[f32], shape: (usize, usize), stride: usize, out: &mut [u16]) {
     // SAFETY: as the caller's.
@@ -131,7 +200,7 @@ unsafe fn left_with<S: Simd>(
 
 /// Elements `i..i + LANES` of the first `count` of `x`, zeros beyond.
 #[inline(always)]
-unsafe fn lanes_of<S: Simd>(x: &[f32], i: usize, count: usize) -> S::V {
+pub(super) unsafe fn lanes_of<S: Simd>(x: &[f32], i: usize, count: usize) -> S::V {
     // SAFETY: reads below `count`, which the caller knows to lie inside x.
     unsafe {
         if i >= count { S::splat(0.0) } else { load_n::<S>(x.as_ptr().add(i), (count - i).min(S::LANES)) }
@@ -163,7 +232,8 @@ unsafe fn right_simd<S: Simd>(x: &[f32], (rows, columns): (usize, usize), stride
 /// From left `x[R,C]` to right x, k = R.
 pub fn interleave(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16]) {
     check_cells(x, shape, out);
-    dispatch!(set.with_vectors(), interleave_simd(x: &[u16], shape: (usize, usize), out: &mut [u16]));
+    let x = Cells::whole(x, shape.1);
+    dispatch!(set.with_vectors(), interleave_simd(x: Cells<'_>, shape: (usize, usize), out: &mut [u16]));
 }
 
 /// From left `x[R,C]` to left `xᵀ[C,R]`, whose blocks of rows are `stride` ≥ R/32 cells apart.
@@ -174,9 +244,10 @@ pub fn turn(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16], s
         deep > 0 && wide > 0 && stride >= deep && out.len() >= ((wide - 1) * stride + deep) * CELL,
         "an operand is shorter than its shape"
     );
+    let x = Cells::whole(x, shape.1);
     dispatch!(
         set.with_vectors(),
-        turn_simd(x: &[u16], shape: (usize, usize), out: &mut [u16], stride: usize)
+        turn_simd(x: Cells<'_>, shape: (usize, usize), out: &mut [u16], stride: usize)
     );
 }
 
@@ -223,19 +294,23 @@ fn check_cells(x: &[u16], (rows, columns): (usize, usize), out: &[u16]) {
 }
 
 #[inline(always)]
-pub(super) unsafe fn interleave_simd<S: Simd>(x: &[u16], (rows, columns): (usize, usize), out: &mut [u16]) {
+pub(super) unsafe fn interleave_simd<S: Simd>(
+    x: Cells<'_>,
+    (rows, columns): (usize, usize),
+    out: &mut [u16],
+) {
     let (deep, wide) = (cells(rows), cells(columns));
     for r in 0..deep {
         for c in 0..wide {
             // SAFETY: as the caller's.
-            unsafe { S::interleave(cell(x, r * wide + c), cell_mut(out, c * deep + r)) }
+            unsafe { S::interleave(cell(x.data, r * x.stride + c), cell_mut(out, c * deep + r)) }
         }
     }
 }
 
 #[inline(always)]
 pub(super) unsafe fn turn_simd<S: Simd>(
-    x: &[u16],
+    x: Cells<'_>,
     (rows, columns): (usize, usize),
     out: &mut [u16],
     stride: usize,
@@ -244,7 +319,7 @@ pub(super) unsafe fn turn_simd<S: Simd>(
     for r in 0..deep {
         for c in 0..wide {
             // SAFETY: as the caller's.
-            unsafe { S::turn(cell(x, r * wide + c), cell_mut(out, c * stride + r)) }
+            unsafe { S::turn(cell(x.data, r * x.stride + c), cell_mut(out, c * stride + r)) }
         }
     }
 }
@@ -309,6 +384,14 @@ mod tests {
                 assert!(a == exact_left, "{set:?} left scaled {rows}×{columns}");
                 right(set, &x, (rows, columns), stride, &mut b);
                 assert!(b == exact_right, "{set:?} right {rows}×{columns}");
+                let mut sums = vec![9.0; columns];
+                (a.fill(9), b.fill(9));
+                left_and_right(set, &x, (rows, columns), stride, &mut a, &mut b, &mut sums);
+                assert!(a == exact_left && b == exact_right, "{set:?} both {rows}×{columns}");
+                for (c, &sum) in sums.iter().enumerate() {
+                    let exact: f64 = (0..rows).map(|r| f64::from(x[r * stride + c])).sum();
+                    assert!((f64::from(sum) - exact).abs() < 1e-4, "{set:?} sum {c} of {rows}×{columns}");
+                }
                 interleave(set, &exact_left, (rows, columns), &mut b);
                 assert!(b == exact_right, "{set:?} interleave {rows}×{columns}");
                 turn(set, &exact_left, (rows, columns), &mut b, cells(rows));

@@ -3,6 +3,7 @@
 //! Every entry point is `out = epilogue(a[M,K] · b[K,N])`, `a` a left and `b` a right operand. Values that become
 //! operands again are written as cells, zeros beyond M and N.
 
+use super::convert::{cell, cell_mut};
 use super::{CELL, Cells, SIDE, cells, len};
 use crate::gelu;
 use crate::set::{KernelSet, dispatch};
@@ -162,63 +163,6 @@ impl Epilogue for Rows<'_> {
     }
 }
 
-/// `c[M,N] = a·b + bias[N]` rounded, as plain rows of bf16 `stride` apart.
-pub fn bf16_rows(
-    set: KernelSet,
-    dims: Dims,
-    a: Cells<'_>,
-    b: Cells<'_>,
-    bias: &[f32],
-    c: &mut [u16],
-    stride: usize,
-) {
-    check(dims, &a, &b);
-    assert!(stride >= dims.1 && c.len() >= (dims.0 - 1) * stride + dims.1, "c is shorter than its shape");
-    assert!(bias.len() >= dims.1, "the bias is shorter than a row");
-    let mut epilogue = Bf16Rows { bias: Bias(Some(bias)), c, stride };
-    let epilogue = &mut epilogue;
-    dispatch!(set.with_vectors(), walk_bf16(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Bf16Rows<'_>));
-}
-
-struct Bf16Rows<'a> {
-    bias: Bias<'a>,
-    c: &'a mut [u16],
-    stride: usize,
-}
-
-#[inline(always)]
-unsafe fn walk_bf16<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Bf16Rows<'_>) {
-    // SAFETY: as the caller's, who checked operands and outputs.
-    unsafe { walk::<S, _>(dims, a, b, epilogue) }
-}
-
-impl Epilogue for Bf16Rows<'_> {
-    #[inline(always)]
-    unsafe fn block<S: Simd>(
-        &mut self,
-        (i, j): (usize, usize),
-        (rows, cols): (usize, usize),
-        c: &[f32; CELL],
-    ) {
-        for r in 0..rows {
-            let out = &mut self.c[(i + r) * self.stride + j..][..cols];
-            lanes!(S, cols, |v, count| {
-                // SAFETY: `out` has `cols` elements; a partial vector goes through an array.
-                unsafe {
-                    let sum = S::add(S::load(c.as_ptr().add(r * SIDE + v)), self.bias.at::<S>(j + v, count));
-                    if count == S::LANES {
-                        S::store_bf16(out.as_mut_ptr().add(v), sum);
-                    } else {
-                        let mut lanes = [0u16; 16];
-                        S::store_bf16(lanes.as_mut_ptr(), sum);
-                        out[v..].copy_from_slice(&lanes[..count]);
-                    }
-                }
-            });
-        }
-    }
-}
-
 /// `hidden = a·b + bias[N]`; `active = gelu(hidden)` and `slope = gelu'(hidden)`, both in the order of left cells.
 pub fn gelu(
     set: KernelSet,
@@ -364,16 +308,18 @@ impl Epilogue for GeluBackward<'_> {
     }
 }
 
-/// `c[M,N] = a·b` as left operand.
-pub fn left(set: KernelSet, dims: Dims, a: Cells<'_>, b: Cells<'_>, c: &mut [u16]) {
+/// `c[M,N] = a·b + bias[N]` as left operand.
+pub fn left(set: KernelSet, dims: Dims, a: Cells<'_>, b: Cells<'_>, bias: &[f32], c: &mut [u16]) {
     check(dims, &a, &b);
     assert!(c.len() >= len(dims.0, dims.1), "c is shorter than its shape");
-    let mut epilogue = Left { c, wide: cells(dims.1) };
+    assert!(bias.len() >= dims.1, "the bias is shorter than a row");
+    let mut epilogue = Left { bias: Bias(Some(bias)), c, wide: cells(dims.1) };
     let epilogue = &mut epilogue;
     dispatch!(set.with_vectors(), walk_left(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Left<'_>));
 }
 
 struct Left<'a> {
+    bias: Bias<'a>,
     c: &'a mut [u16],
     wide: usize,
 }
@@ -399,7 +345,12 @@ impl Epilogue for Left<'_> {
                 let to = r * SIDE + v;
                 // SAFETY: `to + LANES` ≤ 1,024. A half block may leave the sums of its other columns unwritten.
                 unsafe {
-                    let sum = if v < cols { S::load(c.as_ptr().add(to)) } else { S::splat(0.0) };
+                    let sum = if v < cols {
+                        let bias = self.bias.at::<S>(j + v, S::LANES.min(cols - v));
+                        S::add(S::load(c.as_ptr().add(to)), bias)
+                    } else {
+                        S::splat(0.0)
+                    };
                     S::store_bf16(out.as_mut_ptr().add(to), sum);
                 }
             }
@@ -408,33 +359,58 @@ impl Epilogue for Left<'_> {
     }
 }
 
-/// Rows `32·block..` of `dw[M,N] += Σ over stretches of left·right`, at most 32 of them; `dw` begins with the first.
+/// Elements of space that [`weight_gradient`] needs for so many stretches up to `longest`: a block's turned cells.
+pub fn turned_len(stretches: usize, longest: usize) -> usize {
+    (stretches * cells(longest)).min(cells(longest).max(TURNED / SIDE)) * CELL
+}
+
+/// Steps of k whose left cells are turned at once, if they are whole stretches: they stay in L2.
+const TURNED: usize = 4096;
+
+/// What a weight gradient is added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing: what was there is overwritten.
+    Zero,
+    /// What is there.
+    Accumulate,
+}
+
+/// Rows `32·block..` of `dw[M,N] = start + Σ over stretches of xᵀ·dy`, at most 32 of them; `dw` begins with the first.
 ///
-/// `operand(s)` gives stretch s: its left operand `[M,K]`, its right operand `[K,N]`, K.
+/// `operand(s)` gives stretch s: the left operand `x[K,M]`, whose columns are turned here, in `space` of [`turned_len`];
+/// the right operand `dy[K,N]`; K.
 pub fn weight_gradient<'a>(
     set: KernelSet,
     (m, n): (usize, usize),
     block: usize,
     stretches: usize,
     operand: impl Fn(usize) -> (Cells<'a>, Cells<'a>, usize),
+    space: &mut [u16],
+    start: Start,
     dw: &mut [f32],
 ) {
     let rows = SIDE.min(m - block * SIDE);
     assert!(dw.len() >= rows * n, "dw is shorter than its shape");
-    let mut first = 0;
+    let (mut first, mut start) = (0, start);
     while first < stretches {
         let (_, _, depth) = operand(first);
         let mut list = [(Cells { data: &[], stride: 0 }, Cells { data: &[], stride: 0 }); SEGMENTS];
+        let most = SEGMENTS.min(TURNED / depth.next_multiple_of(SIDE)).max(1);
         let mut count = 0;
-        while count < SEGMENTS && first + count < stretches {
-            let (a, b, k) = operand(first + count);
+        while count < most && first + count < stretches {
+            let (x, dy, k) = operand(first + count);
             if k != depth {
                 break;
             }
-            check((m, n, k), &a, &b);
-            list[count] = (a, b);
+            assert!(k > 0 && n > 0, "no dimension is empty");
+            // One block of rows after the other, each of which has column `block`.
+            x.check(cells(k), (block + 1) * SIDE);
+            dy.check(cells(n), k);
+            list[count] = (x, dy);
             count += 1;
         }
+        assert!(space.len() >= count * cells(depth) * CELL, "the space is too small");
         let operands = &list[..count];
         dispatch!(
             set.with_vectors(),
@@ -444,10 +420,13 @@ pub fn weight_gradient<'a>(
                 depth: usize,
                 block: usize,
                 operands: &[(Cells<'_>, Cells<'_>)],
+                space: &mut [u16],
+                start: Start,
                 dw: &mut [f32],
             )
         );
         first += count;
+        start = Start::Accumulate;
     }
 }
 
@@ -458,25 +437,37 @@ unsafe fn gradient_simd<S: Simd>(
     depth: usize,
     block: usize,
     operands: &[(Cells<'_>, Cells<'_>)],
+    space: &mut [u16],
+    start: Start,
     dw: &mut [f32],
 ) {
+    let deep = cells(depth);
     let mut sums = Sums([0.0; CELL]);
     let mut segments = [Segment { a: std::ptr::null(), b: std::ptr::null() }; SEGMENTS];
     let segments = &mut segments[..operands.len()];
-    // SAFETY: every operand was checked against its shape; rows of dw have n elements, cols ≤ n − 32·j.
+    // SAFETY: every operand and the space were checked against their shapes; rows of dw have n elements, cols ≤ n − 32·j.
     unsafe {
+        for (index, (x, _)) in operands.iter().enumerate() {
+            for r in 0..deep {
+                S::turn(cell(x.data, r * x.stride + block), cell_mut(space, index * deep + r));
+            }
+        }
         S::enter();
         for j in 0..cells(n) {
             let cols = SIDE.min(n - j * SIDE);
-            for (segment, (a, b)) in segments.iter_mut().zip(operands) {
-                *segment = Segment { a: a.block(block), b: b.block(j) };
+            for (index, (segment, (_, dy))) in segments.iter_mut().zip(operands).enumerate() {
+                *segment = Segment { a: space.as_ptr().add(index * deep * CELL), b: dy.block(j) };
             }
             S::block(segments, BlockSize { rows, cols, depth }, sums.0.as_mut_ptr());
             for r in 0..rows {
                 let row = dw.as_mut_ptr().add(r * n + j * SIDE);
                 lanes!(S, cols, |v, count| {
                     let sum = S::load(sums.0.as_ptr().add(r * SIDE + v));
-                    store_n::<S>(row.add(v), S::add(load_n::<S>(row.add(v), count), sum), count);
+                    let sum = match start {
+                        Start::Zero => sum,
+                        Start::Accumulate => S::add(load_n::<S>(row.add(v), count), sum),
+                    };
+                    store_n::<S>(row.add(v), sum, count);
                 });
             }
         }

@@ -14,6 +14,16 @@ pub(crate) struct HeadBuffers<'a> {
     pub(crate) losses: &'a mut [f32],
     pub(crate) scratch: &'a mut [f32],
     pub(crate) gradients: &'a mut [f32],
+    /// Whether the gradients hold nothing yet: what is there is overwritten, not added to.
+    pub(crate) fresh: bool,
+}
+
+/// What weights' gradients are made of: everybody's shares.
+pub(crate) struct WeightBuffers<'a> {
+    pub(crate) kept: &'a [f32],
+    pub(crate) work: &'a [f32],
+    pub(crate) scratch: &'a mut [f32],
+    pub(crate) gradients: &'a mut [f32],
 }
 
 /// Where the backward stands.
@@ -25,6 +35,8 @@ pub(crate) struct At {
     pub(crate) t: usize,
     /// Whether `dx1` holds the gradient of the block's output, else `dx0`.
     pub(crate) flip: bool,
+    /// See [`HeadBuffers::fresh`].
+    pub(crate) fresh: bool,
 }
 
 /// A form of the walk. `kept`, `work` and `scratch` are a sequence's and a thread's shares unless said otherwise.
@@ -51,16 +63,8 @@ pub(crate) trait Form {
     /// One block: from the gradient of its output to that of its input, leaving in `work` what its weights need.
     fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scratch: &mut [f32]);
 
-    /// The four weight gradients of a block. `kept` and `work` are everybody's.
-    fn block_weights(
-        model: &Model<'_>,
-        pool: &Pool,
-        at: At,
-        sequences: usize,
-        kept: &[f32],
-        work: &[f32],
-        gradients: &mut [f32],
-    );
+    /// The four weight gradients of a block.
+    fn block_weights(model: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>);
 
     /// Packs up to 32 rows `w[R,C]` of a weight: into each panel of 32 columns of the right operand W (`across` gives
     /// the rows' place in a panel), and as 32 columns of the right operand Wᵀ (`along`).

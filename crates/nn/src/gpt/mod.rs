@@ -124,7 +124,7 @@ impl CpuGpt {
         (&self.sizes.layout, &self.weights)
     }
 
-    /// The gradients accumulated so far.
+    /// The gradients accumulated since the last update, if any: after it they hold what it used.
     pub fn gradients(&self) -> &[f32] {
         &self.gradients
     }
@@ -176,6 +176,10 @@ impl Engine for CpuGpt {
     fn accumulate(&mut self, batch: &TokenBatch, scale: f32) -> Result<BatchStats, EngineError> {
         batch.check(self.sizes.vocab, self.sizes.length, self.sizes.sequences)?;
         let tokens = (batch.sequences() * batch.length()) as u64;
+        if self.tokens == 0 {
+            // Matrices are overwritten by what is summed first; what is only ever added to must start at zero.
+            self.sizes.layout.clear_added(&mut self.gradients);
+        }
         self.forward(batch);
         self.head(batch, Some(scale / tokens as f32));
         self.backward(batch);

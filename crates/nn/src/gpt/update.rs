@@ -1,5 +1,5 @@
-//! The optimiser's step in two passes: the gradient's norm, then for each part of the weights clipping, the optimiser,
-//! zeroing and packing while it is in the cache.
+//! The optimiser's step in two passes: the gradient's norm, then for each part of the weights clipping, the optimiser
+//! and packing while it is in the cache.
 
 use super::CpuGpt;
 use super::form::{Across, Form};
@@ -162,7 +162,7 @@ impl CpuGpt {
         Ok(squares.sqrt())
     }
 
-    /// Step `self.step` of AdamW with gradients scaled by `clip`; gradients become zero.
+    /// Step `self.step` of AdamW with gradients scaled by `clip`.
     pub(super) fn apply(&mut self, lr: f32, clip: f64) {
         match self.options.precision {
             Precision::F32 => self.apply_in::<Plain>(lr, clip),
@@ -207,7 +207,6 @@ impl CpuGpt {
                 let (mut first, mut second) = (m.wide.take(index), v.wide.take(index));
                 adamw::update(set, step, w, g, first.run(0), second.run(0));
             }
-            g.fill(0.0);
             pack::<F>(set, division, index, w, &packs);
         });
     }

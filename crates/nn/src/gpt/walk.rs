@@ -2,7 +2,7 @@
 //! stay in L2. Backward: layer by layer; within a layer first every sequence's activations, then the weights' gradients.
 
 use super::CpuGpt;
-use super::form::{At, Form, HeadBuffers};
+use super::form::{At, Form, HeadBuffers, WeightBuffers};
 use super::model::Model;
 use super::sizes::{Common, CommonMut};
 use super::sums::{Sums, add_embedding, add_sums};
@@ -31,6 +31,7 @@ impl CpuGpt {
             losses: &mut self.losses,
             scratch: &mut self.scratch,
             gradients: &mut self.gradients,
+            fresh: self.tokens == 0,
         };
         F::head(&model, batch, scale, buffers);
     }
@@ -53,9 +54,9 @@ impl CpuGpt {
                 end_backward(&model, t, &kept[s * share..][..share], &mut work.hold(s), zeros);
             });
         }
-        let mut flip = false;
+        let (mut flip, fresh) = (false, self.tokens == 0);
         for layer in (0..sizes.layers).rev() {
-            let at = At { layer, t, flip };
+            let at = At { layer, t, flip, fresh };
             {
                 let work = Chunks::new(&mut self.work, sizes.needs.work);
                 let kept = Chunks::new(&mut self.kept, share);
@@ -70,7 +71,13 @@ impl CpuGpt {
                     F::block_backward(&model, at, &kept, &mut work, &mut scratch);
                 });
             }
-            F::block_weights(&model, &self.pool, at, sequences, &self.kept, &self.work, &mut self.gradients);
+            let buffers = WeightBuffers {
+                kept: &self.kept,
+                work: &self.work,
+                scratch: &mut self.scratch,
+                gradients: &mut self.gradients,
+            };
+            F::block_weights(&model, &self.pool, at, sequences, buffers);
             for s in 0..sequences {
                 let sums = Common::of(sizes, &self.work[s * sizes.needs.work..]).sums;
                 add_sums(&sizes.layout, &sizes.layout.blocks[layer], sizes.width, sums, &mut self.gradients);

@@ -11,9 +11,9 @@ use crate::cli::Context;
 use crate::executor::kernel_set;
 use crate::exit::UserError;
 use isoflop_base::units::si;
+use isoflop_kernels::KernelSet;
 use isoflop_kernels::attention::{self, Head};
-use isoflop_kernels::tiles::{attention as cells, len};
-use isoflop_kernels::{KernelSet, bf16};
+use isoflop_kernels::tiles::{attention as cells, convert, len};
 use isoflop_nn::Precision;
 use std::process::ExitCode;
 
@@ -133,9 +133,11 @@ fn f32_seconds(set: KernelSet, heads: &[Head]) -> [f64; 2] {
 /// The same in cells of bf16.
 fn bf16_seconds(set: KernelSet, heads: &[Head]) -> [f64; 2] {
     let Head { length: t, width: c, head_width: s, .. } = heads[0];
-    let qkv: Vec<u16> = super::values(t * 3 * c).into_iter().map(bf16::round).collect();
+    let mut qkv = vec![0u16; len(t, 3 * c)];
+    convert::left(set, &super::values(t * 3 * c), (t, 3 * c), 3 * c, &mut qkv);
     let dattended = super::values(t * c);
-    let (mut attended, mut dqkv) = (vec![0u16; len(t, c)], vec![0f32; t * 3 * c]);
+    let (mut attended, mut dqkv) = (vec![0u16; len(t, c)], vec![0u16; len(t, 3 * c)]);
+    let mut totals = vec![0f32; 3 * c];
     let each = cells::stats_len(t);
     let mut stats = vec![0f32; each * heads.len()];
     let (mut operands, mut sums) = (vec![0u16; cells::bf16_len(t, s)], vec![0f32; cells::f32_len(t, s)]);
@@ -148,7 +150,7 @@ fn bf16_seconds(set: KernelSet, heads: &[Head]) -> [f64; 2] {
     let backward = best_seconds(|| {
         for (head, stats) in heads.iter().zip(stats.chunks_exact(each)) {
             let scratch = cells::Scratch { operands: &mut operands, sums: &mut sums };
-            cells::backward(set, *head, &qkv, &attended, stats, &dattended, &mut dqkv, scratch);
+            cells::backward(set, *head, &qkv, &attended, stats, &dattended, &mut dqkv, &mut totals, scratch);
         }
     });
     [forward, backward]

@@ -84,12 +84,16 @@ fn bf16_seconds(set: KernelSet, (m, n, k): (usize, usize, usize)) -> [f64; 2] {
     let (mut left, mut right) = (vec![0u16; len(m, k)], vec![0u16; len(k, n)]);
     convert::left(set, &rows, (m, k), k, &mut left);
     convert::right(set, &weights, (k, n), n, &mut right);
-    let (left, right) = (Cells::whole(&left, k), Cells::whole(&right, k));
-    let mut c = vec![0f32; m * n];
+    // The same values read as `x[K,M]`.
+    let mut x = vec![0u16; len(k, m)];
+    convert::left(set, &rows, (k, m), m, &mut x);
+    let (left, x, right) = (Cells::whole(&left, k), Cells::whole(&x, m), Cells::whole(&right, k));
+    let (mut c, mut space) = (vec![0f32; m * n], vec![0u16; product::turned_len(1, k)]);
     let forward = best_seconds(|| product::rows(set, (m, n, k), left, right, None, None, &mut c, n));
     let weight_gradient = best_seconds(|| {
         for (block, dw) in c.chunks_mut(tiles::SIDE * n).enumerate().take(cells(m)) {
-            product::weight_gradient(set, (m, n), block, 1, |_| (left, right, k), dw);
+            let start = product::Start::Accumulate;
+            product::weight_gradient(set, (m, n), block, 1, |_| (x, right, k), &mut space, start, dw);
         }
     });
     [forward, weight_gradient]

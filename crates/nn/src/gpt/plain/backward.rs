@@ -3,7 +3,7 @@
 //! A weight gradient is cut into blocks of rows, each summed over all tokens in order by one task: no buffer per
 //! thread, and the same bits for any number of threads.
 
-use super::super::form::At;
+use super::super::form::{At, WeightBuffers};
 use super::super::model::Model;
 use super::super::sizes::Matrix;
 use super::super::sums::Sums;
@@ -26,7 +26,7 @@ impl Model<'_> {
     /// `dx0`, `dx1` holds the first.
     pub(super) fn block_backward(
         &self,
-        At { layer, t, flip }: At,
+        At { layer, t, flip, .. }: At,
         kept: &[f32],
         work: &mut [f32],
         scratch: &mut [f32],
@@ -114,18 +114,22 @@ impl<'a> WeightGradient<'a> {
         self.m.div_ceil(self.rows)
     }
 
-    /// Block `task`, where `operands(sequence)` gives `left` (rows `m` apart unless `left_stride`), `right`, and T.
+    /// Block `task`, added to nothing if `fresh`, where `operands(sequence)` gives `left` (rows `m` apart unless `left_stride`), `right`, and T.
     pub(super) fn run<'b>(
         &self,
         set: KernelSet,
         task: usize,
         sequences: usize,
         left_stride: usize,
+        fresh: bool,
         operands: impl Fn(usize) -> (&'b [f32], &'b [f32], usize),
     ) {
         let first = task * self.rows;
         let m = self.rows.min(self.m - first);
         let mut dw = self.dw.hold(task);
+        if fresh {
+            dw.fill(0.0);
+        }
         for sequence in 0..sequences {
             let (left, right, t) = operands(sequence);
             let left = Left::transposed(&left[first..], left_stride);
@@ -146,11 +150,9 @@ impl<'a> WeightGradient<'a> {
 pub(super) fn block_weights(
     model: &Model<'_>,
     pool: &Pool,
-    At { layer, t, flip }: At,
+    At { layer, t, flip, fresh }: At,
     sequences: usize,
-    kept: &[f32],
-    work: &[f32],
-    gradients: &mut [f32],
+    WeightBuffers { kept, work, gradients, .. }: WeightBuffers<'_>,
 ) {
     let s = model.sizes;
     let c = s.width;
@@ -169,7 +171,7 @@ pub(super) fn block_weights(
             which += 1;
         }
         let gradient = &list[which];
-        gradient.run(model.set, task, sequences, gradient.m, |sequence| {
+        gradient.run(model.set, task, sequences, gradient.m, fresh, |sequence| {
             let w = Work::of(s, &work[sequence * s.needs.work..]);
             let attended = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer)).attended;
             let dx = if flip { w.dx1 } else { w.dx0 };

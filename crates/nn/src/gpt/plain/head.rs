@@ -12,7 +12,7 @@ use isoflop_kernels::{Chunks, cross_entropy};
 pub(super) fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>) {
     let (s, set, t) = (model.sizes, model.set, batch.length());
     let (c, v, stride, most) = (s.width, s.vocab, s.logits_stride, s.needs.positions);
-    let HeadBuffers { pool, kept, work, logits, losses, gradients, .. } = buffers;
+    let HeadBuffers { pool, kept, work, logits, losses, gradients, fresh, .. } = buffers;
     let end = |sequence: usize| KeptEnd::of(s, s.end(&kept[sequence * s.kept..]));
     for from in (0..t).step_by(most) {
         let n = most.min(t - from);
@@ -38,7 +38,7 @@ pub(super) fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, bu
             let logits: &[f32] = logits;
             let gradient = WeightGradient::new(s.layout.of_mut(gradients, s.layout.wte), v, c);
             pool.run(gradient.tasks(), |task, _| {
-                gradient.run(set, task, batch.sequences(), stride, |s| {
+                gradient.run(set, task, batch.sequences(), stride, fresh && from == 0, |s| {
                     (&logits[s * most * stride..(s * most + n) * stride], &end(s).normed[rows.clone()], n)
                 });
             });

@@ -5,7 +5,7 @@ mod forward;
 mod head;
 mod sizes;
 
-use super::form::{Across, At, Form, HeadBuffers};
+use super::form::{Across, At, Form, HeadBuffers, WeightBuffers};
 use super::model::Model;
 use crate::engine::TokenBatch;
 use isoflop_kernels::{KernelSet, Pool, layernorm, matmul};
@@ -55,16 +55,8 @@ impl Form for Plain {
         model.block_backward(at, kept, work, scratch);
     }
 
-    fn block_weights(
-        model: &Model<'_>,
-        pool: &Pool,
-        at: At,
-        sequences: usize,
-        kept: &[f32],
-        work: &[f32],
-        gradients: &mut [f32],
-    ) {
-        backward::block_weights(model, pool, at, sequences, kept, work, gradients);
+    fn block_weights(model: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {
+        backward::block_weights(model, pool, at, sequences, buffers);
     }
 
     fn pack(_: KernelSet, w: &[f32], columns: usize, mut across: Across<'_, '_>, along: &mut [f32]) {

@@ -1,20 +1,20 @@
 //! Backward through one block, in cells of bf16: each sequence's activations, then the weights' gradients.
 //!
-//! A weight gradient is cut into blocks of 32 rows, each summed over all tokens in order by one task: no buffer per
-//! thread, and the same bits for any number of threads.
+//! A weight gradient is cut into blocks of 32 rows, each summed over all tokens in order by one task, which turns the
+//! columns of the inputs it needs: no buffer per thread but those, and the same bits for any number of threads.
 
-use super::super::form::At;
+use super::super::form::{At, WeightBuffers};
 use super::super::model::Model;
 use super::super::sizes::Matrix;
 use super::super::sums::Sums;
 use super::sizes::{KeptBlock, ScratchMut, Work, WorkMut};
-use super::{narrow, narrow_mut, right};
+use super::{narrow, narrow_mut, right, start};
 use isoflop_kernels::tiles::{Cells, SIDE, attention, cells, convert, product};
-use isoflop_kernels::{Chunks, Pool, layernorm, rows};
+use isoflop_kernels::{Chunks, Pool, layernorm};
 
 /// See [`super::Form::block_backward`].
 pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scratch: &mut [f32]) {
-    let At { layer, t, flip } = at;
+    let At { layer, t, flip, .. } = at;
     let (s, set, c, index) = (m.sizes, m.set, m.sizes.width, m.sizes.layout.blocks[layer]);
     let (x, k) = (&s.kept_x(kept, layer)[..t * c], KeptBlock::of(s, s.block(kept, layer)));
     let (work, space) = (WorkMut::of(s, work), ScratchMut::of(s, scratch));
@@ -25,8 +25,7 @@ pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scrat
     let sums = Sums::of(work.sums, c);
 
     // out = mid + gelu(hidden)·Wout + b;  hidden = norm2·Wfc + b
-    convert::left(set, dout, (t, c), c, left);
-    convert::right(set, dout, (t, c), c, narrow_mut(work.dout));
+    convert::left_and_right(set, dout, (t, c), c, left, narrow_mut(work.dout), sums.out_b);
     let w = right(m.pack_transposed(layer, Matrix::Out));
     let (slope, dhidden) = (narrow(k.slope), narrow_mut(work.dhidden));
     product::gelu_backward(set, (t, 4 * c, c), Cells::whole(left, c), w, slope, wide, dhidden, sums.fc_b);
@@ -36,53 +35,32 @@ pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scrat
     layernorm::backward(set, &k.mid[..t * c], stats, w, drows, dout, dmid, sums.ln2_w, sums.ln2_b);
 
     // mid = x + attended·Wproj + b;  qkv = norm1·Wqkv + b
-    convert::left(set, dmid, (t, c), c, left);
-    convert::right(set, dmid, (t, c), c, narrow_mut(work.dmid));
+    convert::left_and_right(set, dmid, (t, c), c, left, narrow_mut(work.dmid), sums.proj_b);
     let w = right(m.pack_transposed(layer, Matrix::Proj));
     product::rows(set, (t, c, c), Cells::whole(left, c), w, None, None, drows, c);
-    let dqkv = &mut space.dqkv[..t * 3 * c];
     for (h, shifts) in k.shifts.chunks_exact(attention::stats_len(s.length)).enumerate() {
         let scratch = attention::Scratch { operands: narrow_mut(space.operands), sums: space.scores };
         let (head, attended) = (m.attention_head(t, h), narrow(k.attended));
-        attention::backward(set, head, narrow(k.qkv), attended, shifts, drows, dqkv, scratch);
+        attention::backward(set, head, narrow(k.qkv), attended, shifts, drows, wide, sums.qkv_b, scratch);
     }
-    convert::left(set, dqkv, (t, 3 * c), 3 * c, wide);
-    convert::right(set, dqkv, (t, 3 * c), 3 * c, narrow_mut(work.dqkv));
+    convert::interleave(set, wide, (t, 3 * c), narrow_mut(work.dqkv));
     let w = right(m.pack_transposed(layer, Matrix::Qkv));
     product::rows(set, (t, c, 3 * c), Cells::whole(wide, 3 * c), w, None, None, drows, c);
     let (w, stats) = (m.weight(index.ln1_w), &k.stats1[..2 * t]);
     layernorm::backward(set, x, stats, w, drows, dmid, din, sums.ln1_w, sums.ln1_b);
-
-    rows::column_sums(set, dqkv, sums.qkv_b);
-    rows::column_sums(set, dmid, sums.proj_b);
-    rows::column_sums(set, dout, sums.out_b);
-    let deep = cells(t);
-    for (from, width, to) in [
-        (k.norm1, c, work.norm1),
-        (k.attended, c, work.attended),
-        (k.norm2, c, work.norm2),
-        (k.active, 4 * c, work.active),
-    ] {
-        convert::turn(set, narrow(from), (t, width), narrow_mut(to), deep);
-    }
 }
 
 /// See [`super::Form::block_weights`].
-pub(super) fn weights(
-    m: &Model<'_>,
-    pool: &Pool,
-    At { layer, t, .. }: At,
-    sequences: usize,
-    work: &[f32],
-    gradients: &mut [f32],
-) {
-    let (s, c) = (m.sizes, m.sizes.width);
+pub(super) fn weights(m: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {
+    let (s, c, At { layer, t, .. }) = (m.sizes, m.sizes.width, at);
+    let WeightBuffers { kept, work, scratch, gradients } = buffers;
+    let scratch = Chunks::new(scratch, s.needs.scratch);
     let [dqkv, dproj, dfc, dout] = s.layout.matrices_mut(layer, gradients);
     // Rows, columns, gradient; the longest tasks first.
     let list = [(c, 4 * c, dfc), (c, 3 * c, dqkv), (4 * c, c, dout), (c, c, dproj)]
         .map(|(rows, columns, dw)| (rows, columns, Chunks::new(dw, SIDE * columns)));
     let tasks = list.iter().map(|(rows, ..)| cells(*rows)).sum();
-    pool.run(tasks, |task, _| {
+    pool.run(tasks, |task, thread| {
         let (mut which, mut block) = (0, task);
         while block >= cells(list[which].0) {
             block -= cells(list[which].0);
@@ -90,11 +68,14 @@ pub(super) fn weights(
         }
         let (rows, columns, dw) = &list[which];
         let operand = |sequence: usize| {
+            let k = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer));
             let w = Work::of(s, &work[sequence * s.needs.work..]);
             let (left, right) =
-                [(w.norm2, w.dhidden), (w.norm1, w.dqkv), (w.active, w.dout), (w.attended, w.dmid)][which];
-            (Cells::whole(narrow(left), t), Cells::whole(narrow(right), t), t)
+                [(k.norm2, w.dhidden), (k.norm1, w.dqkv), (k.active, w.dout), (k.attended, w.dmid)][which];
+            (Cells::whole(narrow(left), *rows), Cells::whole(narrow(right), t), t)
         };
-        product::weight_gradient(m.set, (*rows, *columns), block, sequences, operand, &mut dw.hold(block));
+        let (mut scratch, mut dw) = (scratch.hold(thread), dw.hold(block));
+        let (space, start) = (narrow_mut(&mut scratch), start(at.fresh));
+        product::weight_gradient(m.set, (*rows, *columns), block, sequences, operand, space, start, &mut dw);
     });
 }

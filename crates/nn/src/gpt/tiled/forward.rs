@@ -24,8 +24,7 @@ pub(super) fn block(
     let (w, b) = (m.weight(index.ln1_w), m.weight(index.ln1_b));
     norm(set, x, w, b, narrow_mut(k.norm1), &mut k.stats1[..2 * t], space.strip);
     let (w, b) = (right(m.pack(layer, Matrix::Qkv)), m.weight(index.qkv_b));
-    let qkv = narrow_mut(k.qkv);
-    product::bf16_rows(set, (t, 3 * c, c), whole(k.norm1, c), w, b, qkv, 3 * c);
+    product::left(set, (t, 3 * c, c), whole(k.norm1, c), w, b, narrow_mut(k.qkv));
     let each = attention::stats_len(s.length);
     for (h, shifts) in k.shifts.chunks_exact_mut(each).enumerate() {
         let scratch = attention::Scratch { operands: narrow_mut(space.operands), sums: space.scores };

@@ -1,11 +1,11 @@
 //! The head in cells of bf16, by strips of rows whose logits stay in a thread's cache: losses, gradients of the logits,
-//! back to the normed rows. Only gradients of logits, turned and rounded, wait in memory for the embedding's gradient.
+//! back to the normed rows. Only gradients of logits, rounded, wait in memory for the embedding's gradient.
 
 use super::super::form::HeadBuffers;
 use super::super::model::Model;
 use super::super::sizes::CommonMut;
 use super::sizes::{HeadScratchMut, KeptEnd, Work, WorkMut, strip_rows};
-use super::{narrow, narrow_mut, right};
+use super::{narrow, narrow_mut, right, start};
 use crate::engine::TokenBatch;
 use isoflop_kernels::tiles::{CELL, Cells, SIDE, cells, convert, product};
 use isoflop_kernels::{Chunks, cross_entropy};
@@ -13,7 +13,7 @@ use isoflop_kernels::{Chunks, cross_entropy};
 /// See [`super::Form::head`].
 pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>) {
     let (s, t, c) = (m.sizes, batch.length(), m.sizes.width);
-    let HeadBuffers { pool, kept, work, logits, losses, scratch, gradients } = buffers;
+    let HeadBuffers { pool, kept, work, logits, losses, scratch, gradients, fresh } = buffers;
     let end = |sequence: usize| KeptEnd::of(s, s.end(&kept[sequence * s.kept..]));
     let most = s.needs.positions;
     for from in (0..t).step_by(most) {
@@ -24,22 +24,15 @@ pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffer
             let (work, scratch) = (Chunks::new(work, s.needs.work), Chunks::new(scratch, s.needs.scratch));
             pool.run(batch.sequences(), |sequence, thread| {
                 let normed = narrow(end(sequence).normed);
-                let (mut turned, mut losses) = (logits.hold(sequence), losses.hold(sequence));
+                let (mut dlogits, mut losses) = (logits.hold(sequence), losses.hold(sequence));
                 let (mut work, mut scratch) = (work.hold(sequence), scratch.hold(thread));
                 for first in (from..from + n).step_by(strip_rows(s)) {
                     let rows = strip_rows(s).min(from + n - first);
                     let strip = Strip { first, targets: &batch.targets(sequence)[first..first + rows] };
                     let dnormed = &mut CommonMut::of(s, &mut work).dx1[first * c..(first + rows) * c];
-                    let turned = &mut narrow_mut(&mut turned)[(first - from) / SIDE * CELL..];
-                    strip.walk(
-                        m,
-                        normed,
-                        scale,
-                        &mut losses[first..first + rows],
-                        dnormed,
-                        turned,
-                        &mut scratch,
-                    );
+                    let dlogits = &mut narrow_mut(&mut dlogits)[(first - from) * cells(s.vocab) * SIDE..];
+                    let losses = &mut losses[first..first + rows];
+                    strip.walk(m, normed, scale, losses, dnormed, dlogits, &mut scratch);
                 }
                 if scale.is_some() && from == 0 {
                     convert::interleave(m.set, normed, (t, c), narrow_mut(WorkMut::of(s, &mut work).dout));
@@ -49,14 +42,18 @@ pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffer
         if scale.is_some() {
             let (logits, work): (&[f32], &[f32]) = (logits, work);
             let dwte = Chunks::new(s.layout.of_mut(gradients, s.layout.wte), SIDE * c);
-            pool.run(cells(s.vocab), |block, _| {
+            let scratch = Chunks::new(scratch, s.needs.scratch);
+            pool.run(cells(s.vocab), |block, thread| {
                 let operand = |sequence: usize| {
                     let dlogits = narrow(&logits[sequence * s.needs.logits..]);
                     let normed = narrow(Work::of(s, &work[sequence * s.needs.work..]).dout);
-                    (Cells::whole(dlogits, most), Cells::whole(normed, t).from_k(from), n)
+                    (Cells::whole(dlogits, s.vocab), Cells::whole(normed, t).from_k(from), n)
                 };
-                let mut dwte = dwte.hold(block);
-                product::weight_gradient(m.set, (s.vocab, c), block, batch.sequences(), operand, &mut dwte);
+                let (mut scratch, mut dwte) = (scratch.hold(thread), dwte.hold(block));
+                let (shape, space, start) =
+                    ((s.vocab, c), narrow_mut(&mut scratch), start(fresh && from == 0));
+                let sequences = batch.sequences();
+                product::weight_gradient(m.set, shape, block, sequences, operand, space, start, &mut dwte);
             });
         }
     }
@@ -69,8 +66,7 @@ struct Strip<'a> {
 }
 
 impl Strip<'_> {
-    /// Losses; with `scale` also `dnormed[R,C]` and, in `turned`, the gradients of the logits as left operand `[V, R]`
-    /// among those of other strips.
+    /// Losses; with `scale` also `dnormed[R,C]` and the gradients of the logits `dlogits[R,V]`, a left operand.
     fn walk(
         &self,
         m: &Model<'_>,
@@ -78,7 +74,7 @@ impl Strip<'_> {
         scale: Option<f32>,
         losses: &mut [f32],
         dnormed: &mut [f32],
-        turned: &mut [u16],
+        dlogits: &mut [u16],
         scratch: &mut [f32],
     ) {
         let (s, c, v, rows) = (m.sizes, m.sizes.width, m.sizes.vocab, self.targets.len());
@@ -91,11 +87,9 @@ impl Strip<'_> {
         cross_entropy::exponentials(m.set, logits, v, self.targets, losses, factors);
         let Some(scale) = scale else { return };
         factors.iter_mut().for_each(|factor| *factor *= scale);
-        let dlogits = narrow_mut(space.dlogits);
         convert::left_scaled(m.set, logits, (rows, v), s.logits_stride, factors, dlogits);
         let back = right(m.pack_of_head_transposed());
         product::rows(m.set, (rows, c, v), Cells::whole(dlogits, v), back, None, None, dnormed, c);
-        convert::turn(m.set, dlogits, (rows, v), turned, cells(s.needs.positions));
     }
 }
 

@@ -1,16 +1,17 @@
 //! The walk in bf16: operands of products are cells (see [`isoflop_kernels::tiles`]), all else is f32.
 //!
-//! The forward writes each value in the order its product reads; the backward brings what the forward kept into the
-//! orders the weights' gradients read. GELU's slope is kept, rounded, so that no exponential is computed twice.
+//! The forward writes each value in the order its product reads; the weights' gradients turn what the forward kept
+//! while they need it. GELU's slope is kept, rounded, so that no exponential is computed twice.
 
 mod backward;
 mod forward;
 mod head;
 mod sizes;
 
-use super::form::{Across, At, Form, HeadBuffers};
+use super::form::{Across, At, Form, HeadBuffers, WeightBuffers};
 use super::model::{Model, Pack};
 use crate::engine::TokenBatch;
+use isoflop_kernels::tiles::product::Start;
 use isoflop_kernels::tiles::{Cells, SIDE, cells, convert};
 use isoflop_kernels::{KernelSet, Pool};
 pub(crate) use sizes::needs;
@@ -26,6 +27,11 @@ fn narrow(x: &[f32]) -> &[u16] {
 /// A buffer of f32 as twice as many bf16.
 fn narrow_mut(x: &mut [f32]) -> &mut [u16] {
     bytemuck::cast_slice_mut(x)
+}
+
+/// What a weight gradient is added to.
+fn start(fresh: bool) -> Start {
+    if fresh { Start::Zero } else { Start::Accumulate }
 }
 
 /// A packed weight as right operand.
@@ -61,16 +67,8 @@ impl Form for Tiled {
         backward::block(model, at, kept, work, scratch);
     }
 
-    fn block_weights(
-        model: &Model<'_>,
-        pool: &Pool,
-        at: At,
-        sequences: usize,
-        _: &[f32],
-        work: &[f32],
-        gradients: &mut [f32],
-    ) {
-        backward::weights(model, pool, at, sequences, work, gradients);
+    fn block_weights(model: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {
+        backward::weights(model, pool, at, sequences, buffers);
     }
 
     fn pack(set: KernelSet, w: &[f32], columns: usize, mut across: Across<'_, '_>, along: &mut [f32]) {

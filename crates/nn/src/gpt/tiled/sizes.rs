@@ -2,7 +2,7 @@
 
 use super::super::sizes::{LOGITS_BYTES, Needs, Sizes, align, take, take_ref, views};
 use super::super::sums;
-use isoflop_kernels::tiles::{SIDE, attention, cells, len};
+use isoflop_kernels::tiles::{SIDE, attention, cells, len, product};
 
 /// Bytes of logits in f32 that a thread works on at once: about what stays in L2.
 const STRIP_BYTES: usize = 1 << 20;
@@ -30,22 +30,23 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
     let fitting = LOGITS_BYTES / (2 * s.sequences * cells(s.vocab) * SIDE) / SIDE * SIDE;
     let enough = HEAD_TOKENS.div_ceil(s.sequences).next_multiple_of(SIDE);
     let positions = fitting.min(enough).clamp(SIDE, s.length.next_multiple_of(SIDE));
+    let turned = product::turned_len(s.sequences, s.length) / 2;
     Needs {
         end: KeptEnd::elements(s),
         block: KeptBlock::elements(s),
         work: Work::elements(s),
-        scratch: Scratch::elements(s).max(HeadScratch::elements(s)),
+        scratch: Scratch::elements(s).max(HeadScratch::elements(s)).max(turned),
         positions,
-        logits: half(s.vocab, positions),
+        logits: half(positions, s.vocab),
     }
 }
 
 views! {
-    /// What one block's forward keeps of a sequence besides its input. `norm1`, `attended`, `norm2`, `active` are left
-    /// operands, `slope` is GELU's in their order, `qkv[T,3C]` plain rows of bf16; `mid[T,C]` is the residual stream
-    /// after attention, `shifts` what attention's backward knows of each head's rows, `stats` are `(mean, rstd)`.
+    /// What one block's forward keeps of a sequence besides its input. `norm1`, `qkv[T,3C]`, `attended`, `norm2`,
+    /// `active` are left operands, `slope` is GELU's in their order; `mid[T,C]` is the residual stream after attention,
+    /// `shifts` what attention's backward knows of each head's rows, `stats` are `(mean, rstd)`.
     KeptBlock / KeptBlockMut { stats1, norm1, qkv, attended, shifts, mid, stats2, norm2, active, slope } sizes(s) {
-        stats1: s.length * 2, norm1: half(s.length, s.width), qkv: (s.length * 3 * s.width).div_ceil(2),
+        stats1: s.length * 2, norm1: half(s.length, s.width), qkv: half(s.length, 3 * s.width),
         attended: half(s.length, s.width), shifts: s.heads * attention::stats_len(s.length), mid: s.length * s.width,
         stats2: s.length * 2, norm2: half(s.length, s.width), active: half(s.length, 4 * s.width),
         slope: half(s.length, 4 * s.width),
@@ -54,25 +55,23 @@ views! {
     KeptEnd / KeptEndMut { stats, normed } sizes(s) {
         stats: s.length * 2, normed: half(s.length, s.width),
     }
-    /// What one layer's backward leaves: [`super::super::sizes::Common`] and the operands of the weights' gradients,
-    /// inputs turned (left, k = positions), gradients of outputs as right operands (k = positions). While the head is
-    /// computed, `dout` holds the normed rows as right operand.
-    Work / WorkMut { dx0, dx1, sums, norm1, attended, norm2, active, dqkv, dmid, dhidden, dout } sizes(s) {
+    /// What one layer's backward leaves: [`super::super::sizes::Common`] and the gradients of the products' outputs as
+    /// right operands (k = positions). While the head is computed, `dout` holds the normed rows as right operand.
+    Work / WorkMut { dx0, dx1, sums, dqkv, dmid, dhidden, dout } sizes(s) {
         dx0: s.length * s.width, dx1: s.length * s.width, sums: sums::elements(s.width),
-        norm1: half(s.width, s.length), attended: half(s.width, s.length), norm2: half(s.width, s.length),
-        active: half(4 * s.width, s.length), dqkv: half(s.length, 3 * s.width), dmid: half(s.length, s.width),
+        dqkv: half(s.length, 3 * s.width), dmid: half(s.length, s.width),
         dhidden: half(s.length, 4 * s.width), dout: half(s.length, s.width),
     }
-    /// A thread's own space. `strip[32,C]`, `drows[T,C]`, `dmid[T,C]`, `dqkv[T,3C]` are f32; `wide` and `left` are left
-    /// operands `[T,4C]` and `[T,C]`.
-    Scratch / ScratchMut { strip, drows, dmid, dqkv, wide, left, operands, scores } sizes(s) {
-        strip: SIDE * s.width, drows: s.length * s.width, dmid: s.length * s.width, dqkv: s.length * 3 * s.width,
+    /// A thread's own space. `strip[32,C]`, `drows[T,C]`, `dmid[T,C]` are f32; `wide` and `left` are left operands
+    /// `[T,4C]` and `[T,C]`. While weights' gradients are summed, all of it holds turned cells.
+    Scratch / ScratchMut { strip, drows, dmid, wide, left, operands, scores } sizes(s) {
+        strip: SIDE * s.width, drows: s.length * s.width, dmid: s.length * s.width,
         wide: half(s.length, 4 * s.width), left: half(s.length, s.width),
         operands: attention::bf16_len(s.length, s.width / s.heads) / 2,
         scores: attention::f32_len(s.length, s.width / s.heads),
     }
-    /// The same space while the head is computed: logits of a strip, each row's factor, gradients as left operand.
-    HeadScratch / HeadScratchMut { logits, factors, dlogits } sizes(s) {
-        logits: strip_rows(s) * s.logits_stride, factors: strip_rows(s), dlogits: half(strip_rows(s), s.vocab),
+    /// The same space while the head is computed: logits of a strip, each row's factor.
+    HeadScratch / HeadScratchMut { logits, factors } sizes(s) {
+        logits: strip_rows(s) * s.logits_stride, factors: strip_rows(s),
     }
 }
