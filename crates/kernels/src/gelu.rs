@@ -64,8 +64,7 @@ unsafe fn gate<S: Simd>(x: S::V) -> (S::V, S::V) {
         const SLOPE: f64 = -2.0 * SQRT_2_OVER_PI * std::f64::consts::LOG2_E;
         let y = S::mul(x, S::fma(square, S::splat((SLOPE * CUBIC) as f32), S::splat(SLOPE as f32)));
         let e = exp2::<S>(S::min(S::splat(126.0), y));
-        let one = S::splat(1.0);
-        (S::div(one, S::add(one, e)), square)
+        (S::reciprocal(S::add(S::splat(1.0), e)), square)
     }
 }
 

@@ -68,6 +68,14 @@ macro_rules! sixteen_lanes {
             unsafe { _mm512_sqrt_ps(a) }
         }
         #[inline(always)]
+        unsafe fn reciprocal(a: __m512) -> __m512 {
+            // 14 bits, and a Newton step twice as many. A division takes three to four times as long.
+            unsafe {
+                let r = _mm512_rcp14_ps(a);
+                _mm512_fmadd_ps(_mm512_fnmadd_ps(a, r, _mm512_set1_ps(1.0)), r, r)
+            }
+        }
+        #[inline(always)]
         unsafe fn max(a: __m512, b: __m512) -> __m512 {
             unsafe { _mm512_max_ps(a, b) }
         }
@@ -333,70 +341,69 @@ unsafe fn interleave(from: *const u16, to: *mut u16) {
     }
 }
 
-/// See [`Simd::turn`]. Unpacking pairs rows within lanes of 128 bits, so columns come out as 0–3, 8–11, 16–19, 24–27
-/// and 4–7, 12–15, …; turning their words makes them rows, which are stored where they belong.
+/// 128 bits from each of four places, as lanes of one vector: broadcasts under a mask need no shuffle unit, of which
+/// processors have one where they have two or more to load and blend.
+#[inline(always)]
+unsafe fn lanes(p: *const u8, stride: usize) -> __m512i {
+    // SAFETY: the caller's four times 16 bytes.
+    unsafe {
+        let x = _mm512_castsi128_si512(_mm_loadu_si128(p.cast()));
+        let x = _mm512_mask_broadcast_i32x4(x, 0x00f0, _mm_loadu_si128(p.add(stride).cast()));
+        let x = _mm512_mask_broadcast_i32x4(x, 0x0f00, _mm_loadu_si128(p.add(2 * stride).cast()));
+        _mm512_mask_broadcast_i32x4(x, 0xf000, _mm_loadu_si128(p.add(3 * stride).cast()))
+    }
+}
+
+/// See [`Simd::turn`]. Eight columns at a time: lanes of rows 0, 8, 16, 24 and so on, then 8×8 elements of 16 bits turned
+/// in each lane by three rounds of exchanges.
 #[inline(always)]
 unsafe fn turn(from: *const u16, to: *mut u16) {
     // SAFETY: 32 rows of 64 bytes on either side.
     unsafe {
-        for high in 0..2 {
-            let mut words = [_mm512_setzero_si512(); 16];
-            for (pair, words) in words.iter_mut().enumerate() {
-                let even = _mm512_loadu_si512(from.add(pair * 64).cast());
-                let odd = _mm512_loadu_si512(from.add(pair * 64 + 32).cast());
-                *words = if high == 0 {
-                    _mm512_unpacklo_epi16(even, odd)
-                } else {
-                    _mm512_unpackhi_epi16(even, odd)
-                };
+        for group in 0..4 {
+            let mut x = [_mm512_setzero_si512(); 8];
+            for (k, x) in x.iter_mut().enumerate() {
+                *x = lanes(from.add(k * 32 + group * 8).cast(), 8 * 64);
             }
-            for (i, row) in transposed(words).into_iter().enumerate() {
-                _mm512_storeu_si512(to.add((i / 4 * 8 + high * 4 + i % 4) * 32).cast(), row);
+            let mut y = x;
+            for i in 0..4 {
+                y[2 * i] = _mm512_unpacklo_epi16(x[2 * i], x[2 * i + 1]);
+                y[2 * i + 1] = _mm512_unpackhi_epi16(x[2 * i], x[2 * i + 1]);
+            }
+            for i in [0, 1, 4, 5] {
+                let j = i / 4 * 4 + i % 2 * 2;
+                x[j] = _mm512_unpacklo_epi32(y[i], y[i + 2]);
+                x[j + 1] = _mm512_unpackhi_epi32(y[i], y[i + 2]);
+            }
+            for i in 0..4 {
+                let to = to.add((group * 8 + 2 * i) * 32);
+                _mm512_storeu_si512(to.cast(), _mm512_unpacklo_epi64(x[i], x[i + 4]));
+                _mm512_storeu_si512(to.add(32).cast(), _mm512_unpackhi_epi64(x[i], x[i + 4]));
             }
         }
     }
 }
 
+/// See [`Simd::transpose`]; four columns at a time, as [`turn`] does eight.
 #[inline(always)]
 unsafe fn transpose(from: *const u32, to: *mut u32, stride: usize) {
     // SAFETY: 16 rows of 16 words on either side.
     unsafe {
-        let mut rows = [_mm512_setzero_si512(); 16];
-        for (i, row) in rows.iter_mut().enumerate() {
-            *row = _mm512_loadu_si512(from.add(16 * i).cast());
+        for group in 0..4 {
+            let from = from.add(group * 4);
+            let (a, b) = (lanes(from.cast(), 4 * 64), lanes(from.add(16).cast(), 4 * 64));
+            let (c, d) = (lanes(from.add(32).cast(), 4 * 64), lanes(from.add(48).cast(), 4 * 64));
+            let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+            let (high_ab, high_cd) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+            let rows = [
+                _mm512_unpacklo_epi64(ab, cd),
+                _mm512_unpackhi_epi64(ab, cd),
+                _mm512_unpacklo_epi64(high_ab, high_cd),
+                _mm512_unpackhi_epi64(high_ab, high_cd),
+            ];
+            for (i, row) in rows.into_iter().enumerate() {
+                _mm512_storeu_si512(to.add((group * 4 + i) * stride).cast(), row);
+            }
         }
-        for (i, row) in transposed(rows).into_iter().enumerate() {
-            _mm512_storeu_si512(to.add(stride * i).cast(), row);
-        }
-    }
-}
-
-/// 16×16 words: four rounds of exchanges, each doubling the distance.
-#[inline(always)]
-unsafe fn transposed(mut x: [__m512i; 16]) -> [__m512i; 16] {
-    // SAFETY: registers only.
-    unsafe {
-        let mut y = x;
-        for i in 0..8 {
-            y[2 * i] = _mm512_unpacklo_epi32(x[2 * i], x[2 * i + 1]);
-            y[2 * i + 1] = _mm512_unpackhi_epi32(x[2 * i], x[2 * i + 1]);
-        }
-        for i in 0..4 {
-            x[4 * i] = _mm512_unpacklo_epi64(y[4 * i], y[4 * i + 2]);
-            x[4 * i + 1] = _mm512_unpackhi_epi64(y[4 * i], y[4 * i + 2]);
-            x[4 * i + 2] = _mm512_unpacklo_epi64(y[4 * i + 1], y[4 * i + 3]);
-            x[4 * i + 3] = _mm512_unpackhi_epi64(y[4 * i + 1], y[4 * i + 3]);
-        }
-        for i in 0..4 {
-            y[i] = _mm512_shuffle_i32x4::<0x88>(x[i], x[i + 4]);
-            y[i + 4] = _mm512_shuffle_i32x4::<0xdd>(x[i], x[i + 4]);
-            y[i + 8] = _mm512_shuffle_i32x4::<0x88>(x[i + 8], x[i + 12]);
-            y[i + 12] = _mm512_shuffle_i32x4::<0xdd>(x[i + 8], x[i + 12]);
-        }
-        for i in 0..8 {
-            x[i] = _mm512_shuffle_i32x4::<0x88>(y[i], y[i + 8]);
-            x[i + 8] = _mm512_shuffle_i32x4::<0xdd>(y[i], y[i + 8]);
-        }
-        x
     }
 }

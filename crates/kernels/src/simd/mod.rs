@@ -50,6 +50,11 @@ pub trait Simd: Copy + 'static {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// 1/a within an ulp or two, for a from 1 to 2¹²⁶.
+    #[inline(always)]
+    unsafe fn reciprocal(a: Self::V) -> Self::V {
+        unsafe { Self::div(Self::splat(1.0), a) }
+    }
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// a·b + c.

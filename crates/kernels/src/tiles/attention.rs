@@ -12,14 +12,18 @@
 //!   f = scale·log2 e,  scale = 1/√S,  do' = do/Σe,  D = rowsum(do' ∘ o)       (Dao et al. 2022, arXiv 2205.14135)
 //! ```
 //!
-//! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary.
+//! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary. Queries, keys,
+//! values and their gradients are left cells of one matrix `[T,3C]`, which [`columns`] reads and writes a head at a time.
 
-use super::convert::{cell, cell_mut, interleave_simd, lanes_of, turn_simd, words_of_cell, words_simd};
+mod columns;
+
+use super::convert::{cell, cell_mut, interleave_simd, lanes_of, turn_simd, words_simd};
 use super::{CELL, Cells, SIDE, cells};
 use crate::attention::Head;
 use crate::math::exp2;
 use crate::set::{KernelSet, dispatch};
-use crate::simd::{BlockSize, Segment, Simd, load_n, store_n};
+use crate::simd::{BlockSize, Segment, Simd};
+use columns::{Pairs, clear_beyond, columns, put_columns, put_rows, turn_sums, words_of_left};
 
 /// Shift of queries beyond the sequence: their exponentials vanish.
 const BEYOND: f32 = 1e4;
@@ -132,65 +136,6 @@ static DIAGONAL: Diagonal = {
     d
 };
 
-/// Copies up to 32 elements, by halves of a cell's row: a call of `memcpy` would cost more than the copy.
-#[inline(always)]
-fn copy(from: &[u16], to: &mut [u16]) {
-    let (mut from, mut to) = (from.chunks_exact(16), to.chunks_exact_mut(16));
-    for (from, to) in (&mut from).zip(&mut to) {
-        let half: &[u16; 16] = from.try_into().expect("16 elements");
-        to.copy_from_slice(half);
-    }
-    for (from, to) in from.remainder().iter().zip(to.into_remainder()) {
-        *to = *from;
-    }
-}
-
-/// Columns `first..first + S` of the left operand `x[T,W]` as left operand `[T,S]`: themselves where they are whole
-/// cells, else a copy in `space`.
-#[inline(always)]
-fn columns<'a>(
-    x: &'a [u16],
-    wide: usize,
-    first: usize,
-    (length, width): (usize, usize),
-    space: &'a mut [u16],
-) -> Cells<'a> {
-    if first.is_multiple_of(SIDE) && width.is_multiple_of(SIDE) {
-        return Cells { data: &x[first / SIDE * CELL..], stride: wide };
-    }
-    let parts = cells(width);
-    for block in 0..cells(length) {
-        for part in 0..parts {
-            let to = cell_mut(space, block * parts + part);
-            let (column, count) = (first + part * SIDE, SIDE.min(width - part * SIDE));
-            // The columns lie in one cell or in two.
-            let split = (SIDE - column % SIDE).min(count);
-            let from = cell(x, block * wide + column / SIDE);
-            let second = if split < count { cell(x, block * wide + column / SIDE + 1) } else { from };
-            for r in 0..SIDE {
-                let to: &mut [u16; SIDE] = (&mut to[r * SIDE..][..SIDE]).try_into().expect("32 elements");
-                if count < SIDE {
-                    *to = [0; SIDE];
-                }
-                copy(&from[r * SIDE + column % SIDE..][..split], &mut to[..split]);
-                copy(&second[r * SIDE..][..count - split], &mut to[split..count]);
-            }
-        }
-    }
-    Cells::whole(space, width)
-}
-
-/// Zeros beyond column `width` of a left operand `[T,W]`, when `last` columns have just been written there.
-#[inline(always)]
-fn clear_beyond(x: &mut [u16], length: usize, width: usize) {
-    if !width.is_multiple_of(SIDE) {
-        for block in 0..cells(length) {
-            let last = cell_mut(x, (block + 1) * cells(width) - 1);
-            last.chunks_exact_mut(SIDE).for_each(|row| row[width % SIDE..].fill(0));
-        }
-    }
-}
-
 /// f = scale·log2 e.
 fn factor(head: &Head) -> f32 {
     (std::f64::consts::LOG2_E / (head.head_width as f64).sqrt()) as f32
@@ -226,6 +171,7 @@ unsafe fn forward_simd<S: Simd>(
         turn_simd::<S>(columns(qkv, wide, head.v(), (t, s), loose), (t, s), values, tc);
         let k = columns(qkv, wide, head.k(), (t, s), keys);
         let (q, v) = (Cells::whole(queries, s), Cells::whole(values, t));
+        let mut turned = Pairs([0; CELL]);
         S::enter();
         for i in 0..tc {
             let here = SIDE.min(t - i * SIDE);
@@ -241,7 +187,7 @@ unsafe fn forward_simd<S: Simd>(
                 let rows = SIDE.min(s - part * SIDE);
                 let segments = [Segment { a: v.block(part), b: p.as_ptr() }];
                 S::block(&segments, BlockSize { rows, cols: here, depth: (i + 1) * SIDE }, sums.as_mut_ptr());
-                let turned = turn_sums::<S>(sums, rows, |x| S::load(inverses.as_ptr().add(i * SIDE + x)));
+                turn_sums::<S>(sums, rows, &inverses[i * SIDE..(i + 1) * SIDE], &mut turned);
                 put_columns(&turned.0, (i, here), head.q() + part * SIDE, rows, cells(c), attended);
             }
         }
@@ -249,66 +195,6 @@ unsafe fn forward_simd<S: Simd>(
     }
     if head.q() + s == c {
         clear_beyond(attended, t, c);
-    }
-}
-
-/// Up to 32 rows of sums `[S, 32]`, each lane times its factor, as left cell `[32, S]`.
-#[inline(always)]
-unsafe fn turn_sums<S: Simd>(sums: &[f32], rows: usize, factor: impl Fn(usize) -> S::V) -> Pairs {
-    let (mut pairs, mut turned) = (Pairs([0; CELL]), Pairs([0; CELL]));
-    // SAFETY: rows and lanes lie inside cells; a pair's second row may lie beyond the valid ones and is then replaced.
-    unsafe {
-        for x in (0..SIDE).step_by(S::LANES) {
-            let factor = factor(x);
-            for pair in 0..rows.div_ceil(2) {
-                let row = |r: usize| {
-                    if r < rows {
-                        S::mul(S::load(sums.as_ptr().add(r * SIDE + x)), factor)
-                    } else {
-                        S::splat(0.0)
-                    }
-                };
-                let to = pairs.0.as_mut_ptr().add(x / 16 * 512 + pair * 32 + x % 16 * 2);
-                S::store_bf16_pairs(to, row(2 * pair), row(2 * pair + 1));
-            }
-        }
-        words_of_cell::<S>(&pairs.0, &mut turned.0);
-    }
-    turned
-}
-
-/// Each cell of the left operand `x[T,S]` as cell of the right operand xᵀ with k = S.
-#[inline(always)]
-unsafe fn words_of_left<S: Simd>(x: Cells<'_>, (length, width): (usize, usize), out: &mut [u16]) {
-    let len = cells(width) * CELL;
-    for block in 0..cells(length) {
-        // SAFETY: as the caller's.
-        unsafe {
-            words_simd::<S>(&x.data[block * x.stride * CELL..][..len], &mut out[block * len..][..len]);
-        }
-    }
-}
-
-/// Copies `width` columns of a left cell's first `rows` rows to columns `first..` of row-block `block` of a left
-/// operand `wide` cells wide; its other rows become zero there.
-#[inline(always)]
-fn put_columns(
-    from: &[u16; CELL],
-    (block, rows): (usize, usize),
-    first: usize,
-    width: usize,
-    wide: usize,
-    to: &mut [u16],
-) {
-    let split = (SIDE - first % SIDE).min(width);
-    for r in 0..SIDE {
-        let at = |column: usize| (block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE;
-        let from = if r < rows { &from[r * SIDE..r * SIDE + width] } else { &[0; SIDE][..width] };
-        copy(&from[..split], &mut to[at(first)..at(first) + split]);
-        if split < width {
-            let second = at(first + split);
-            copy(&from[split..], &mut to[second..second + width - split]);
-        }
     }
 }
 
@@ -425,7 +311,7 @@ unsafe fn backward_simd<S: Simd>(
             totals[first..first + s].fill(0.0);
         }
         let (mut scores, mut dp) = (Square([0.0; CELL]), Square([0.0; CELL]));
-        let mut paired = Pairs([0; CELL]);
+        let (mut paired, mut turned) = (Pairs([0; CELL]), Pairs([0; CELL]));
         S::enter();
         for j in 0..tc {
             let here = SIDE.min(t - j * SIDE);
@@ -470,7 +356,7 @@ unsafe fn backward_simd<S: Simd>(
         for part in 0..sc {
             let rows = SIDE.min(s - part * SIDE);
             for i in 0..tc {
-                let turned = turn_sums::<S>(&dq[(i * sc + part) * CELL..][..CELL], rows, |_| S::splat(scale));
+                turn_sums::<S>(&dq[(i * sc + part) * CELL..][..CELL], rows, &[scale; SIDE], &mut turned);
                 let here = SIDE.min(t - i * SIDE);
                 put_columns(&turned.0, (i, here), head.q() + part * SIDE, rows, wide, dqkv);
             }
@@ -491,58 +377,9 @@ unsafe fn backward_simd<S: Simd>(
     }
 }
 
-/// Sums `[32, S]`, of which `rows` are valid, times a factor: rounded into columns `first..first + width` of row-block
-/// `block` of a left operand `wide` cells wide, whose other rows become zero there; and added up in `totals`.
-#[inline(always)]
-unsafe fn put_rows<S: Simd>(
-    sums: &[f32],
-    factor: f32,
-    (block, rows): (usize, usize),
-    (first, width): (usize, usize),
-    wide: usize,
-    to: &mut [u16],
-    totals: &mut [f32],
-) {
-    // SAFETY: offsets lie inside cells; vectors that pass a cell's edge, or the columns, go through an array.
-    unsafe {
-        let factor = S::splat(factor);
-        for x in (0..width).step_by(S::LANES) {
-            let (column, count) = (first + x, S::LANES.min(width - x));
-            let whole = count == S::LANES && column % SIDE + S::LANES <= SIDE;
-            let cell = (block * wide + column / SIDE) * CELL;
-            let mut total = S::splat(0.0);
-            for r in 0..SIDE {
-                let value = if r < rows {
-                    S::mul(S::load(sums.as_ptr().add(r * SIDE + x)), factor)
-                } else {
-                    S::splat(0.0)
-                };
-                total = S::add(total, value);
-                if whole {
-                    let row = &mut to[cell + r * SIDE + column % SIDE..][..S::LANES];
-                    S::store_bf16(row.as_mut_ptr(), value);
-                } else {
-                    let mut lanes = [0u16; 16];
-                    S::store_bf16(lanes.as_mut_ptr(), value);
-                    for (i, &lane) in lanes[..count].iter().enumerate() {
-                        let column = column + i;
-                        to[(block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE] = lane;
-                    }
-                }
-            }
-            let into = totals[column..column + count].as_mut_ptr();
-            store_n::<S>(into, S::add(load_n::<S>(into, count), total), count);
-        }
-    }
-}
-
 /// 64-byte aligned sums.
 #[repr(C, align(64))]
 struct Square([f32; CELL]);
-
-/// A 64-byte aligned cell.
-#[repr(C, align(64))]
-struct Pairs([u16; CELL]);
 
 /// do' as left operand `[T,S]` and D of each query; `o` is the head's part of what was attended.
 #[inline(always)]

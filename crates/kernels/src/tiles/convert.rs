@@ -269,10 +269,10 @@ unsafe fn right_transposed_simd<S: Simd>(
     out: &mut [u16],
 ) {
     let wide = cells(columns);
+    let mut loose = [0u16; CELL];
     for r in 0..cells(rows) {
         for c in 0..wide {
             let count = (SIDE.min(rows - r * SIDE), SIDE.min(columns - c * SIDE));
-            let mut loose = [0u16; CELL];
             // SAFETY: as the caller's; the cell's elements lie inside x as `check_rows` saw.
             unsafe {
                 left_simd::<S>(&x[r * SIDE * stride + c * SIDE..], count, stride, &mut loose);
@@ -346,6 +346,23 @@ pub(super) unsafe fn words_simd<S: Simd>(x: &[u16], out: &mut [u16]) {
     }
 }
 
+/// Asks for a cell that will be read soon, if there is one: cells of one column lie too far apart for the processor to
+/// guess the next.
+#[inline(always)]
+pub(super) fn prefetch(x: &[u16], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(cell) = x.get(index * CELL..(index + 1) * CELL) {
+        for line in cell.chunks_exact(SIDE) {
+            // SAFETY: a hint for an address inside the slice; SSE is part of every x86-64 processor.
+            unsafe {
+                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, index);
+}
+
 /// Cell `index`.
 #[inline(always)]
 pub(super) fn cell(x: &[u16], index: usize) -> &[u16; CELL] {
@@ -385,7 +402,8 @@ mod tests {
                 right(set, &x, (rows, columns), stride, &mut b);
                 assert!(b == exact_right, "{set:?} right {rows}×{columns}");
                 let mut sums = vec![9.0; columns];
-                (a.fill(9), b.fill(9));
+                a.fill(9);
+                b.fill(9);
                 left_and_right(set, &x, (rows, columns), stride, &mut a, &mut b, &mut sums);
                 assert!(a == exact_left && b == exact_right, "{set:?} both {rows}×{columns}");
                 for (c, &sum) in sums.iter().enumerate() {

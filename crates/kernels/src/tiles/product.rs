@@ -3,7 +3,7 @@
 //! Every entry point is `out = epilogue(a[M,K] · b[K,N])`, `a` a left and `b` a right operand. Values that become
 //! operands again are written as cells, zeros beyond M and N.
 
-use super::convert::{cell, cell_mut};
+use super::convert::{cell, cell_mut, prefetch};
 use super::{CELL, Cells, SIDE, cells, len};
 use crate::gelu;
 use crate::set::{KernelSet, dispatch};
@@ -45,7 +45,8 @@ trait Epilogue {
 #[repr(C, align(64))]
 struct Sums([f32; CELL]);
 
-/// Walks the blocks; the operand that fits a nearer cache is walked inside.
+/// Walks the blocks; the operand that fits a nearer cache is walked inside. What follows a block is done after the next
+/// one has been asked for: a matrix unit multiplies while the vector unit works on what it left.
 ///
 /// # Safety
 /// As [`Simd`]; operands checked against `dims`.
@@ -53,17 +54,26 @@ struct Sums([f32; CELL]);
 unsafe fn walk<S: Simd, E: Epilogue>((m, n, k): Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut E) {
     let (down, across) = (cells(m), cells(n));
     let rows_inside = down <= across;
-    let mut sums = Sums([0.0; CELL]);
+    let inside = down.min(across);
+    let at = |step: usize| {
+        let (outer, inner) = (step / inside, step % inside);
+        if rows_inside { (inner, outer) } else { (outer, inner) }
+    };
+    let size = |(i, j): (usize, usize)| (SIDE.min(m - i * SIDE), SIDE.min(n - j * SIDE));
+    let mut sums = [Sums([0.0; CELL]), Sums([0.0; CELL])];
     // SAFETY: `enter` and `leave` enclose all blocks; cells as checked by the entry point.
     unsafe {
         S::enter();
-        for outer in 0..if rows_inside { across } else { down } {
-            for inner in 0..if rows_inside { down } else { across } {
-                let (i, j) = if rows_inside { (inner, outer) } else { (outer, inner) };
-                let (rows, cols) = (SIDE.min(m - i * SIDE), SIDE.min(n - j * SIDE));
+        for step in 0..=down * across {
+            if step < down * across {
+                let (i, j) = at(step);
+                let (rows, cols) = size((i, j));
                 let segments = [Segment { a: a.block(i), b: b.block(j) }];
-                S::block(&segments, BlockSize { rows, cols, depth: k }, sums.0.as_mut_ptr());
-                epilogue.block::<S>((i * SIDE, j * SIDE), (rows, cols), &sums.0);
+                S::block(&segments, BlockSize { rows, cols, depth: k }, sums[step % 2].0.as_mut_ptr());
+            }
+            if step > 0 {
+                let (i, j) = at(step - 1);
+                epilogue.block::<S>((i * SIDE, j * SIDE), size((i, j)), &sums[(step - 1) % 2].0);
             }
         }
         S::leave();
@@ -449,6 +459,7 @@ unsafe fn gradient_simd<S: Simd>(
     unsafe {
         for (index, (x, _)) in operands.iter().enumerate() {
             for r in 0..deep {
+                prefetch(x.data, (r + 3) * x.stride + block);
                 S::turn(cell(x.data, r * x.stride + block), cell_mut(space, index * deep + r));
             }
         }

@@ -1,0 +1,171 @@
+//! A head's columns: out of the cells of a whole matrix, and back into them. A head of 32 or 64 columns is whole cells;
+//! one of another width lies in parts of them.
+
+use super::super::convert::{cell, cell_mut, prefetch, words_of_cell, words_simd};
+use super::super::{CELL, Cells, SIDE, cells};
+use crate::simd::{Simd, load_n, store_n};
+
+/// Copies up to 32 elements, by halves of a cell's row: a call of `memcpy` would cost more than the copy.
+#[inline(always)]
+pub(super) fn copy(from: &[u16], to: &mut [u16]) {
+    let (mut from, mut to) = (from.chunks_exact(16), to.chunks_exact_mut(16));
+    for (from, to) in (&mut from).zip(&mut to) {
+        let half: &[u16; 16] = from.try_into().expect("16 elements");
+        to.copy_from_slice(half);
+    }
+    for (from, to) in from.remainder().iter().zip(to.into_remainder()) {
+        *to = *from;
+    }
+}
+
+/// Columns `first..first + S` of the left operand `x[T,W]` as left operand `[T,S]`: themselves where they are whole
+/// cells, else a copy in `space`.
+#[inline(always)]
+pub(super) fn columns<'a>(
+    x: &'a [u16],
+    wide: usize,
+    first: usize,
+    (length, width): (usize, usize),
+    space: &'a mut [u16],
+) -> Cells<'a> {
+    if first.is_multiple_of(SIDE) && width.is_multiple_of(SIDE) {
+        return Cells { data: &x[first / SIDE * CELL..], stride: wide };
+    }
+    let parts = cells(width);
+    for block in 0..cells(length) {
+        for part in 0..parts {
+            let to = cell_mut(space, block * parts + part);
+            let (column, count) = (first + part * SIDE, SIDE.min(width - part * SIDE));
+            // The columns lie in one cell or in two.
+            let split = (SIDE - column % SIDE).min(count);
+            prefetch(x, (block + 3) * wide + column / SIDE);
+            let from = cell(x, block * wide + column / SIDE);
+            let second = if split < count { cell(x, block * wide + column / SIDE + 1) } else { from };
+            for r in 0..SIDE {
+                let to: &mut [u16; SIDE] = (&mut to[r * SIDE..][..SIDE]).try_into().expect("32 elements");
+                if count < SIDE {
+                    *to = [0; SIDE];
+                }
+                copy(&from[r * SIDE + column % SIDE..][..split], &mut to[..split]);
+                copy(&second[r * SIDE..][..count - split], &mut to[split..count]);
+            }
+        }
+    }
+    Cells::whole(space, width)
+}
+
+/// Zeros beyond column `width` of a left operand `[T,W]`, when `last` columns have just been written there.
+#[inline(always)]
+pub(super) fn clear_beyond(x: &mut [u16], length: usize, width: usize) {
+    if !width.is_multiple_of(SIDE) {
+        for block in 0..cells(length) {
+            let last = cell_mut(x, (block + 1) * cells(width) - 1);
+            last.chunks_exact_mut(SIDE).for_each(|row| row[width % SIDE..].fill(0));
+        }
+    }
+}
+
+/// Each cell of the left operand `x[T,S]` as cell of the right operand xᵀ with k = S.
+#[inline(always)]
+pub(super) unsafe fn words_of_left<S: Simd>(x: Cells<'_>, (length, width): (usize, usize), out: &mut [u16]) {
+    let len = cells(width) * CELL;
+    for block in 0..cells(length) {
+        // SAFETY: as the caller's.
+        unsafe {
+            words_simd::<S>(&x.data[block * x.stride * CELL..][..len], &mut out[block * len..][..len]);
+        }
+    }
+}
+
+/// A 64-byte aligned cell.
+#[repr(C, align(64))]
+pub(super) struct Pairs(pub(super) [u16; CELL]);
+
+/// The first `rows` of sums `[S, 32]`, each lane times its factor, as left cell `[32, S]` whose other columns hold
+/// anything.
+#[inline(always)]
+pub(super) unsafe fn turn_sums<S: Simd>(sums: &[f32], rows: usize, factors: &[f32], turned: &mut Pairs) {
+    let mut pairs = Pairs([0; CELL]);
+    // SAFETY: rows and lanes lie inside cells of 1,024 and factors of 32; a pair's second row may not be valid.
+    unsafe {
+        for x in (0..SIDE).step_by(S::LANES) {
+            let factor = S::load(factors.as_ptr().add(x));
+            for pair in 0..rows.div_ceil(2) {
+                let from = sums.as_ptr().add(pair * 2 * SIDE + x);
+                let even = S::mul(S::load(from), factor);
+                let odd = S::mul(S::load(from.add(SIDE)), factor);
+                let to = pairs.0.as_mut_ptr().add(x / 16 * 512 + pair * 32 + x % 16 * 2);
+                S::store_bf16_pairs(to, even, odd);
+            }
+        }
+        words_of_cell::<S>(&pairs.0, &mut turned.0);
+    }
+}
+
+/// Copies `width` columns of a left cell's first `rows` rows to columns `first..` of row-block `block` of a left
+/// operand `wide` cells wide; its other rows become zero there.
+#[inline(always)]
+pub(super) fn put_columns(
+    from: &[u16; CELL],
+    (block, rows): (usize, usize),
+    first: usize,
+    width: usize,
+    wide: usize,
+    to: &mut [u16],
+) {
+    let split = (SIDE - first % SIDE).min(width);
+    for r in 0..SIDE {
+        let at = |column: usize| (block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE;
+        let from = if r < rows { &from[r * SIDE..r * SIDE + width] } else { &[0; SIDE][..width] };
+        copy(&from[..split], &mut to[at(first)..at(first) + split]);
+        if split < width {
+            let second = at(first + split);
+            copy(&from[split..], &mut to[second..second + width - split]);
+        }
+    }
+}
+
+/// Sums `[32, S]`, of which `rows` are valid, times a factor: rounded into columns `first..first + width` of row-block
+/// `block` of a left operand `wide` cells wide, whose other rows become zero there; and added up in `totals`.
+#[inline(always)]
+pub(super) unsafe fn put_rows<S: Simd>(
+    sums: &[f32],
+    factor: f32,
+    (block, rows): (usize, usize),
+    (first, width): (usize, usize),
+    wide: usize,
+    to: &mut [u16],
+    totals: &mut [f32],
+) {
+    // SAFETY: offsets lie inside cells; vectors that pass a cell's edge, or the columns, go through an array.
+    unsafe {
+        let factor = S::splat(factor);
+        for x in (0..width).step_by(S::LANES) {
+            let (column, count) = (first + x, S::LANES.min(width - x));
+            let whole = count == S::LANES && column % SIDE + S::LANES <= SIDE;
+            let cell = (block * wide + column / SIDE) * CELL;
+            let mut total = S::splat(0.0);
+            for r in 0..SIDE {
+                let value = if r < rows {
+                    S::mul(S::load(sums.as_ptr().add(r * SIDE + x)), factor)
+                } else {
+                    S::splat(0.0)
+                };
+                total = S::add(total, value);
+                if whole {
+                    let row = &mut to[cell + r * SIDE + column % SIDE..][..S::LANES];
+                    S::store_bf16(row.as_mut_ptr(), value);
+                } else {
+                    let mut lanes = [0u16; 16];
+                    S::store_bf16(lanes.as_mut_ptr(), value);
+                    for (i, &lane) in lanes[..count].iter().enumerate() {
+                        let column = column + i;
+                        to[(block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE] = lane;
+                    }
+                }
+            }
+            let into = totals[column..column + count].as_mut_ptr();
+            store_n::<S>(into, S::add(load_n::<S>(into, count), total), count);
+        }
+    }
+}
