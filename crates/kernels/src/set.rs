@@ -208,4 +208,11 @@ mod tests {
         let foreign = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
         assert!(matches!(KernelSet::by_name(foreign), Err(KernelError::Unsupported { .. })));
     }
+    /// So that tests of every runnable set are tests of NEON there.
+    #[cfg(target_arch = "aarch64")]
+    #[test]
+    fn neon_runs_on_every_aarch64_and_is_chosen() {
+        assert!(KernelSet::runnable().any(|set| set == KernelSet::Neon));
+        assert_eq!(KernelSet::detect(), KernelSet::Neon);
+    }
 }

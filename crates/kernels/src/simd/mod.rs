@@ -121,6 +121,18 @@ pub trait Simd: Copy + 'static {
             Self::load(lanes.as_ptr())
         }
     }
+    /// 16 pairs of bf16, widened: the even elements, then the odd ones.
+    #[inline(always)]
+    unsafe fn widen_pairs(p: *const u16) -> [[f32; 16]; 2] {
+        let mut lanes = [[0f32; 16]; 2];
+        for i in 0..16 {
+            unsafe {
+                lanes[0][i] = bf16::widen(*p.add(2 * i));
+                lanes[1][i] = bf16::widen(*p.add(2 * i + 1));
+            }
+        }
+        lanes
+    }
     /// p·2^n for whole n in −126..=127 and p from 0.7 to 1.5.
     #[inline(always)]
     unsafe fn scale2(p: Self::V, n: Self::V) -> Self::V {
@@ -213,11 +225,7 @@ unsafe fn block_in_f32<S: Simd>(segments: &[Segment], size: BlockSize, c: *mut f
                     for pair in 0..size.depth.div_ceil(2) {
                         let a = segment.a.add(pair / 16 * 1024 + first * 32 + pair % 16 * 2);
                         let b = segment.b.add(pair / 16 * 1024 + half * 512 + pair % 16 * 32);
-                        let mut lanes = [[0f32; 16]; 2];
-                        for i in 0..16 {
-                            lanes[0][i] = bf16::widen(*b.add(2 * i));
-                            lanes[1][i] = bf16::widen(*b.add(2 * i + 1));
-                        }
+                        let lanes = S::widen_pairs(b);
                         for r in 0..ROWS {
                             for odd in 0..2 {
                                 let x = S::splat(bf16::widen(*a.add(r * 32 + odd)));
@@ -269,4 +277,98 @@ pub(crate) unsafe fn load_n<S: Simd>(p: *const f32, n: usize) -> S::V {
 #[inline(always)]
 pub(crate) unsafe fn store_n<S: Simd>(p: *mut f32, v: S::V, n: usize) {
     unsafe { if n == S::LANES { S::store(p, v) } else { S::store_first(p, v, n) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelSet;
+    use crate::set::dispatch;
+
+    /// Every move of bf16 against `bf16::round` and `bf16::widen`, on 16 even and 16 odd values.
+    #[inline(always)]
+    unsafe fn check_bf16<S: Simd>(even: &[f32; 16], odd: &[f32; 16]) {
+        let (mut rows, mut both_rows, mut single) = ([[0u16; 16]; 2], [[0u16; 16]; 2], [0u16; 16]);
+        let (mut pairs, mut both_pairs, mut wide) = ([0u16; 32], [0u16; 32], [0f32; 16]);
+        for i in (0..16).step_by(S::LANES) {
+            // SAFETY: i + LANES ≤ 16, and pairs are twice as many.
+            let at =
+                |rows: &mut [[u16; 16]; 2]| rows.each_mut().map(|row| unsafe { row.as_mut_ptr().add(i) });
+            unsafe {
+                let (e, o) = (S::load(even.as_ptr().add(i)), S::load(odd.as_ptr().add(i)));
+                S::store_bf16(single.as_mut_ptr().add(i), e);
+                S::store_bf16_rows(at(&mut rows), e, o);
+                S::store_bf16_pairs(pairs.as_mut_ptr().add(2 * i), e, o);
+                S::store_bf16_rows_and_pairs(at(&mut both_rows), both_pairs.as_mut_ptr().add(2 * i), e, o);
+                S::store(wide.as_mut_ptr().add(i), S::load_bf16(single.as_ptr().add(i)));
+            }
+        }
+        // SAFETY: 16 pairs.
+        let [wide_even, wide_odd] = unsafe { S::widen_pairs(pairs.as_ptr()) };
+        let bits = |x: f32| (x.to_bits(), x.is_nan());
+        for i in 0..16 {
+            let (e, o) = (bf16::round(even[i]), bf16::round(odd[i]));
+            let what = (even[i], odd[i]);
+            assert_eq!((single[i], rows[0][i], rows[1][i]), (e, e, o), "{what:?}");
+            assert_eq!((pairs[2 * i], pairs[2 * i + 1]), (e, o), "{what:?}");
+            assert_eq!(bits(wide[i]), bits(bf16::widen(e)), "{what:?}");
+            assert_eq!(bits(wide_even[i]), bits(bf16::widen(e)), "{what:?}");
+            assert_eq!(bits(wide_odd[i]), bits(bf16::widen(o)), "{what:?}");
+        }
+        assert_eq!((both_rows, both_pairs), (rows, pairs));
+    }
+
+    #[test]
+    fn every_set_moves_bf16_as_plain_loops_do() {
+        // No denormals: `vcvtneps2bf16` makes zeros of them.
+        let special =
+            [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN, f32::MIN_POSITIVE];
+        // Ties to either side, their neighbours, NaNs whose set bits are all in the half that goes.
+        let patterns = [
+            0x3f80_7fff,
+            0x3f80_8000,
+            0x3f80_8001,
+            0x3f81_7fff,
+            0x3f81_8000,
+            0x3f81_8001,
+            0x7f80_0001,
+            0xff80_0001u32,
+        ];
+        let odd: [f32; 16] =
+            std::array::from_fn(|i| if i < 8 { special[i] } else { f32::from_bits(patterns[i - 8]) });
+        let even = std::array::from_fn(|i| -odd[15 - i]);
+        for set in KernelSet::runnable() {
+            let (even, odd) = (&even, &odd);
+            dispatch!(set, check_bf16(even: &[f32; 16], odd: &[f32; 16]));
+        }
+    }
+
+    /// The first `n` elements, for every n.
+    #[inline(always)]
+    unsafe fn check_partial<S: Simd>(x: &[f32; 16]) {
+        for n in 0..=S::LANES {
+            let (mut whole, mut part) = ([9f32; 16], [9f32; 16]);
+            let first: Box<[f32]> = x[..n].into();
+            // SAFETY: n elements are read and written, and LANES ≤ 16.
+            unsafe {
+                let v = S::load_first(first.as_ptr(), n);
+                S::store(whole.as_mut_ptr(), v);
+                S::store_first(part.as_mut_ptr(), S::load(x.as_ptr()), n);
+            }
+            for i in 0..16 {
+                let beyond = if i < S::LANES { 0.0 } else { 9.0 };
+                assert_eq!(whole[i], if i < n { x[i] } else { beyond }, "load {n}");
+                assert_eq!(part[i], if i < n { x[i] } else { 9.0 }, "store {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn partial_vectors_are_the_first_elements_and_zeros() {
+        let x: [f32; 16] = std::array::from_fn(|i| i as f32 + 1.0);
+        for set in KernelSet::runnable() {
+            let x = &x;
+            dispatch!(set, check_partial(x: &[f32; 16]));
+        }
+    }
 }
