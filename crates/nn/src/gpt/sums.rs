@@ -1,8 +1,9 @@
 //! The small gradients (biases, norms): summed per sequence, then over sequences in order, so that no bit depends on
 //! who computed what.
 
+use crate::engine::TokenBatch;
 use crate::layout::{Block, Layout};
-use isoflop_kernels::rows;
+use isoflop_kernels::{Chunks, Pool, rows};
 
 /// Elements of [`Sums`] for width `c`.
 pub(crate) fn elements(c: usize) -> usize {
@@ -66,22 +67,52 @@ pub(crate) fn add_sums(layout: &Layout, block: &Block, c: usize, sums: &[f32], g
     debug_assert_eq!(rest.len(), 2 * c, "the last norm's sums remain");
 }
 
-/// Adds a sequence's gradients of the embeddings `dx[T,C]` and of the last norm.
-pub(crate) fn add_embedding(
+/// Elements added by one task, about: every task reads all tokens to find its own.
+const TASK_ELEMENTS: usize = 1 << 17;
+
+/// Adds every sequence's gradients of the embeddings `dx[T,C]` and of the last norm, sequences in order: `of(s)` gives
+/// sequence s's dx and sums. A task has some rows of one embedding to itself, so that no bit depends on who has which.
+pub(crate) fn add_embeddings<'a>(
     layout: &Layout,
     c: usize,
-    tokens: &[u32],
-    dx: &[f32],
-    sums: &[f32],
+    pool: &Pool,
+    batch: &TokenBatch,
+    of: impl Fn(usize) -> (&'a [f32], &'a [f32]) + Sync,
     gradients: &mut [f32],
 ) {
-    let dwte = layout.of_mut(gradients, layout.wte);
-    for (&token, dx) in tokens.iter().zip(dx.chunks_exact(c)) {
-        let row = token as usize * c;
-        rows::add_assign(dx, &mut dwte[row..row + c]);
+    let (t, sequences) = (batch.length(), batch.sequences());
+    let parts = (sequences * t * c / TASK_ELEMENTS).clamp(1, 16);
+    {
+        let (tokens, rest) = gradients.split_at_mut(layout.tensors[layout.wpe].offset);
+        let tokens = &mut tokens[layout.tensors[layout.wte].range()];
+        let positions = &mut rest[..t * c];
+        let [token_rows, position_rows] = [tokens.len() / c, t].map(|rows| rows.div_ceil(parts));
+        let token_parts = (tokens.len() / c).div_ceil(token_rows);
+        let (tokens, positions) =
+            (Chunks::new(tokens, token_rows * c), Chunks::new(positions, position_rows * c));
+        pool.run(token_parts + t.div_ceil(position_rows), |task, _| {
+            if let Some(part) = task.checked_sub(token_parts) {
+                let mut into = positions.hold(part);
+                let from = part * position_rows * c;
+                for s in 0..sequences {
+                    rows::add_assign(&of(s).0[from..from + into.len()], &mut into);
+                }
+                return;
+            }
+            let mut into = tokens.hold(task);
+            for s in 0..sequences {
+                for (&token, dx) in batch.inputs(s).iter().zip(of(s).0.chunks_exact(c)) {
+                    let row = (token as usize).wrapping_sub(task * token_rows);
+                    if row < token_rows {
+                        rows::add_assign(dx, &mut into[row * c..(row + 1) * c]);
+                    }
+                }
+            }
+        });
     }
-    let used = tokens.len() * c;
-    rows::add_assign(&dx[..used], &mut layout.of_mut(gradients, layout.wpe)[..used]);
-    rows::add_assign(&sums[13 * c..14 * c], layout.of_mut(gradients, layout.lnf_w));
-    rows::add_assign(&sums[14 * c..15 * c], layout.of_mut(gradients, layout.lnf_b));
+    for s in 0..sequences {
+        let sums = of(s).1;
+        rows::add_assign(&sums[13 * c..14 * c], layout.of_mut(gradients, layout.lnf_w));
+        rows::add_assign(&sums[14 * c..15 * c], layout.of_mut(gradients, layout.lnf_b));
+    }
 }

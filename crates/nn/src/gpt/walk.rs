@@ -5,7 +5,7 @@ use super::CpuGpt;
 use super::form::{At, Form, HeadBuffers, WeightBuffers};
 use super::model::Model;
 use super::sizes::{Common, CommonMut};
-use super::sums::{Sums, add_embedding, add_sums};
+use super::sums::{Sums, add_embeddings, add_sums};
 use crate::engine::TokenBatch;
 use isoflop_kernels::{Chunks, layernorm};
 
@@ -84,12 +84,12 @@ impl CpuGpt {
             }
             flip = !flip;
         }
-        for s in 0..sequences {
-            let work = Common::of(sizes, &self.work[s * sizes.needs.work..]);
-            let dx = if flip { work.dx1 } else { work.dx0 };
-            let tokens = batch.inputs(s);
-            add_embedding(&sizes.layout, sizes.width, tokens, dx, work.sums, &mut self.gradients);
-        }
+        let work: &[f32] = &self.work;
+        let of = |s: usize| {
+            let work = Common::of(sizes, &work[s * sizes.needs.work..]);
+            (if flip { work.dx1 } else { work.dx0 }, work.sums)
+        };
+        add_embeddings(&sizes.layout, sizes.width, &self.pool, batch, of, &mut self.gradients);
     }
 }
 
