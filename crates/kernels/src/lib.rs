@@ -30,6 +30,7 @@ pub mod rows;
 mod set;
 pub mod simd;
 pub mod tiles;
+pub mod weight_gradient;
 
 pub use buffer::AlignedBuffer;
 pub use chunks::Chunks;

@@ -17,6 +17,7 @@
 use crate::Real;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n};
+use std::mem::MaybeUninit;
 
 /// Columns of one panel of a packed right operand.
 pub const PANEL: usize = 32;
@@ -24,6 +25,13 @@ pub const PANEL: usize = 32;
 /// Rows of the right operand that are multiplied before C is touched again: 256 × 512 floats stay in L2.
 const K_BLOCK: usize = 256;
 const N_BLOCK: usize = 512;
+/// So many are not divided.
+const MOST_DEPTH: usize = K_BLOCK * 3 / 2;
+/// Columns from which copying the left operand pays.
+const COPY_FROM: usize = 96;
+/// Rows of the largest register block, and the space of each when copied.
+const MOST_ROWS: usize = 12;
+const ROW_SPACE: usize = MOST_DEPTH + 16;
 
 /// The left operand: element (i, k) is `data[i·row_stride + k·k_stride]`.
 #[derive(Debug, Clone, Copy)]
@@ -189,11 +197,15 @@ pub fn multiply(
 
 /// How a register block starts.
 #[derive(Clone, Copy)]
-enum Start {
+pub(crate) enum Start {
     Zero,
     Load,
     Row(*const f32),
 }
+
+/// A block of rows of the left operand, copied: read again for every panel, in a stride that no two rows share in L1.
+#[repr(C, align(64))]
+struct Copied([MaybeUninit<f32>; MOST_ROWS * ROW_SPACE]);
 
 /// # Safety
 /// As [`Simd`]; lengths as [`multiply`] asserts.
@@ -206,7 +218,10 @@ unsafe fn blocked<S: Simd>(
     c_stride: usize,
     init: Init<'_>,
 ) {
-    let k_block = if k <= K_BLOCK * 3 / 2 { k } else { K_BLOCK };
+    let k_block = if k <= MOST_DEPTH { k } else { K_BLOCK };
+    let mut copied = Copied([MaybeUninit::uninit(); MOST_ROWS * ROW_SPACE]);
+    let copied = copied.0.as_mut_ptr().cast::<f32>();
+    let copy = n >= COPY_FROM && a.k_stride == 1;
     let mut k0 = 0;
     loop {
         let depth = (k - k0).min(k_block);
@@ -214,14 +229,18 @@ unsafe fn blocked<S: Simd>(
             let n1 = n.min(n0 + N_BLOCK);
             let mut i = 0;
             while i < m {
-                let rows = match m - i {
-                    r if r >= 12 && S::MAX_ROWS >= 12 => 12,
-                    r if r >= 8 && S::MAX_ROWS >= 12 => 8,
-                    r if r >= 6 && (6..12).contains(&S::MAX_ROWS) => 6,
-                    r if r >= 4 && S::MAX_ROWS >= 4 => 4,
-                    r if r >= 2 => 2,
-                    _ => 1,
-                };
+                let rows = block_rows::<S>(m - i);
+                let pa = a.data.as_ptr().wrapping_add(i * a.row_stride + k0 * a.k_stride);
+                if copy {
+                    for r in 0..rows {
+                        // SAFETY: `depth` ≤ MOST_DEPTH elements of row i + r from k0, inside by the asserts of
+                        // `multiply`; r < MOST_ROWS.
+                        unsafe {
+                            let (from, to) = (pa.add(r * a.row_stride), copied.add(r * ROW_SPACE));
+                            std::ptr::copy_nonoverlapping(from, to, depth);
+                        }
+                    }
+                }
                 let mut j = n0;
                 while j < n1 {
                     let cols = (n1 - j).min(2 * S::LANES);
@@ -235,18 +254,36 @@ unsafe fn blocked<S: Simd>(
                     // SAFETY: i < m, j < n, k0 ≤ k: the pointers lie inside, and the block reads and writes only
                     // `rows` rows, `cols` columns and `depth` steps from there, inside by the asserts of `multiply`.
                     unsafe {
-                        let pa = a.data.as_ptr().wrapping_add(i * a.row_stride + k0 * a.k_stride);
                         let pb = b.data.as_ptr().wrapping_add(b.index(k0, j));
                         let pc = c.as_mut_ptr().add(i * c_stride + j);
-                        let args =
-                            (depth, pa, a.row_stride, a.k_stride, pb, b.k_stride, pc, c_stride, cols, start);
-                        match rows {
-                            12 => columns::<S, 12>(args),
-                            8 => columns::<S, 8>(args),
-                            6 => columns::<S, 6>(args),
-                            4 => columns::<S, 4>(args),
-                            2 => columns::<S, 2>(args),
-                            _ => columns::<S, 1>(args),
+                        if copy {
+                            let args = (
+                                depth,
+                                copied.cast_const(),
+                                ROW_SPACE,
+                                1,
+                                pb,
+                                b.k_stride,
+                                pc,
+                                c_stride,
+                                cols,
+                                start,
+                            );
+                            rows_of_block::<S>(rows, args);
+                        } else {
+                            let args = (
+                                depth,
+                                pa,
+                                a.row_stride,
+                                a.k_stride,
+                                pb,
+                                b.k_stride,
+                                pc,
+                                c_stride,
+                                cols,
+                                start,
+                            );
+                            rows_of_block::<S>(rows, args);
                         }
                     }
                     j += cols;
@@ -261,9 +298,44 @@ unsafe fn blocked<S: Simd>(
     }
 }
 
-type BlockArgs = (usize, *const f32, usize, usize, *const f32, usize, *mut f32, usize, usize, Start);
+/// # Safety
+/// As [`columns`].
+#[inline(always)]
+pub(crate) unsafe fn rows_of_block<S: Simd>(rows: usize, args: BlockArgs) {
+    // SAFETY: as above.
+    unsafe {
+        match rows {
+            12 => columns::<S, 12>(args),
+            8 => columns::<S, 8>(args),
+            6 => columns::<S, 6>(args),
+            4 => columns::<S, 4>(args),
+            2 => columns::<S, 2>(args),
+            _ => columns::<S, 1>(args),
+        }
+    }
+}
+
+/// Rows of the next block when `left` remain.
+#[inline(always)]
+pub(crate) fn block_rows<S: Simd>(left: usize) -> usize {
+    match left {
+        r if r >= 12 && S::MAX_ROWS >= 12 => 12,
+        r if r >= 8 && S::MAX_ROWS >= 12 => 8,
+        r if r >= 6 && (6..12).contains(&S::MAX_ROWS) => 6,
+        r if r >= 4 && S::MAX_ROWS >= 4 => 4,
+        r if r >= 2 => 2,
+        _ => 1,
+    }
+}
+
+/// Depth, the left operand with its strides of rows and k, the right one with that of k, C with that of rows, columns.
+pub(crate) type BlockArgs =
+    (usize, *const f32, usize, usize, *const f32, usize, *mut f32, usize, usize, Start);
 
 /// Chooses one or two vectors of columns, whole or partial.
+///
+/// # Safety
+/// As [`Simd`]; the pointers must be valid for the block's rows, columns and depth.
 #[inline(always)]
 unsafe fn columns<S: Simd, const ROWS: usize>(args: BlockArgs) {
     let cols = args.8;

@@ -279,6 +279,17 @@ pub(crate) unsafe fn store_n<S: Simd>(p: *mut f32, v: S::V, n: usize) {
     unsafe { if n == S::LANES { S::store(p, v) } else { S::store_first(p, v, n) } }
 }
 
+/// Asks for the cache line of `p`, which need not be readable.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: part of every x86-64 processor; a hint, which never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use crate::executor::kernel_set;
 use isoflop_base::units::si;
 use isoflop_kernels::matmul::{Init, Left, PANEL, Right, multiply, pack, packed_len};
 use isoflop_kernels::tiles::{Cells, cells, convert, len, product};
+use isoflop_kernels::weight_gradient::{self, Rows};
 use isoflop_kernels::{KernelSet, tiles};
 use isoflop_nn::Precision;
 use std::process::ExitCode;
@@ -68,14 +69,12 @@ fn f32_seconds(set: KernelSet, (m, n, k): (usize, usize, usize)) -> [f64; 2] {
         pack(&weights, k, n, panel, out);
     }
     let mut c = vec![0f32; m * n];
-    let mut seconds = |left: Left<'_>, right: Right<'_>, init: Init<'_>| {
-        best_seconds(|| multiply(set, (m, n, k), left, right, &mut c, n, init))
-    };
+    let (left, right) = (Left::rows(&rows, k), Right::packed(&packed, k));
+    let forward = best_seconds(|| multiply(set, (m, n, k), left, right, &mut c, n, Init::Zero));
     // The same values read as `x[K,M]`.
-    [
-        seconds(Left::rows(&rows, k), Right::packed(&packed, k), Init::Zero),
-        seconds(Left::transposed(&rows, m), Right::rows(&weights, n), Init::Accumulate),
-    ]
+    let operands = |_| (Rows { data: &rows, stride: m }, Rows { data: &weights, stride: n }, k);
+    let gradient = best_seconds(|| weight_gradient::accumulate(set, (m, n), 1, operands, &mut c));
+    [forward, gradient]
 }
 
 /// The same of operands in cells of bf16, f32 sums.
