@@ -289,6 +289,7 @@ pub(crate) fn prefetch(p: *const f32) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = p;
+}
 
 #[cfg(test)]
 mod tests {

@@ -350,17 +350,9 @@ pub(super) unsafe fn words_simd<S: Simd>(x: &[u16], out: &mut [u16]) {
 /// guess the next.
 #[inline(always)]
 pub(super) fn prefetch(x: &[u16], index: usize) {
-    #[cfg(target_arch = "x86_64")]
     if let Some(cell) = x.get(index * CELL..(index + 1) * CELL) {
-        for line in cell.chunks_exact(SIDE) {
-            // SAFETY: a hint for an address inside the slice; SSE is part of every x86-64 processor.
-            unsafe {
-                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
-            }
-        }
+        cell.chunks_exact(SIDE).for_each(|line| crate::simd::prefetch(line.as_ptr().cast()));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (x, index);
 }
 
 /// Cell `index`.

@@ -9,7 +9,8 @@ use super::super::sizes::Matrix;
 use super::super::sums::Sums;
 use super::forward::right;
 use super::sizes::{KeptBlock, ROWS, ScratchMut, Work, WorkMut};
-use isoflop_kernels::matmul::{Init, Left, Right, multiply};
+use isoflop_kernels::matmul::{Init, Left, multiply};
+use isoflop_kernels::weight_gradient::{self, Rows};
 use isoflop_kernels::{Chunks, KernelSet, Pool, attention, gelu, layernorm, rows};
 
 impl Model<'_> {
@@ -104,9 +105,10 @@ pub(super) struct WeightGradient<'a> {
 }
 
 impl<'a> WeightGradient<'a> {
-    pub(super) fn new(dw: &'a mut [f32], m: usize, n: usize) -> Self {
-        // Blocks of 24 rows: two register blocks, small enough to share the narrow models among threads.
-        let rows = 24.max(m.div_ceil(Chunks::MAX));
+    /// Cut into a block of rows for each thread or more, in whole register blocks.
+    pub(super) fn new(dw: &'a mut [f32], m: usize, n: usize, threads: usize) -> Self {
+        let rows = m.div_ceil(threads).next_multiple_of(12).clamp(24, weight_gradient::ROWS);
+        let rows = rows.max(m.div_ceil(Chunks::MAX));
         Self { m, n, dw: Chunks::new(dw, rows * n), rows }
     }
 
@@ -130,19 +132,11 @@ impl<'a> WeightGradient<'a> {
         if fresh {
             dw.fill(0.0);
         }
-        for sequence in 0..sequences {
+        let operands = |sequence| {
             let (left, right, t) = operands(sequence);
-            let left = Left::transposed(&left[first..], left_stride);
-            multiply(
-                set,
-                (m, self.n, t),
-                left,
-                Right::rows(right, self.n),
-                &mut dw,
-                self.n,
-                Init::Accumulate,
-            );
-        }
+            (Rows { data: &left[first..], stride: left_stride }, Rows { data: right, stride: self.n }, t)
+        };
+        weight_gradient::accumulate(set, (m, self.n), sequences, operands, &mut dw);
     }
 }
 
@@ -157,11 +151,12 @@ pub(super) fn block_weights(
     let s = model.sizes;
     let c = s.width;
     let [dqkv, dproj, dfc, dout] = s.layout.matrices_mut(layer, gradients);
+    // The longest tasks first, so that threads end together.
     let list = [
-        WeightGradient::new(dout, 4 * c, c),
-        WeightGradient::new(dfc, c, 4 * c),
-        WeightGradient::new(dqkv, c, 3 * c),
-        WeightGradient::new(dproj, c, c),
+        WeightGradient::new(dfc, c, 4 * c, s.threads),
+        WeightGradient::new(dqkv, c, 3 * c, s.threads),
+        WeightGradient::new(dout, 4 * c, c, s.threads),
+        WeightGradient::new(dproj, c, c, s.threads),
     ];
     let tasks = list.iter().map(WeightGradient::tasks).sum();
     pool.run(tasks, |task, _| {
@@ -176,7 +171,7 @@ pub(super) fn block_weights(
             let attended = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer)).attended;
             let dx = if flip { w.dx1 } else { w.dx0 };
             let (left, right) =
-                [(w.active, dx), (w.norm2, w.dhidden), (w.norm1, w.dqkv), (attended, w.dmid)][which];
+                [(w.norm2, w.dhidden), (w.norm1, w.dqkv), (w.active, dx), (attended, w.dmid)][which];
             (left, right, t)
         });
     });

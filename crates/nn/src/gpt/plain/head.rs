@@ -36,7 +36,7 @@ pub(super) fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, bu
         }
         if scale.is_some() {
             let logits: &[f32] = logits;
-            let gradient = WeightGradient::new(s.layout.of_mut(gradients, s.layout.wte), v, c);
+            let gradient = WeightGradient::new(s.layout.of_mut(gradients, s.layout.wte), v, c, s.threads);
             pool.run(gradient.tasks(), |task, _| {
                 gradient.run(set, task, batch.sequences(), stride, fresh && from == 0, |s| {
                     (&logits[s * most * stride..(s * most + n) * stride], &end(s).normed[rows.clone()], n)

@@ -5,7 +5,7 @@ use super::super::sums;
 use isoflop_kernels::attention;
 
 /// Rows that go through an MLP together, so that its hidden layer stays in the cache.
-pub(crate) const ROWS: usize = 64;
+pub(crate) const ROWS: usize = 128;
 
 /// Space for a model of these dimensions.
 pub(crate) fn needs(s: &Sizes) -> Needs {
