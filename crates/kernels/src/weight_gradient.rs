@@ -5,7 +5,7 @@
 //! blocks read, on the stack:
 //!
 //! ```text
-//!   left, 192 columns of 256 rows, once per 512 columns of dw     right, a panel of two vectors of columns at a time
+//!   left, 192 columns of 128 rows, once per 512 columns of dw     right, a panel of two vectors of columns at a time
 //!   ┌ rows 0–11 of dw ┬ rows 12–23 ┬ …   element (i, t) of a      ┌ panel p ─────┬ panel p + 1 ─┐
 //!   │ t = 0: 12       │            │     group at t·12 + i        │ t by t       │ copied while │
 //!   │ t = 1: 12       │            │                              │ in use, L1   │ p is in use  │
@@ -24,8 +24,8 @@ use std::mem::MaybeUninit;
 pub const ROWS: usize = 192;
 /// Columns of dw that stay in L2 while all sequences are added.
 const COLUMNS: usize = 512;
-/// Positions at once.
-const DEPTH: usize = 256;
+/// Positions at once: two panels of so many rows share a first cache of 48 KiB with a group of the left operand.
+const DEPTH: usize = 128;
 /// Widest panel: two vectors of 16 lanes.
 const WIDEST: usize = 32;
 /// Space of one row of the left operand: not `DEPTH`, lest groups of rows fall on each other in L1.
