@@ -11,7 +11,9 @@ pub(crate) const ROWS: usize = 128;
 pub(crate) fn needs(s: &Sizes) -> Needs {
     let (c, t) = (s.width, s.length);
     let fitting = LOGITS_BYTES / (4 * s.logits_stride * s.sequences);
-    let positions = if fitting >= t { t } else { (fitting / 8 * 8).clamp(8.min(t), t) };
+    // Even passes: a rest of a few positions would cost a whole pass over the head's weights and gradient.
+    let passes = t.div_ceil((fitting / 8 * 8).max(8));
+    let positions = if fitting >= t { t } else { t.div_ceil(passes).next_multiple_of(8).min(t) };
     Needs {
         end: KeptEnd::elements(s),
         block: KeptBlock::elements(s),
