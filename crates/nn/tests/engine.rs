@@ -198,7 +198,11 @@ fn moments_of_the_other_kind_are_refused() {
 
 #[test]
 fn micro_batches_make_the_gradient_of_the_whole() {
-    let (mut whole, mut parts) = (engine(2, 8), engine(2, 2));
+    PRECISIONS.into_iter().for_each(micro_batches_in);
+}
+
+fn micro_batches_in(precision: Precision) {
+    let (mut whole, mut parts) = (engine_in(precision, 2, 8), engine_in(precision, 2, 2));
     let big = batch(3, 8, 50);
     whole.accumulate(&big, 1.0).unwrap();
     for part in 0..4 {
@@ -219,6 +223,19 @@ fn micro_batches_make_the_gradient_of_the_whole() {
     assert_eq!((pair.small_tokens, pair.big_tokens), (100, 400));
     assert!(pair.small_squared > pair.big_squared, "a smaller batch has a noisier, larger gradient");
     assert!((pair.big_squared.sqrt() - parts.grad_norm).abs() < 1e-12);
+}
+
+#[test]
+fn a_gradient_is_used_once() {
+    for precision in PRECISIONS {
+        let mut model = engine_in(precision, 2, 7);
+        train(&mut model, 0..1);
+        assert_eq!(
+            model.update(1e-3).unwrap().grad_norm,
+            0.0,
+            "{precision:?}: nothing was accumulated since"
+        );
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary. Queries, keys,
-//! values and their gradients are left cells of one matrix `[T,3C]`, which [`columns`] reads and writes a head at a time.
+//! values and their gradients are left cells of one matrix `[T,3C]`, which [`mod@columns`] reads and writes a head at a time.
 
 mod columns;
 

@@ -202,6 +202,10 @@ impl Engine for CpuGpt {
 
     fn update(&mut self, lr: f32) -> Result<Update, EngineError> {
         let (small, tokens) = (self.small.take(), std::mem::take(&mut self.tokens));
+        if tokens == 0 {
+            // Nothing was accumulated: what lies there belongs to the step before.
+            self.gradients.fill(0.0);
+        }
         let norm = match self.checked_norm() {
             Ok(norm) => norm,
             Err(error) => {
