@@ -54,7 +54,7 @@ pub(super) fn columns<'a>(
     Cells::whole(space, width)
 }
 
-/// Zeros beyond column `width` of a left operand `[T,W]`, when `last` columns have just been written there.
+/// Zeros beyond column `width` of a left operand `[T,W]`: heads write their own columns, nobody else those.
 #[inline(always)]
 pub(super) fn clear_beyond(x: &mut [u16], length: usize, width: usize) {
     if !width.is_multiple_of(SIDE) {
