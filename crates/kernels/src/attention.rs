@@ -9,9 +9,13 @@
 //!   dq = ds·k       dk = dsᵀ·q
 //! ```
 
-use crate::Real;
+pub mod naive;
+
+use crate::chunks::Chunks;
+use crate::lent::Lent;
 use crate::math::{exp2, ln};
-use crate::matmul::{Init, Left, Right, multiply};
+use crate::matmul::{Init, Left, Right, multiply, multiply_lent};
+use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n, sweep};
 
@@ -29,6 +33,24 @@ pub struct Head {
     pub head_width: usize,
     /// Which head.
     pub head: usize,
+}
+
+/// All heads of one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Positions.
+    pub length: usize,
+    /// Channels C, a multiple of the heads.
+    pub width: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl Heads {
+    /// One of them.
+    pub fn head(self, index: usize) -> Head {
+        Head { length: self.length, width: self.width, head_width: self.width / self.count, head: index }
+    }
 }
 
 impl Head {
@@ -56,75 +78,10 @@ pub fn scratch_len(length: usize, head_width: usize) -> usize {
     2 * head_width * stride + 2 * STRIP * stride + length
 }
 
-/// Plain loops.
-pub mod naive {
-    use super::*;
-
-    /// Writes the head's columns of `out[T,C]` and `lse[T]`.
-    pub fn forward<T: Real>(head: Head, qkv: &[T], out: &mut [T], lse: &mut [T]) {
-        let (c, s, scale) = (head.width, head.head_width, T::of(head.scale()));
-        let mut p = vec![T::default(); head.length];
-        for i in 0..head.length {
-            let mut max = None;
-            for j in 0..=i {
-                let mut dot = T::default();
-                for x in 0..s {
-                    dot += qkv[i * 3 * c + head.q() + x] * qkv[j * 3 * c + head.k() + x];
-                }
-                p[j] = dot * scale;
-                max = Some(max.map_or(p[j], |m| if p[j] > m { p[j] } else { m }));
-            }
-            let max = max.unwrap_or_default();
-            let mut sum = T::default();
-            p[..=i].iter().for_each(|&p| sum += (p - max).exp());
-            lse[i] = max + sum.ln();
-            for x in 0..s {
-                let mut o = T::default();
-                for j in 0..=i {
-                    o += (p[j] - lse[i]).exp() * qkv[j * 3 * c + head.v() + x];
-                }
-                out[i * c + head.q() + x] = o;
-            }
-        }
-    }
-
-    /// Writes the head's columns of `dqkv[T,3C]` from `dout[T,C]`.
-    pub fn backward<T: Real>(head: Head, qkv: &[T], out: &[T], lse: &[T], dout: &[T], dqkv: &mut [T]) {
-        let (c, s, scale) = (head.width, head.head_width, T::of(head.scale()));
-        for i in 0..head.length {
-            for x in 0..s {
-                for part in [head.q(), head.k(), head.v()] {
-                    dqkv[i * 3 * c + part + x] = T::default();
-                }
-            }
-        }
-        for i in 0..head.length {
-            let mut d = T::default();
-            for x in 0..s {
-                d += dout[i * c + head.q() + x] * out[i * c + head.q() + x];
-            }
-            for j in 0..=i {
-                let (mut dot, mut dp) = (T::default(), T::default());
-                for x in 0..s {
-                    dot += qkv[i * 3 * c + head.q() + x] * qkv[j * 3 * c + head.k() + x];
-                    dp += dout[i * c + head.q() + x] * qkv[j * 3 * c + head.v() + x];
-                }
-                let p = (dot * scale - lse[i]).exp();
-                let ds = p * (dp - d) * scale;
-                for x in 0..s {
-                    dqkv[j * 3 * c + head.v() + x] += p * dout[i * c + head.q() + x];
-                    dqkv[i * 3 * c + head.q() + x] += ds * qkv[j * 3 * c + head.k() + x];
-                    dqkv[j * 3 * c + head.k() + x] += ds * qkv[i * 3 * c + head.q() + x];
-                }
-            }
-        }
-    }
-}
-
-fn check(head: Head, qkv: &[f32], out: &[f32], lse: &[f32], scratch: &[f32]) {
+fn check(head: Head, qkv: &[f32], out: usize, lse: &[f32], scratch: &[f32]) {
     let t = head.length;
     assert!(t > 0 && head.head_width > 0 && (head.head + 1) * head.head_width <= head.width);
-    assert!(qkv.len() >= t * 3 * head.width && out.len() >= t * head.width && lse.len() >= t);
+    assert!(qkv.len() >= t * 3 * head.width && out >= t * head.width && lse.len() >= t);
     assert!(scratch.len() >= scratch_len(t, head.head_width), "scratch space is too small");
 }
 
@@ -146,10 +103,54 @@ pub fn forward(
     lse: &mut [f32],
     scratch: &mut [f32],
 ) {
-    check(head, qkv, out, lse, scratch);
+    check(head, qkv, out.len(), lse, scratch);
     if set == KernelSet::Naive {
         return naive::forward(head, qkv, out, lse);
     }
+    // SAFETY: `out` is this call's own.
+    unsafe { forward_head(set, head, qkv, Lent::new(out), lse, scratch) }
+}
+
+/// All heads of a sequence: `out[T,C]`, and each head's part of `lse`, of T elements or more. A thread's `spaces` have
+/// [`scratch_len`] elements.
+pub fn forward_heads(
+    set: KernelSet,
+    heads: Heads,
+    qkv: &[f32],
+    out: &mut [f32],
+    lse: &mut [f32],
+    spaces: &Chunks<'_>,
+) {
+    let each = lse.len() / heads.count;
+    if set == KernelSet::Naive {
+        for (index, lse) in lse.chunks_exact_mut(each).enumerate() {
+            naive::forward(heads.head(index), qkv, out, lse);
+        }
+        return;
+    }
+    let (out, lse) = (Lent::new(out), Lent::new(lse));
+    split(heads.count, |part, thread| {
+        let mut space = spaces.hold(thread);
+        for index in part {
+            // SAFETY: the head's own.
+            let lse = unsafe { lse.at(index * each, each) };
+            check(heads.head(index), qkv, out.len(), lse, &space);
+            // SAFETY: the head is this part's own.
+            unsafe { forward_head(set, heads.head(index), qkv, out, lse, &mut space) }
+        }
+    });
+}
+
+/// # Safety
+/// Operands checked; nobody else has the head's columns of `out`.
+unsafe fn forward_head(
+    set: KernelSet,
+    head: Head,
+    qkv: &[f32],
+    out: Lent<'_, f32>,
+    lse: &mut [f32],
+    scratch: &mut [f32],
+) {
     let (t, c, s) = (head.length, head.width, head.head_width);
     let stride = Head::strip_stride(t);
     let (turned, scratch) = scratch.split_at_mut(s * stride);
@@ -163,11 +164,13 @@ pub fn forward(
         let mut inverse_sums = [0f32; STRIP];
         let inverse = &mut inverse_sums[..rows];
         softmax(set, first, keys, head.scale() as f32, strip, stride, &mut lse[first..keys], inverse);
-        let o = &mut out[first * c + head.q()..];
+        let o = out.from(first * c + head.q());
         let (p, v) = (Left::rows(strip, stride), Right::rows(&qkv[head.v()..], 3 * c));
-        multiply(set, (rows, s, keys), p, v, o, c, Init::Zero);
-        for (row, &inverse) in o.chunks_mut(c).zip(inverse.iter()) {
-            row[..s].iter_mut().for_each(|x| *x *= inverse);
+        // SAFETY: the head's columns.
+        unsafe { multiply_lent(set, (rows, s, keys), p, v, o, c, Init::Zero) }
+        for (row, &inverse) in inverse.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { o.at(row * c, s) }.iter_mut().for_each(|x| *x *= inverse);
         }
     }
 }
@@ -259,11 +262,70 @@ pub fn backward(
     dqkv: &mut [f32],
     scratch: &mut [f32],
 ) {
-    check(head, qkv, out, lse, scratch);
-    assert!(dout.len() >= head.length * head.width && dqkv.len() >= head.length * 3 * head.width);
+    check(head, qkv, out.len(), lse, scratch);
+    check_gradients(head, dout, dqkv);
     if set == KernelSet::Naive {
         return naive::backward(head, qkv, out, lse, dout, dqkv);
     }
+    // SAFETY: `dqkv` is this call's own.
+    unsafe { backward_head(set, head, Known { qkv, out, lse, dout }, Lent::new(dqkv), scratch) }
+}
+
+/// All heads of a sequence; see [`backward`] and [`forward_heads`].
+pub fn backward_heads(
+    set: KernelSet,
+    heads: Heads,
+    qkv: &[f32],
+    out: &[f32],
+    lse: &[f32],
+    dout: &[f32],
+    dqkv: &mut [f32],
+    spaces: &Chunks<'_>,
+) {
+    check_gradients(heads.head(0), dout, dqkv);
+    let each = lse.len() / heads.count;
+    if set == KernelSet::Naive {
+        for (index, lse) in lse.chunks_exact(each).enumerate() {
+            naive::backward(heads.head(index), qkv, out, lse, dout, dqkv);
+        }
+        return;
+    }
+    let dqkv = Lent::new(dqkv);
+    split(heads.count, |part, thread| {
+        let mut space = spaces.hold(thread);
+        for index in part {
+            let lse = &lse[index * each..][..each];
+            check(heads.head(index), qkv, out.len(), lse, &space);
+            // SAFETY: the head is this part's own.
+            unsafe {
+                backward_head(set, heads.head(index), Known { qkv, out, lse, dout }, dqkv, &mut space);
+            }
+        }
+    });
+}
+
+/// What a backward reads.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    qkv: &'a [f32],
+    out: &'a [f32],
+    lse: &'a [f32],
+    dout: &'a [f32],
+}
+
+fn check_gradients(head: Head, dout: &[f32], dqkv: &[f32]) {
+    assert!(dout.len() >= head.length * head.width && dqkv.len() >= head.length * 3 * head.width);
+}
+
+/// # Safety
+/// Operands checked; nobody else has the head's columns of `dqkv`.
+unsafe fn backward_head(
+    set: KernelSet,
+    head: Head,
+    Known { qkv, out, lse, dout }: Known<'_>,
+    dqkv: Lent<'_, f32>,
+    scratch: &mut [f32],
+) {
     let (t, c, s) = (head.length, head.width, head.head_width);
     let stride = Head::strip_stride(t);
     let (keys_turned, scratch) = scratch.split_at_mut(s * stride);
@@ -274,9 +336,12 @@ pub fn backward(
     transpose(&qkv[head.k()..], 3 * c, t, s, keys_turned, stride);
     transpose(&qkv[head.v()..], 3 * c, t, s, values_turned, stride);
     row_dots(set, head, out, dout, dot);
-    for row in dqkv.chunks_mut(3 * c).take(t) {
-        row[head.k()..head.k() + s].fill(0.0);
-        row[head.v()..head.v() + s].fill(0.0);
+    for at in (0..t).map(|i| i * 3 * c) {
+        // SAFETY: the head's columns.
+        unsafe {
+            dqkv.at(at + head.k(), s).fill(0.0);
+            dqkv.at(at + head.v(), s).fill(0.0);
+        }
     }
     for first in (0..t).step_by(STRIP) {
         let rows = STRIP.min(t - first);
@@ -298,29 +363,17 @@ pub fn backward(
             &lse[first..keys],
             &dot[first..keys],
         );
-        let right = Right::rows(strip_dout, c);
-        let (into_v, into_k) = (head.v(), head.k());
-        multiply(
-            set,
-            (keys, s, rows),
-            Left::transposed(p, stride),
-            right,
-            &mut dqkv[into_v..],
-            3 * c,
-            Init::Accumulate,
-        );
-        let right = Right::rows(&qkv[at_q..], 3 * c);
-        multiply(
-            set,
-            (keys, s, rows),
-            Left::transposed(ds, stride),
-            right,
-            &mut dqkv[into_k..],
-            3 * c,
-            Init::Accumulate,
-        );
-        let right = Right::rows(&qkv[head.k()..], 3 * c);
-        multiply(set, (rows, s, keys), Left::rows(ds, stride), right, &mut dqkv[at_q..], 3 * c, Init::Zero);
+        let queries = Right::rows(&qkv[at_q..], 3 * c);
+        let into = [(&*p, Right::rows(strip_dout, c), head.v()), (&*ds, queries, head.k())];
+        for (left, right, to) in into.map(|(left, right, to)| (Left::transposed(left, stride), right, to)) {
+            // SAFETY: the head's columns.
+            unsafe {
+                multiply_lent(set, (keys, s, rows), left, right, dqkv.from(to), 3 * c, Init::Accumulate);
+            }
+        }
+        let (left, right) = (Left::rows(ds, stride), Right::rows(&qkv[head.k()..], 3 * c));
+        // SAFETY: as above.
+        unsafe { multiply_lent(set, (rows, s, keys), left, right, dqkv.from(at_q), 3 * c, Init::Zero) }
     }
 }
 

@@ -3,7 +3,9 @@
 //! `loss = ln Σ exp(l) − l[target]`, in nats; `dlogits = (softmax(l) − onehot(target))·scale`, written over the logits.
 
 use crate::Real;
+use crate::lent::Lent;
 use crate::math::{exp2, ln};
+use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n, sweep};
 
@@ -49,10 +51,17 @@ pub fn forward_backward(
     if set == KernelSet::Naive {
         return naive::forward_backward(logits, vocab, targets, scale, losses);
     }
-    dispatch!(
-        set,
-        rows_simd(logits: &mut [f32], vocab: usize, targets: &[u32], scale: f32, losses: &mut [f32])
-    );
+    let (stride, logits, losses) = (logits.len() / targets.len(), Lent::new(logits), Lent::new(losses));
+    split(targets.len(), |r, _| {
+        // SAFETY: the part's own rows.
+        let (logits, losses) =
+            unsafe { (logits.at(r.start * stride, r.len() * stride), losses.at(r.start, r.len())) };
+        let targets = &targets[r];
+        dispatch!(
+            set,
+            rows_simd(logits: &mut [f32], vocab: usize, targets: &[u32], scale: f32, losses: &mut [f32])
+        );
+    });
 }
 
 fn check(logits: &[f32], vocab: usize, targets: &[u32], losses: &[f32]) {
@@ -80,17 +89,26 @@ pub fn exponentials(
 ) {
     check(logits, vocab, targets, losses);
     assert_eq!(factors.len(), targets.len());
-    let set = set.with_vectors();
-    dispatch!(
-        set,
-        exponentials_simd(
-            logits: &mut [f32],
-            vocab: usize,
-            targets: &[u32],
-            losses: &mut [f32],
-            factors: &mut [f32],
-        )
-    );
+    let (set, stride, logits) = (set.with_vectors(), logits.len() / targets.len(), Lent::new(logits));
+    let [losses, factors] = [losses, factors].map(Lent::new);
+    split(targets.len(), |r, _| {
+        // SAFETY: the part's own rows.
+        let (logits, losses, factors) = unsafe {
+            let logits = logits.at(r.start * stride, r.len() * stride);
+            (logits, losses.at(r.start, r.len()), factors.at(r.start, r.len()))
+        };
+        let targets = &targets[r];
+        dispatch!(
+            set,
+            exponentials_simd(
+                logits: &mut [f32],
+                vocab: usize,
+                targets: &[u32],
+                losses: &mut [f32],
+                factors: &mut [f32],
+            )
+        );
+    });
 }
 
 #[inline(always)]

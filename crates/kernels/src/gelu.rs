@@ -4,12 +4,17 @@
 //! g' = σ(2u) + x·σ(2u)(1 − σ(2u))·2u', u' = √(2/π)(1 + 3·0.044715 x²).
 
 use crate::Real;
+use crate::lent::Lent;
 use crate::math::exp2;
+use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n, sweep};
 
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const CUBIC: f64 = 0.044_715;
+
+/// Elements that a part of a pass has at least.
+const GRAIN: usize = 2048;
 
 /// Plain loops.
 pub mod naive {
@@ -42,7 +47,13 @@ pub fn forward(set: KernelSet, x: &[f32], y: &mut [f32]) {
     if set == KernelSet::Naive {
         return naive::forward(x, y);
     }
-    dispatch!(set, forward_simd(x: &[f32], y: &mut [f32]));
+    let (n, y) = (x.len(), Lent::new(y));
+    split(n.div_ceil(GRAIN), |p, _| {
+        let at = p.start * GRAIN..n.min(p.end * GRAIN);
+        // SAFETY: the part's own elements.
+        let (x, y) = (&x[at.clone()], unsafe { y.at(at.start, at.len()) });
+        dispatch!(set, forward_simd(x: &[f32], y: &mut [f32]));
+    });
 }
 
 /// `y = gelu(x)` again (the product that needs it comes later than its forward), and `d ← d · gelu'(x)`.
@@ -51,7 +62,14 @@ pub fn backward(set: KernelSet, x: &[f32], y: &mut [f32], d: &mut [f32]) {
     if set == KernelSet::Naive {
         return naive::backward(x, y, d);
     }
-    dispatch!(set, backward_simd(x: &[f32], y: &mut [f32], d: &mut [f32]));
+    let (n, y, d) = (x.len(), Lent::new(y), Lent::new(d));
+    split(n.div_ceil(GRAIN), |p, _| {
+        let at = p.start * GRAIN..n.min(p.end * GRAIN);
+        // SAFETY: the part's own elements.
+        let (y, d) = unsafe { (y.at(at.start, at.len()), d.at(at.start, at.len())) };
+        let x = &x[at];
+        dispatch!(set, backward_simd(x: &[f32], y: &mut [f32], d: &mut [f32]));
+    });
 }
 
 /// σ(2u) for each lane, and x².

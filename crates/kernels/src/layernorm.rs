@@ -4,8 +4,15 @@
 //! dx = rstd·(e − mean(e) − x̂·mean(e·x̂)), dw = Σ dy·x̂, db = Σ dy over rows.
 
 use crate::Real;
+use crate::lent::Lent;
+use crate::pool::{is_divided, split};
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n, sweep};
+use crate::tiles::{CELL, SIDE, cells};
+use std::ops::Range;
+
+/// Rows or blocks of columns that one part of a pass has at least.
+const GRAIN: usize = 16;
 
 /// GPT-2's `layer_norm_epsilon`.
 pub const EPSILON: f64 = 1e-5;
@@ -81,7 +88,38 @@ pub fn forward(set: KernelSet, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], s
     if set == KernelSet::Naive {
         return naive::forward(x, w, b, y, stats);
     }
-    dispatch!(set, forward_simd(x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], stats: &mut [f32]));
+    let (y, stats) = (Lent::new(y), Lent::new(stats));
+    by_rows(x.len() / c, |r| {
+        // SAFETY: the part's own rows.
+        let (y, stats) = unsafe { (y.at(r.start * c, r.len() * c), stats.at(r.start * 2, r.len() * 2)) };
+        let x = &x[r.start * c..r.end * c];
+        dispatch!(set, forward_simd(x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], stats: &mut [f32]));
+    });
+}
+
+/// Calls `part` with ranges of rows.
+fn by_rows(rows: usize, part: impl Fn(Range<usize>) + Sync) {
+    split(rows.div_ceil(GRAIN), |p, _| part(p.start * GRAIN..rows.min(p.end * GRAIN)));
+}
+
+/// The same as left operand of a product (see [`crate::tiles`]).
+pub fn forward_left(set: KernelSet, x: &[f32], w: &[f32], b: &[f32], y: &mut [u16], stats: &mut [f32]) {
+    let c = w.len();
+    assert!(c > 0 && b.len() == c && x.len().is_multiple_of(c) && stats.len() == x.len() / c * 2);
+    let (rows, block) = (x.len() / c, cells(c) * CELL);
+    assert!(y.len() >= cells(rows) * block, "y is shorter than its shape");
+    let (y, stats) = (Lent::new(y), Lent::new(stats));
+    split(cells(rows), |p, _| {
+        let r = p.start * SIDE..rows.min(p.end * SIDE);
+        // SAFETY: the part's own rows.
+        let (y, stats) =
+            unsafe { (y.at(p.start * block, p.len() * block), stats.at(r.start * 2, r.len() * 2)) };
+        let x = &x[r.start * c..r.end * c];
+        dispatch!(
+            set.with_vectors(),
+            left_simd(x: &[f32], w: &[f32], b: &[f32], y: &mut [u16], stats: &mut [f32])
+        );
+    });
 }
 
 /// `y[R,C]` again from stored `stats[R,2]`.
@@ -94,8 +132,13 @@ pub fn again(set: KernelSet, x: &[f32], stats: &[f32], w: &[f32], b: &[f32], y: 
             && y.len() == x.len()
             && stats.len() == x.len() / c * 2
     );
-    let set = set.with_vectors();
-    dispatch!(set, again_simd(x: &[f32], stats: &[f32], w: &[f32], b: &[f32], y: &mut [f32]));
+    let (set, y) = (set.with_vectors(), Lent::new(y));
+    by_rows(x.len() / c, |r| {
+        // SAFETY: the part's own rows.
+        let y = unsafe { y.at(r.start * c, r.len() * c) };
+        let (x, stats) = (&x[r.start * c..r.end * c], &stats[2 * r.start..2 * r.end]);
+        dispatch!(set, again_simd(x: &[f32], stats: &[f32], w: &[f32], b: &[f32], y: &mut [f32]));
+    });
 }
 
 /// `dx[R,C] = residual[R,C] + the gradient through the norm`, and the block's `dw[C]`, `db[C]` (overwritten).
@@ -122,43 +165,125 @@ pub fn backward(
     if set == KernelSet::Naive {
         return naive::backward(x, stats, w, dy, residual, dx, dw, db);
     }
-    dispatch!(
-        set,
-        backward_simd(
-            x: &[f32],
-            stats: &[f32],
-            w: &[f32],
-            dy: &[f32],
-            residual: &[f32],
-            dx: &mut [f32],
-            dw: &mut [f32],
-            db: &mut [f32],
-        )
-    );
+    let input = Input { x, stats, dy };
+    if !is_divided() {
+        let (dw, db) = (Some(dw), Some(db));
+        dispatch!(
+            set,
+            backward_simd(
+                input: Input<'_>,
+                w: &[f32],
+                residual: &[f32],
+                dx: &mut [f32],
+                dw: Option<&mut [f32]>,
+                db: Option<&mut [f32]>,
+            )
+        );
+        return;
+    }
+    // Several threads: by rows what belongs to rows, by columns their sums, which have the same order either way.
+    let (dx, dw, db) = (Lent::new(dx), Lent::new(dw), Lent::new(db));
+    by_rows(x.len() / c, |r| {
+        let at = r.start * c..r.end * c;
+        // SAFETY: the part's own rows.
+        let dx = unsafe { dx.at(at.start, at.len()) };
+        let input = Input { x: &x[at.clone()], stats: &stats[2 * r.start..2 * r.end], dy: &dy[at.clone()] };
+        let (residual, dw, db) = (&residual[at], None, None);
+        dispatch!(
+            set,
+            backward_simd(
+                input: Input<'_>,
+                w: &[f32],
+                residual: &[f32],
+                dx: &mut [f32],
+                dw: Option<&mut [f32]>,
+                db: Option<&mut [f32]>,
+            )
+        );
+    });
+    split(c.div_ceil(GRAIN), |p, _| {
+        let columns = p.start * GRAIN..c.min(p.end * GRAIN);
+        // SAFETY: the part's own columns.
+        let (dw, db) = unsafe { (dw.at(columns.start, columns.len()), db.at(columns.start, columns.len())) };
+        let first = columns.start;
+        dispatch!(
+            set,
+            columns_simd(input: Input<'_>, c: usize, first: usize, dw: &mut [f32], db: &mut [f32])
+        );
+    });
+}
+
+/// What a backward reads of each row.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    x: &'a [f32],
+    stats: &'a [f32],
+    dy: &'a [f32],
 }
 
 #[inline(always)]
 unsafe fn forward_simd<S: Simd>(x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], stats: &mut [f32]) {
     let c = w.len();
     for ((x, y), stats) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).zip(stats.chunks_exact_mut(2)) {
-        // SAFETY: every access is to the first c elements of slices of that length.
+        // SAFETY: x, y, w, b have c elements.
         unsafe {
-            let mut sum = S::splat(0.0);
-            sweep!(S, c, |i, count| {
-                sum = S::add(sum, load_n::<S>(x.as_ptr().add(i), count));
-            });
-            let mean = S::sum(sum) / c as f32;
-            let mut square = S::splat(0.0);
-            sweep!(S, c, |i, count| {
-                // Lanes beyond the row hold the mean, so that they add nothing.
-                let v = load_n::<S>(x.as_ptr().add(i), count);
-                let d = S::sub(v, S::splat(mean));
-                let d = if count == S::LANES { d } else { keep_first::<S>(d, count) };
-                square = S::fma(d, d, square);
-            });
-            let rstd = 1.0 / (S::sum(square) / c as f32 + EPSILON as f32).sqrt();
+            let (mean, rstd) = moments::<S>(x);
             stats.copy_from_slice(&[mean, rstd]);
             normalise::<S>(x, mean, rstd, w, b, y);
+        }
+    }
+}
+
+/// Mean and 1/deviation of a row.
+#[inline(always)]
+unsafe fn moments<S: Simd>(x: &[f32]) -> (f32, f32) {
+    let c = x.len();
+    // SAFETY: every access is to the c elements of x.
+    unsafe {
+        let mut sum = S::splat(0.0);
+        sweep!(S, c, |i, count| {
+            sum = S::add(sum, load_n::<S>(x.as_ptr().add(i), count));
+        });
+        let mean = S::sum(sum) / c as f32;
+        let mut square = S::splat(0.0);
+        sweep!(S, c, |i, count| {
+            // Lanes beyond the row hold the mean, so that they add nothing.
+            let v = load_n::<S>(x.as_ptr().add(i), count);
+            let d = S::sub(v, S::splat(mean));
+            let d = if count == S::LANES { d } else { keep_first::<S>(d, count) };
+            square = S::fma(d, d, square);
+        });
+        (mean, 1.0 / (S::sum(square) / c as f32 + EPSILON as f32).sqrt())
+    }
+}
+
+#[inline(always)]
+unsafe fn left_simd<S: Simd>(x: &[f32], w: &[f32], b: &[f32], y: &mut [u16], stats: &mut [f32]) {
+    let (c, rows) = (w.len(), stats.len() / 2);
+    let wide = cells(c);
+    for r in 0..rows.next_multiple_of(SIDE) {
+        let at = r / SIDE * wide * CELL + r % SIDE * SIDE;
+        if r >= rows {
+            (0..wide).for_each(|part| y[at + part * CELL..][..SIDE].fill(0));
+            continue;
+        }
+        let x = &x[r * c..(r + 1) * c];
+        // SAFETY: x, w, b have c elements; a row of a cell has 32.
+        unsafe {
+            let (mean, rstd) = moments::<S>(x);
+            stats[2 * r..2 * r + 2].copy_from_slice(&[mean, rstd]);
+            for part in 0..wide {
+                let out = y[at + part * CELL..][..SIDE].as_mut_ptr();
+                for v in (0..SIDE).step_by(S::LANES) {
+                    let i = part * SIDE + v;
+                    let value = if i < c {
+                        normal::<S>(x, mean, rstd, w, b, i, S::LANES.min(c - i))
+                    } else {
+                        S::splat(0.0)
+                    };
+                    S::store_bf16(out.add(v), value);
+                }
+            }
         }
     }
 }
@@ -179,11 +304,27 @@ unsafe fn normalise<S: Simd>(x: &[f32], mean: f32, rstd: f32, w: &[f32], b: &[f3
     sweep!(S, x.len(), |i, count| {
         // SAFETY: all slices have the length of x.
         unsafe {
-            let hat = S::mul(S::sub(load_n::<S>(x.as_ptr().add(i), count), S::splat(mean)), S::splat(rstd));
-            let v = S::fma(hat, load_n::<S>(w.as_ptr().add(i), count), load_n::<S>(b.as_ptr().add(i), count));
-            store_n::<S>(y.as_mut_ptr().add(i), v, count);
+            store_n::<S>(y.as_mut_ptr().add(i), normal::<S>(x, mean, rstd, w, b, i, count), count);
         }
     });
+}
+
+/// Elements `i..i + count`, normed; where w and b have no lanes, zero.
+#[inline(always)]
+unsafe fn normal<S: Simd>(
+    x: &[f32],
+    mean: f32,
+    rstd: f32,
+    w: &[f32],
+    b: &[f32],
+    i: usize,
+    count: usize,
+) -> S::V {
+    // SAFETY: i + count is at most the length of each, as the caller knows.
+    unsafe {
+        let hat = S::mul(S::sub(load_n::<S>(x.as_ptr().add(i), count), S::splat(mean)), S::splat(rstd));
+        S::fma(hat, load_n::<S>(w.as_ptr().add(i), count), load_n::<S>(b.as_ptr().add(i), count))
+    }
 }
 
 #[inline(always)]
@@ -195,20 +336,21 @@ unsafe fn again_simd<S: Simd>(x: &[f32], stats: &[f32], w: &[f32], b: &[f32], y:
     }
 }
 
+/// `dx`; and `dw`, `db` unless they are summed elsewhere.
 #[inline(always)]
 unsafe fn backward_simd<S: Simd>(
-    x: &[f32],
-    stats: &[f32],
+    Input { x, stats, dy }: Input<'_>,
     w: &[f32],
-    dy: &[f32],
     residual: &[f32],
     dx: &mut [f32],
-    dw: &mut [f32],
-    db: &mut [f32],
+    mut dw: Option<&mut [f32]>,
+    mut db: Option<&mut [f32]>,
 ) {
     let c = w.len();
-    dw.fill(0.0);
-    db.fill(0.0);
+    if let (Some(dw), Some(db)) = (&mut dw, &mut db) {
+        dw.fill(0.0);
+        db.fill(0.0);
+    }
     for r in 0..x.len() / c {
         // SAFETY: row r of each matrix has c elements, as w, dw and db have.
         unsafe {
@@ -221,9 +363,9 @@ unsafe fn backward_simd<S: Simd>(
                 let e = S::mul(d, load_n::<S>(w.as_ptr().add(i), count));
                 sum = S::add(sum, e);
                 dot = S::fma(e, hat, dot);
-                let (pw, pb) = (dw.as_mut_ptr().add(i), db.as_mut_ptr().add(i));
-                store_n::<S>(pw, S::fma(d, hat, load_n::<S>(pw, count)), count);
-                store_n::<S>(pb, S::add(d, load_n::<S>(pb, count)), count);
+                if let (Some(dw), Some(db)) = (&mut dw, &mut db) {
+                    add_to_sums::<S>(d, hat, dw.as_mut_ptr().add(i), db.as_mut_ptr().add(i), count);
+                }
             });
             let sum = S::splat(S::sum(sum) / c as f32);
             let dot = S::splat(S::sum(dot) / c as f32);
@@ -235,6 +377,41 @@ unsafe fn backward_simd<S: Simd>(
                 store_n::<S>(dx.as_mut_ptr().add(r * c + i), v, count);
             });
         }
+    }
+}
+
+/// Columns `first..` of `dw` and `db`, the part these slices are.
+#[inline(always)]
+unsafe fn columns_simd<S: Simd>(
+    Input { x, stats, dy }: Input<'_>,
+    c: usize,
+    first: usize,
+    dw: &mut [f32],
+    db: &mut [f32],
+) {
+    dw.fill(0.0);
+    db.fill(0.0);
+    for (r, stats) in stats.chunks_exact(2).enumerate() {
+        sweep!(S, dw.len(), |i, count| {
+            // SAFETY: the columns lie inside row r of both matrices, as the entry point saw.
+            unsafe {
+                let at = r * c + first + i;
+                let x = load_n::<S>(x.as_ptr().add(at), count);
+                let hat = S::mul(S::sub(x, S::splat(stats[0])), S::splat(stats[1]));
+                let d = load_n::<S>(dy.as_ptr().add(at), count);
+                add_to_sums::<S>(d, hat, dw.as_mut_ptr().add(i), db.as_mut_ptr().add(i), count);
+            }
+        });
+    }
+}
+
+/// `dw += d·x̂`, `db += d`.
+#[inline(always)]
+unsafe fn add_to_sums<S: Simd>(d: S::V, hat: S::V, dw: *mut f32, db: *mut f32, count: usize) {
+    // SAFETY: `count` elements are valid, as the caller knows.
+    unsafe {
+        store_n::<S>(dw, S::fma(d, hat, load_n::<S>(dw, count)), count);
+        store_n::<S>(db, S::add(d, load_n::<S>(db, count)), count);
     }
 }
 

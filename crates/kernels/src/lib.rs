@@ -20,6 +20,7 @@ pub mod cross_entropy;
 pub mod dynamic_map;
 pub mod gelu;
 pub mod layernorm;
+mod lent;
 pub mod math;
 pub mod matmul;
 pub mod peak;

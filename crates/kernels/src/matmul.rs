@@ -15,6 +15,8 @@
 //! Inside, a block of up to 12 rows by two vectors of columns stays in registers while K runs.
 
 use crate::Real;
+use crate::lent::Lent;
+use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n};
 use std::mem::MaybeUninit;
@@ -162,11 +164,26 @@ pub fn multiply(
     c_stride: usize,
     init: Init<'_>,
 ) {
-    let (m, n, k) = dims;
+    if set == KernelSet::Naive {
+        check(dims, &a, &b, c.len(), c_stride, &init);
+        return naive::multiply(dims, a, b, c, c_stride, init);
+    }
+    // SAFETY: c is this call's own.
+    unsafe { multiply_lent(set, dims, a, b, Lent::new(c), c_stride, init) }
+}
+
+fn check(
+    (m, n, k): (usize, usize, usize),
+    a: &Left<'_>,
+    b: &Right<'_>,
+    c_len: usize,
+    c_stride: usize,
+    init: &Init<'_>,
+) {
     if m == 0 || n == 0 {
         return;
     }
-    assert!(c_stride >= n && c.len() > (m - 1) * c_stride + n - 1, "c is shorter than its shape");
+    assert!(c_stride >= n && c_len > (m - 1) * c_stride + n - 1, "c is shorter than its shape");
     if k > 0 {
         assert!(a.data.len() > (m - 1) * a.row_stride + (k - 1) * a.k_stride, "a is shorter than its shape");
         assert!(b.data.len() > b.index(k - 1, n - 1), "b is shorter than its shape");
@@ -179,20 +196,42 @@ pub fn multiply(
     if let Init::Bias(row) = init {
         assert!(row.len() >= n, "the bias is shorter than a row");
     }
-    if set == KernelSet::Naive {
-        return naive::multiply(dims, a, b, c, c_stride, init);
+}
+
+/// The same into what others write too, of which `c[M,N]` is the caller's.
+///
+/// # Safety
+/// Nobody else has an element of `c[M,N]`; `set` is not [`KernelSet::Naive`].
+pub(crate) unsafe fn multiply_lent(
+    set: KernelSet,
+    dims: (usize, usize, usize),
+    a: Left<'_>,
+    b: Right<'_>,
+    c: Lent<'_, f32>,
+    c_stride: usize,
+    init: Init<'_>,
+) {
+    check(dims, &a, &b, c.len(), c_stride, &init);
+    let (m, n, k) = dims;
+    if m == 0 || n == 0 {
+        return;
     }
-    dispatch!(
-        set,
-        blocked(
-            dims: (usize, usize, usize),
-            a: Left<'_>,
-            b: Right<'_>,
-            c: &mut [f32],
-            c_stride: usize,
-            init: Init<'_>,
-        )
-    );
+    split(m.div_ceil(MOST_ROWS), |part, _| {
+        let (first, end) = (part.start * MOST_ROWS, m.min(part.end * MOST_ROWS));
+        let a = Left { data: &a.data[(first * a.row_stride).min(a.data.len())..], ..a };
+        let (dims, c) = ((end - first, n, k), c.from(first * c_stride));
+        dispatch!(
+            set,
+            blocked(
+                dims: (usize, usize, usize),
+                a: Left<'_>,
+                b: Right<'_>,
+                c: Lent<'_, f32>,
+                c_stride: usize,
+                init: Init<'_>,
+            )
+        );
+    });
 }
 
 /// How a register block starts.
@@ -208,13 +247,13 @@ pub(crate) enum Start {
 struct Copied([MaybeUninit<f32>; MOST_ROWS * ROW_SPACE]);
 
 /// # Safety
-/// As [`Simd`]; lengths as [`multiply`] asserts.
+/// As [`Simd`]; lengths as [`check`] asserts; nobody else has an element of c.
 #[inline(always)]
 unsafe fn blocked<S: Simd>(
     (m, n, k): (usize, usize, usize),
     a: Left<'_>,
     b: Right<'_>,
-    c: &mut [f32],
+    c: Lent<'_, f32>,
     c_stride: usize,
     init: Init<'_>,
 ) {
@@ -234,7 +273,7 @@ unsafe fn blocked<S: Simd>(
                 if copy {
                     for r in 0..rows {
                         // SAFETY: `depth` ≤ MOST_DEPTH elements of row i + r from k0, inside by the asserts of
-                        // `multiply`; r < MOST_ROWS.
+                        // `check`; r < MOST_ROWS.
                         unsafe {
                             let (from, to) = (pa.add(r * a.row_stride), copied.add(r * ROW_SPACE));
                             std::ptr::copy_nonoverlapping(from, to, depth);
@@ -252,10 +291,10 @@ unsafe fn blocked<S: Simd>(
                         Init::Bias(row) => Start::Row(unsafe { row.as_ptr().add(j) }),
                     };
                     // SAFETY: i < m, j < n, k0 ≤ k: the pointers lie inside, and the block reads and writes only
-                    // `rows` rows, `cols` columns and `depth` steps from there, inside by the asserts of `multiply`.
+                    // `rows` rows, `cols` columns and `depth` steps from there, inside by the asserts of `check`.
                     unsafe {
                         let pb = b.data.as_ptr().wrapping_add(b.index(k0, j));
-                        let pc = c.as_mut_ptr().add(i * c_stride + j);
+                        let pc = c.pointer(i * c_stride + j);
                         if copy {
                             let args = (
                                 depth,

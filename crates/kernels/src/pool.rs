@@ -1,11 +1,14 @@
-//! Persistent threads that run numbered tasks: a phase of work is one call, microseconds apart from the next.
+//! Persistent threads that run numbered tasks: a phase of work is one call, microseconds apart from the next. A thread
+//! that finds no task left helps the others with theirs ([`help`]).
 
+mod help;
+
+pub(crate) use help::is_divided;
+use help::{Board, SPINS, wait};
+pub use help::{in_single_parts, split};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-
-/// How long a waiting thread spins before it sleeps: phases of a training step follow each other faster than this.
-const SPINS: u32 = 4_000;
 
 /// Task number and thread number.
 type Task<'a> = &'a (dyn Fn(usize, usize) + Sync);
@@ -17,6 +20,9 @@ struct Shared {
     task: Mutex<Option<Task<'static>>>,
     num_tasks: AtomicUsize,
     next: AtomicUsize,
+    /// Tasks that have not ended.
+    unfinished: AtomicUsize,
+    board: Board,
     /// Workers that have not finished the phase.
     working: AtomicUsize,
     panicked: AtomicBool,
@@ -43,12 +49,21 @@ impl std::fmt::Debug for Pool {
 impl Pool {
     /// A pool of `threads ≥ 1` threads, the caller among them.
     pub fn new(threads: usize) -> std::io::Result<Self> {
+        // With more threads than processors, one that waited for its helper would wait for the scheduler.
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::with(threads, threads <= processors)
+    }
+
+    /// A pool whose threads without a task help the others, or do not.
+    fn with(threads: usize, helps: bool) -> std::io::Result<Self> {
         assert!(threads >= 1);
         let shared = Arc::new(Shared {
             phase: AtomicU64::new(0),
             task: Mutex::new(None),
             num_tasks: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
+            unfinished: AtomicUsize::new(0),
+            board: Board::new(threads, helps),
             working: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -72,9 +87,10 @@ impl Pool {
     /// Runs `task(0..num_tasks, thread)`, each number once, and returns when all are done.
     ///
     /// Which thread takes which number varies; a task must therefore not depend on its thread except for scratch
-    /// space. A task that panics makes `run` panic after the phase.
+    /// space. Threads beyond the number of tasks help with those parts that a task gives to [`split`]. A task that panics
+    /// makes `run` panic after the phase.
     pub fn run(&self, num_tasks: usize, task: impl Fn(usize, usize) + Sync) {
-        if self.threads == 1 || num_tasks <= 1 {
+        if self.threads == 1 || num_tasks == 0 {
             for index in 0..num_tasks {
                 task(index, 0);
             }
@@ -90,6 +106,7 @@ impl Pool {
         *shared.task.lock().expect("never poisoned") = Some(task);
         shared.num_tasks.store(num_tasks, Relaxed);
         shared.next.store(0, Relaxed);
+        shared.unfinished.store(num_tasks, Relaxed);
         shared.working.store(self.workers.len(), Relaxed);
         {
             let _guard = shared.sleeping.lock().expect("never poisoned");
@@ -97,15 +114,9 @@ impl Pool {
         }
         shared.wake.notify_all();
         take_tasks(shared, task, 0);
-        let mut spins = 0u32;
+        let mut spins = 0;
         while shared.working.load(Acquire) > 0 {
-            spins = spins.saturating_add(1);
-            if spins < SPINS {
-                std::hint::spin_loop();
-            } else {
-                // More threads than free cores: let the worker we wait for have ours.
-                std::thread::yield_now();
-            }
+            wait(&mut spins);
         }
         *shared.task.lock().expect("never poisoned") = None;
         assert!(!shared.panicked.swap(false, Relaxed), "a task of the pool panicked");
@@ -135,20 +146,23 @@ impl Pool {
     }
 }
 
+/// Takes tasks while there are some, then helps others until all have ended.
 fn take_tasks(shared: &Shared, task: Task<'_>, thread: usize) {
     let num_tasks = shared.num_tasks.load(Relaxed);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    shared.board.within(thread, || {
         loop {
             let index = shared.next.fetch_add(1, Relaxed);
             if index >= num_tasks {
                 return;
             }
-            task(index, thread);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task(index, thread)));
+            if result.is_err() {
+                shared.panicked.store(true, Relaxed);
+            }
+            shared.unfinished.fetch_sub(1, Release);
         }
-    }));
-    if result.is_err() {
-        shared.panicked.store(true, Relaxed);
-    }
+    });
+    shared.board.help(thread, &shared.unfinished);
 }
 
 fn work(shared: &Shared, thread: usize) {
@@ -223,6 +237,74 @@ mod tests {
         let sum = AtomicUsize::new(0);
         pool.run(10, |i, _| {
             sum.fetch_add(i, Relaxed);
+        });
+        assert_eq!(sum.load(Relaxed), 45);
+    }
+
+    #[test]
+    fn parts_are_done_once_each_whoever_helps() {
+        for threads in [1, 2, 5] {
+            let pool = Pool::with(threads, true).unwrap();
+            for tasks in [1, 2, 3, 7] {
+                for units in [0, 1, 2, 50] {
+                    let counts: Vec<AtomicUsize> = (0..tasks * units).map(|_| AtomicUsize::new(0)).collect();
+                    let held: Vec<AtomicBool> = (0..threads).map(|_| AtomicBool::new(false)).collect();
+                    for _ in 0..20 {
+                        pool.run(tasks, |task, _| {
+                            for _ in 0..3 {
+                                split(units, |part, thread| {
+                                    assert!(
+                                        !held[thread].swap(true, AcqRel),
+                                        "two parts at once on a thread"
+                                    );
+                                    for unit in part {
+                                        // Parts of a part: those of one that was divided are not divided again.
+                                        split(4, |inner, _| {
+                                            counts[task * units + unit].fetch_add(inner.len(), Relaxed);
+                                        });
+                                    }
+                                    held[thread].store(false, Release);
+                                });
+                            }
+                        });
+                    }
+                    assert!(counts.iter().all(|c| c.load(Relaxed) == 240));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn idle_threads_take_part() {
+        let pool = Pool::with(4, true).unwrap();
+        let helpers: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
+        // Offered until somebody came: on a busy machine that may take a while.
+        pool.run(1, |_, own| {
+            while helpers.iter().enumerate().all(|(i, n)| i == own || n.load(Relaxed) == 0) {
+                split(64, |part, thread| {
+                    helpers[thread].fetch_add(part.len(), Relaxed);
+                    std::thread::sleep(std::time::Duration::from_micros(20));
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_in_a_part_is_passed_on_whoever_did_it() {
+        let pool = Pool::with(3, true).unwrap();
+        for bad in 0..32 {
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                pool.run(2, |_, _| {
+                    split(32, |part, _| assert!(!part.contains(&bad), "expected by the test"));
+                });
+            }));
+            assert!(caught.is_err());
+        }
+        let sum = AtomicUsize::new(0);
+        pool.run(1, |_, _| {
+            split(10, |part, _| {
+                sum.fetch_add(part.sum(), Relaxed);
+            });
         });
         assert_eq!(sum.load(Relaxed), 45);
     }

@@ -1,8 +1,13 @@
 //! Operations on the rows of a matrix that are too small to deserve a room: sums, biases, scatter and gather.
 
 use crate::Real;
+use crate::lent::Lent;
+use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n, sweep};
+
+/// Rows or columns that a part of a pass has at least.
+const GRAIN: usize = 16;
 
 /// Plain loops.
 pub mod naive {
@@ -34,7 +39,13 @@ pub fn add_bias(set: KernelSet, x: &[f32], bias: &[f32], out: &mut [f32]) {
     if set == KernelSet::Naive {
         return naive::add_bias(x, bias, out);
     }
-    dispatch!(set, add_bias_simd(x: &[f32], bias: &[f32], out: &mut [f32]));
+    let (c, rows, out) = (bias.len(), x.len() / bias.len(), Lent::new(out));
+    split(rows.div_ceil(GRAIN), |p, _| {
+        let at = p.start * GRAIN * c..rows.min(p.end * GRAIN) * c;
+        // SAFETY: the part's own rows.
+        let (x, out) = (&x[at.clone()], unsafe { out.at(at.start, at.len()) });
+        dispatch!(set, add_bias_simd(x: &[f32], bias: &[f32], out: &mut [f32]));
+    });
 }
 
 #[inline(always)]
@@ -58,19 +69,24 @@ pub fn column_sums(set: KernelSet, x: &[f32], sums: &mut [f32]) {
     if set == KernelSet::Naive {
         return naive::column_sums(x, sums);
     }
-    dispatch!(set, column_sums_simd(x: &[f32], sums: &mut [f32]));
+    let (c, sums) = (sums.len(), Lent::new(sums));
+    split(c.div_ceil(GRAIN), |p, _| {
+        let own = p.start * GRAIN..c.min(p.end * GRAIN);
+        // SAFETY: the part's own columns.
+        let (first, sums) = (own.start, unsafe { sums.at(own.start, own.len()) });
+        dispatch!(set, column_sums_simd(x: &[f32], c: usize, first: usize, sums: &mut [f32]));
+    });
 }
 
 #[inline(always)]
-unsafe fn column_sums_simd<S: Simd>(x: &[f32], sums: &mut [f32]) {
-    let c = sums.len();
+unsafe fn column_sums_simd<S: Simd>(x: &[f32], c: usize, first: usize, sums: &mut [f32]) {
     let rows = x.len() / c;
-    sweep!(S, c, |i, count| {
-        // SAFETY: column i of each of the rows, count ≤ c − i.
+    sweep!(S, sums.len(), |i, count| {
+        // SAFETY: column first + i of each of the rows; first + i + count ≤ c.
         unsafe {
             let mut sum = S::splat(0.0);
             for r in 0..rows {
-                sum = S::add(sum, load_n::<S>(x.as_ptr().add(r * c + i), count));
+                sum = S::add(sum, load_n::<S>(x.as_ptr().add(r * c + first + i), count));
             }
             store_n::<S>(sums.as_mut_ptr().add(i), sum, count);
         }

@@ -20,6 +20,8 @@ impl MemoryPlan {
 
     pub(crate) fn of(sizes: &Sizes) -> Self {
         let bytes = |len: usize| AlignedBuffer::bytes(len) as u64;
+        let zeros = bytes(sizes.length * sizes.width);
+        let scratch = bytes(sizes.needs.scratch * sizes.threads) + bytes(sizes.needs.heads * sizes.threads);
         let groups = vec![
             ("weights", bytes(sizes.layout.len)),
             ("gradients", bytes(sizes.layout.len)),
@@ -28,7 +30,7 @@ impl MemoryPlan {
             ("activations", bytes(sizes.kept * sizes.sequences)),
             ("backward", bytes(sizes.needs.work * sizes.sequences)),
             ("logits", bytes(sizes.needs.logits * sizes.sequences) + bytes(sizes.sequences * sizes.length)),
-            ("scratch", bytes(sizes.needs.scratch * sizes.threads) + bytes(sizes.length * sizes.width)),
+            ("scratch", scratch + zeros),
         ];
         Self { groups }
     }

@@ -2,6 +2,7 @@
 
 use isoflop_base::tensor::{TensorGroup, TensorSpec};
 use isoflop_base::{TensorError, TensorSink, TensorSource};
+use isoflop_kernels::pool::in_single_parts;
 use isoflop_nn::{
     AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Optimizer,
     Precision, Recompute, TokenBatch,
@@ -29,9 +30,17 @@ fn batch(step: u64, sequences: usize, length: usize) -> TokenBatch {
 }
 
 fn train(engine: &mut CpuGpt, steps: std::ops::Range<u64>) -> Vec<u64> {
+    train_on(engine, steps, (7, 50))
+}
+
+fn train_on(
+    engine: &mut CpuGpt,
+    steps: std::ops::Range<u64>,
+    (sequences, length): (usize, usize),
+) -> Vec<u64> {
     steps
         .map(|step| {
-            let stats = engine.accumulate(&batch(step, 7, 50), 1.0).unwrap();
+            let stats = engine.accumulate(&batch(step, sequences, length), 1.0).unwrap();
             engine.update(1e-2).unwrap();
             stats.loss.to_bits()
         })
@@ -47,6 +56,51 @@ fn the_number_of_threads_changes_no_bit() {
             let mut many = engine_in(precision, threads, 7);
             assert_eq!(train(&mut many, 0..12), losses, "{precision:?}, {threads} threads");
             assert_eq!(many.weights().1, one.weights().1, "{precision:?}, {threads} threads");
+        }
+    }
+}
+
+/// Threads without a sequence help inside the kernels of the others: as many as have nothing to do, whenever they come.
+/// Here every kernel's work is divided as finely as it can be, in the wrong order.
+#[test]
+fn the_division_of_a_kernels_work_changes_no_bit() {
+    // The last is longer than its hidden layer is wide.
+    for shape in ["L2-d40-h5", "L2-d96-h2", "L1-d16-h2"] {
+        let config = GptConfig { shape: shape.parse().unwrap(), context: 100, ..config() };
+        for kernels in KernelSet::runnable() {
+            for precision in PRECISIONS {
+                let make = || {
+                    let options = EngineOptions {
+                        kernels,
+                        precision,
+                        threads: 1,
+                        micro_batch: 3,
+                        ..EngineOptions::default()
+                    };
+                    CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
+                };
+                let (mut whole, mut divided) = (make(), make());
+                let losses = train_on(&mut whole, 0..3, (3, 100));
+                let what = format!("{shape} {kernels:?} {precision:?}");
+                assert_eq!(in_single_parts(|| train_on(&mut divided, 0..3, (3, 100))), losses, "{what}");
+                assert_eq!(divided.weights().1, whole.weights().1, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fewer_sequences_than_threads_change_no_bit() {
+    for precision in PRECISIONS {
+        for sequences in [1, 2, 3] {
+            let train = |threads| {
+                let mut engine = engine_in(precision, threads, sequences);
+                (train_on(&mut engine, 0..12, (sequences, 50)), engine.weights().1.to_vec())
+            };
+            let one = train(1);
+            for threads in [2, 4] {
+                assert!(train(threads) == one, "{precision:?}, {sequences} sequences, {threads} threads");
+            }
         }
     }
 }

@@ -14,13 +14,17 @@
 //!
 //! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary. Queries, keys,
 //! values and their gradients are left cells of one matrix `[T,3C]`, which [`mod@columns`] reads and writes a head at a time.
+//! A layer's heads may be shared among threads: no element of what they write belongs to two.
 
 mod columns;
 
 use super::convert::{cell, cell_mut, interleave_simd, lanes_of, turn_simd, words_simd};
 use super::{CELL, Cells, SIDE, cells};
-use crate::attention::Head;
+use crate::attention::{Head, Heads};
+use crate::chunks::Chunks;
+use crate::lent::Lent;
 use crate::math::exp2;
+use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{BlockSize, Segment, Simd};
 use columns::{Pairs, clear_beyond, columns, put_columns, put_rows, turn_sums, words_of_left};
@@ -48,19 +52,32 @@ pub fn f32_len(length: usize, head_width: usize) -> usize {
     (t.max(t * cells(head_width)) + 1) * CELL + t * SIDE
 }
 
-/// Elements of `stats` for a sequence: shift and 1/Σe of each position.
+/// Elements of f32 that hold a [`Scratch`].
+pub fn scratch_len(length: usize, head_width: usize) -> usize {
+    f32_len(length, head_width) + bf16_len(length, head_width) / 2
+}
+
+impl<'a> Scratch<'a> {
+    /// Cut from [`scratch_len`] elements.
+    fn of(space: &'a mut [f32], length: usize, head_width: usize) -> Self {
+        let (sums, operands) = space.split_at_mut(f32_len(length, head_width));
+        Self { operands: bytemuck::cast_slice_mut(operands), sums }
+    }
+}
+
+/// Elements of `stats` for a head: shift and 1/Σe of each position.
 pub fn stats_len(length: usize) -> usize {
     2 * cells(length) * SIDE
 }
 
-fn check(head: &Head, qkv: &[u16], attended: &[u16], stats: &[f32], scratch: &Scratch<'_>) {
+fn check(head: &Head, qkv: &[u16], attended: usize, stats: &[f32], scratch: &Scratch<'_>) {
     let (t, s) = (head.length, head.head_width);
     assert!(t > 0 && s > 0 && (head.head + 1) * s <= head.width, "the head lies inside");
     assert!(
         qkv.len() >= super::len(t, 3 * head.width) && stats.len() >= stats_len(t),
         "an operand is shorter than its shape"
     );
-    assert!(attended.len() >= super::len(t, head.width), "`attended` is shorter than its shape");
+    assert!(attended >= super::len(t, head.width), "`attended` is shorter than its shape");
     assert!(
         scratch.operands.len() >= bf16_len(t, s) && scratch.sums.len() >= f32_len(t, s),
         "scratch is too small"
@@ -76,10 +93,52 @@ pub fn forward(
     stats: &mut [f32],
     scratch: Scratch<'_>,
 ) {
-    check(&head, qkv, attended, stats, &scratch);
+    check(&head, qkv, attended.len(), stats, &scratch);
+    forward_head(set, head, qkv, Lent::new(attended), stats, scratch);
+}
+
+/// All heads of a sequence: `attended[T,C]`, and each head's `stats`, of [`stats_len`] elements or more. A thread's
+/// `spaces` have [`scratch_len`] elements.
+pub fn forward_heads(
+    set: KernelSet,
+    heads: Heads,
+    qkv: &[u16],
+    attended: &mut [u16],
+    stats: &mut [f32],
+    spaces: &Chunks<'_>,
+) {
+    let each = stats.len() / heads.count;
+    let (stats, out) = (Lent::new(stats), Lent::new(&mut *attended));
+    split(heads.count, |part, thread| {
+        let mut space = spaces.hold(thread);
+        for index in part {
+            let head = heads.head(index);
+            let scratch = Scratch::of(&mut space, head.length, head.head_width);
+            // SAFETY: the head's own.
+            let stats = unsafe { stats.at(index * each, each) };
+            check(&head, qkv, out.len(), stats, &scratch);
+            forward_head(set, head, qkv, out, stats, scratch);
+        }
+    });
+}
+
+fn forward_head(
+    set: KernelSet,
+    head: Head,
+    qkv: &[u16],
+    attended: Lent<'_, u16>,
+    stats: &mut [f32],
+    scratch: Scratch<'_>,
+) {
     dispatch!(
         set.with_vectors(),
-        forward_simd(head: Head, qkv: &[u16], attended: &mut [u16], stats: &mut [f32], scratch: Scratch<'_>)
+        forward_simd(
+            head: Head,
+            qkv: &[u16],
+            attended: Lent<'_, u16>,
+            stats: &mut [f32],
+            scratch: Scratch<'_>,
+        )
     );
 }
 
@@ -96,20 +155,69 @@ pub fn backward(
     sums: &mut [f32],
     scratch: Scratch<'_>,
 ) {
-    check(&head, qkv, attended, stats, &scratch);
+    check(&head, qkv, attended.len(), stats, &scratch);
+    check_gradients(&head, dattended, dqkv, sums);
+    let known = Known { qkv, attended, stats, dattended };
+    backward_head(set, head, known, Lent::new(dqkv), Lent::new(sums), scratch);
+}
+
+/// All heads of a sequence; see [`backward`] and [`forward_heads`].
+pub fn backward_heads(
+    set: KernelSet,
+    heads: Heads,
+    qkv: &[u16],
+    attended: &[u16],
+    stats: &[f32],
+    dattended: &[f32],
+    dqkv: &mut [u16],
+    sums: &mut [f32],
+    spaces: &Chunks<'_>,
+) {
+    check_gradients(&heads.head(0), dattended, dqkv, sums);
+    let each = stats.len() / heads.count;
+    let (dqkv, sums) = (Lent::new(dqkv), Lent::new(sums));
+    split(heads.count, |part, thread| {
+        let mut space = spaces.hold(thread);
+        for index in part {
+            let head = heads.head(index);
+            let scratch = Scratch::of(&mut space, head.length, head.head_width);
+            let stats = &stats[index * each..][..each];
+            check(&head, qkv, attended.len(), stats, &scratch);
+            backward_head(set, head, Known { qkv, attended, stats, dattended }, dqkv, sums, scratch);
+        }
+    });
+}
+
+/// What a backward reads.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    qkv: &'a [u16],
+    attended: &'a [u16],
+    stats: &'a [f32],
+    dattended: &'a [f32],
+}
+
+fn check_gradients(head: &Head, dattended: &[f32], dqkv: &[u16], sums: &[f32]) {
     assert!(dattended.len() >= head.length * head.width, "`dattended` is shorter than its shape");
     assert!(dqkv.len() >= super::len(head.length, 3 * head.width), "`dqkv` is shorter than its shape");
     assert!(sums.len() >= 3 * head.width, "the sums are shorter than a row");
+}
+
+fn backward_head(
+    set: KernelSet,
+    head: Head,
+    known: Known<'_>,
+    dqkv: Lent<'_, u16>,
+    sums: Lent<'_, f32>,
+    scratch: Scratch<'_>,
+) {
     dispatch!(
         set.with_vectors(),
         backward_simd(
             head: Head,
-            qkv: &[u16],
-            attended: &[u16],
-            stats: &[f32],
-            dattended: &[f32],
-            dqkv: &mut [u16],
-            sums: &mut [f32],
+            known: Known<'_>,
+            dqkv: Lent<'_, u16>,
+            sums: Lent<'_, f32>,
             scratch: Scratch<'_>,
         )
     );
@@ -145,7 +253,7 @@ fn factor(head: &Head) -> f32 {
 unsafe fn forward_simd<S: Simd>(
     head: Head,
     qkv: &[u16],
-    attended: &mut [u16],
+    attended: Lent<'_, u16>,
     stats: &mut [f32],
     scratch: Scratch<'_>,
 ) {
@@ -194,7 +302,8 @@ unsafe fn forward_simd<S: Simd>(
         S::leave();
     }
     if head.q() + s == c {
-        clear_beyond(attended, t, c);
+        // SAFETY: the last head has the columns beyond it.
+        unsafe { clear_beyond(attended, t, c) }
     }
 }
 
@@ -266,12 +375,9 @@ unsafe fn seen<S: Simd>(y: S::V, factor: *const f32) -> S::V {
 #[inline(always)]
 unsafe fn backward_simd<S: Simd>(
     head: Head,
-    qkv: &[u16],
-    attended: &[u16],
-    stats: &[f32],
-    dattended: &[f32],
-    dqkv: &mut [u16],
-    totals: &mut [f32],
+    Known { qkv, attended, stats, dattended }: Known<'_>,
+    dqkv: Lent<'_, u16>,
+    totals: Lent<'_, f32>,
     scratch: Scratch<'_>,
 ) {
     let (t, c, s) = (head.length, head.width, head.head_width);
@@ -308,7 +414,7 @@ unsafe fn backward_simd<S: Simd>(
         let v = columns(qkv, wide, head.v(), (t, s), values);
         let (q, kt, g) = (Cells::whole(queries, s), Cells::whole(turned_keys, t), Cells::whole(gradient, s));
         for first in [head.q(), head.k(), head.v()] {
-            totals[first..first + s].fill(0.0);
+            totals.at(first, s).fill(0.0);
         }
         let (mut scores, mut dp) = (Square([0.0; CELL]), Square([0.0; CELL]));
         let (mut paired, mut turned) = (Pairs([0; CELL]), Pairs([0; CELL]));
@@ -368,12 +474,13 @@ unsafe fn backward_simd<S: Simd>(
                         sum = S::add(sum, S::load(row.add(x)));
                     }
                 }
-                totals[head.q() + part * SIDE + r] = scale * S::sum(sum);
+                *totals.pointer(head.q() + part * SIDE + r) = scale * S::sum(sum);
             }
         }
     }
     if head.q() + s == c {
-        clear_beyond(dqkv, t, 3 * c);
+        // SAFETY: the last head has the columns beyond it.
+        unsafe { clear_beyond(dqkv, t, 3 * c) }
     }
 }
 

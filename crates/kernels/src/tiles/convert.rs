@@ -1,8 +1,11 @@
 //! From rows of f32 to cells of bf16, and from one order of cells to another.
 
 use super::{CELL, Cells, SIDE, cells, len};
+use crate::lent::Lent;
+use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n};
+use std::ops::Range;
 
 /// Plain loops.
 pub mod naive {
@@ -68,10 +71,17 @@ pub fn left_scaled(
     check_rows(x, shape, stride);
     assert!(out.len() >= len(shape.0, shape.1), "the left operand is shorter than its shape");
     assert!(factors.len() >= shape.0, "each row has a factor");
-    dispatch!(
-        set.with_vectors(),
-        scaled_simd(x: &[f32], shape: (usize, usize), stride: usize, factors: &[f32], out: &mut [u16])
-    );
+    let (block, out) = (cells(shape.1) * CELL, Lent::new(out));
+    split(cells(shape.0), |part, _| {
+        let (first, end) = (part.start * SIDE, shape.0.min(part.end * SIDE));
+        let (x, factors, shape) = (&x[first * stride..], &factors[first..end], (end - first, shape.1));
+        // SAFETY: the part's own blocks of rows.
+        let out = unsafe { out.at(part.start * block, part.len() * block) };
+        dispatch!(
+            set.with_vectors(),
+            scaled_simd(x: &[f32], shape: (usize, usize), stride: usize, factors: &[f32], out: &mut [u16])
+        );
+    });
 }
 
 /// `x[R,C]`, rows `stride` apart, as right operand with k = R.
@@ -98,37 +108,48 @@ pub fn left_and_right(
     let len = len(shape.0, shape.1);
     assert!(left.len() >= len && right.len() >= len, "an operand is shorter than its shape");
     assert!(sums.len() >= shape.1, "the sums are shorter than a row");
-    dispatch!(
-        set.with_vectors(),
-        both_simd(
-            x: &[f32],
-            shape: (usize, usize),
-            stride: usize,
-            left: &mut [u16],
-            right: &mut [u16],
-            sums: &mut [f32],
-        )
-    );
+    let ([left, right], sums) = ([left, right].map(Lent::new), Lent::new(sums));
+    // A part is some columns, whose sums are its own.
+    split(cells(shape.1), |part, _| {
+        dispatch!(
+            set.with_vectors(),
+            both_simd(
+                x: &[f32],
+                shape: (usize, usize),
+                part: Range<usize>,
+                stride: usize,
+                left: Lent<'_, u16>,
+                right: Lent<'_, u16>,
+                sums: Lent<'_, f32>,
+            )
+        );
+    });
 }
 
 #[inline(always)]
 unsafe fn both_simd<S: Simd>(
     x: &[f32],
     (rows, columns): (usize, usize),
+    part: Range<usize>,
     stride: usize,
-    left: &mut [u16],
-    right: &mut [u16],
-    sums: &mut [f32],
+    left: Lent<'_, u16>,
+    right: Lent<'_, u16>,
+    sums: Lent<'_, f32>,
 ) {
     let (deep, wide) = (cells(rows), cells(columns));
-    sums[..columns].fill(0.0);
+    let own = part.start * SIDE..columns.min(part.end * SIDE);
+    // SAFETY: the part's own columns.
+    let sums = unsafe { sums.at(own.start, own.len()) };
+    sums.fill(0.0);
     for block in 0..deep {
         let here = SIDE.min(rows - block * SIDE);
-        for panel in 0..wide {
+        for panel in part.clone() {
             let count = SIDE.min(columns - panel * SIDE);
             let from = &x[block * SIDE * stride + panel * SIDE..];
-            let left = cell_mut(left, block * wide + panel);
-            let right = cell_mut(right, panel * deep + block);
+            // SAFETY: cells of the part's own columns.
+            let (left, right) = unsafe {
+                (left.at((block * wide + panel) * CELL, CELL), right.at((panel * deep + block) * CELL, CELL))
+            };
             for v in (0..SIDE).step_by(S::LANES) {
                 // SAFETY: pairs of rows and lanes lie inside cells; of x and the sums only valid elements are touched.
                 unsafe {
@@ -144,7 +165,8 @@ unsafe fn both_simd<S: Simd>(
                         S::store_bf16_rows_and_pairs(rows, to, even, odd);
                     }
                     if v < count {
-                        let (n, p) = (S::LANES.min(count - v), sums.as_mut_ptr().add(panel * SIDE + v));
+                        let at = panel * SIDE + v - own.start;
+                        let (n, p) = (S::LANES.min(count - v), sums.as_mut_ptr().add(at));
                         store_n::<S>(p, S::add(load_n::<S>(p, n), sum), n);
                     }
                 }
@@ -232,8 +254,14 @@ unsafe fn right_simd<S: Simd>(x: &[f32], (rows, columns): (usize, usize), stride
 /// From left `x[R,C]` to right x, k = R.
 pub fn interleave(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16]) {
     check_cells(x, shape, out);
-    let x = Cells::whole(x, shape.1);
-    dispatch!(set.with_vectors(), interleave_simd(x: Cells<'_>, shape: (usize, usize), out: &mut [u16]));
+    let (x, deep, out) = (Cells::whole(x, shape.1), cells(shape.0), Lent::new(out));
+    split(cells(shape.1), |part, _| {
+        let (columns, x) = (shape.1.min(part.end * SIDE) - part.start * SIDE, x.from_k(part.start * SIDE));
+        let shape = (shape.0, columns);
+        // SAFETY: a panel's cells lie behind each other, and the panels are the part's own.
+        let out = unsafe { out.at(part.start * deep * CELL, part.len() * deep * CELL) };
+        dispatch!(set.with_vectors(), interleave_simd(x: Cells<'_>, shape: (usize, usize), out: &mut [u16]));
+    });
 }
 
 /// From left `x[R,C]` to left `xᵀ[C,R]`, whose blocks of rows are `stride` ≥ R/32 cells apart.

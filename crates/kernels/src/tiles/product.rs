@@ -6,8 +6,11 @@
 use super::convert::{cell, cell_mut, prefetch};
 use super::{CELL, Cells, SIDE, cells, len};
 use crate::gelu;
+use crate::lent::Lent;
+use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{BlockSize, Segment, Simd, load_n, store_n};
+use std::ops::Range;
 
 /// M, N, K.
 pub type Dims = (usize, usize, usize);
@@ -33,28 +36,49 @@ pub mod naive {
 }
 
 /// What is done with a block of sums.
-trait Epilogue {
+trait Epilogue: Copy {
+    /// Whether it adds up what lies above each other, so that a column of blocks belongs to one part.
+    const SUMS_COLUMNS: bool = false;
+
     /// Sums `c[32,32]`, of which `rows`×`cols` at (i, j) of the product are valid.
     ///
     /// # Safety
-    /// As [`Simd`]; only with dimensions the entry point has checked.
-    unsafe fn block<S: Simd>(&mut self, at: (usize, usize), size: (usize, usize), c: &[f32; CELL]);
+    /// As [`Simd`]; only with dimensions the entry point has checked, and by one thread for a block (or a column of
+    /// them) at a time.
+    unsafe fn block<S: Simd>(self, at: (usize, usize), size: (usize, usize), c: &[f32; CELL]);
+}
+
+/// Whether a part of a product is some rows of its blocks, all columns, or the other way about: the operand that fits a
+/// nearer cache is walked inside.
+fn rows_inside<E: Epilogue>((m, n, _): Dims) -> bool {
+    E::SUMS_COLUMNS || cells(m) <= cells(n)
+}
+
+/// Parts that can be computed apart.
+fn parts<E: Epilogue>(dims: Dims) -> usize {
+    if rows_inside::<E>(dims) { cells(dims.1) } else { cells(dims.0) }
 }
 
 /// 64-byte aligned sums.
 #[repr(C, align(64))]
 struct Sums([f32; CELL]);
 
-/// Walks the blocks; the operand that fits a nearer cache is walked inside. What follows a block is done after the next
-/// one has been asked for: a matrix unit multiplies while the vector unit works on what it left.
+/// Walks the blocks of some [`parts`]. What follows a block is done after the next one has been asked for: a matrix unit
+/// multiplies while the vector unit works on what it left.
 ///
 /// # Safety
-/// As [`Simd`]; operands checked against `dims`.
+/// As [`Simd`]; operands checked against `dims`; nobody else has these parts.
 #[inline(always)]
-unsafe fn walk<S: Simd, E: Epilogue>((m, n, k): Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut E) {
-    let (down, across) = (cells(m), cells(n));
-    let rows_inside = down <= across;
-    let inside = down.min(across);
+unsafe fn walk<S: Simd, E: Epilogue>(
+    (m, n, k): Dims,
+    part: Range<usize>,
+    a: Cells<'_>,
+    b: Cells<'_>,
+    epilogue: E,
+) {
+    let rows_inside = rows_inside::<E>((m, n, k));
+    let inside = if rows_inside { cells(m) } else { cells(n) };
+    let (first, end) = (part.start * inside, part.end * inside);
     let at = |step: usize| {
         let (outer, inner) = (step / inside, step % inside);
         if rows_inside { (inner, outer) } else { (outer, inner) }
@@ -64,14 +88,14 @@ unsafe fn walk<S: Simd, E: Epilogue>((m, n, k): Dims, a: Cells<'_>, b: Cells<'_>
     // SAFETY: `enter` and `leave` enclose all blocks; cells as checked by the entry point.
     unsafe {
         S::enter();
-        for step in 0..=down * across {
-            if step < down * across {
+        for step in first..=end {
+            if step < end {
                 let (i, j) = at(step);
                 let (rows, cols) = size((i, j));
                 let segments = [Segment { a: a.block(i), b: b.block(j) }];
                 S::block(&segments, BlockSize { rows, cols, depth: k }, sums[step % 2].0.as_mut_ptr());
             }
-            if step > 0 {
+            if step > first {
                 let (i, j) = at(step - 1);
                 epilogue.block::<S>((i * SIDE, j * SIDE), size((i, j)), &sums[(step - 1) % 2].0);
             }
@@ -130,32 +154,32 @@ pub fn rows(
     let last = (dims.0 - 1) * stride + dims.1;
     assert!(stride >= dims.1 && c.len() >= last, "c is shorter than its shape");
     assert!(residual.is_none_or(|r| r.len() >= last) && bias.is_none_or(|b| b.len() >= dims.1));
-    let mut epilogue = Rows { bias: Bias(bias), residual, c, stride };
-    let epilogue = &mut epilogue;
-    dispatch!(set.with_vectors(), walk_rows(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Rows<'_>));
+    let epilogue = Rows { bias: Bias(bias), residual, c: Lent::new(c), stride };
+    split(parts::<Rows<'_>>(dims), |part, _| {
+        dispatch!(
+            set.with_vectors(),
+            walk_rows(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Rows<'_>)
+        );
+    });
 }
 
+#[derive(Clone, Copy)]
 struct Rows<'a> {
     bias: Bias<'a>,
     residual: Option<&'a [f32]>,
-    c: &'a mut [f32],
+    c: Lent<'a, f32>,
     stride: usize,
 }
 
 #[inline(always)]
-unsafe fn walk_rows<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Rows<'_>) {
-    // SAFETY: as the caller's, who checked operands and outputs.
-    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+unsafe fn walk_rows<S: Simd>(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Rows<'_>) {
+    // SAFETY: as the caller's, who checked operands and outputs and whose part this is.
+    unsafe { walk::<S, _>(dims, part, a, b, epilogue) }
 }
 
 impl Epilogue for Rows<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd>(
-        &mut self,
-        (i, j): (usize, usize),
-        (rows, cols): (usize, usize),
-        c: &[f32; CELL],
-    ) {
+    unsafe fn block<S: Simd>(self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
         for r in 0..rows {
             let at = (i + r) * self.stride + j;
             lanes!(S, cols, |v, count| {
@@ -166,7 +190,7 @@ impl Epilogue for Rows<'_> {
                     if let Some(residual) = self.residual {
                         sum = S::add(sum, load_n::<S>(residual.as_ptr().add(at + v), count));
                     }
-                    store_n::<S>(self.c.as_mut_ptr().add(at + v), sum, count);
+                    store_n::<S>(self.c.pointer(at + v), sum, count);
                 }
             });
         }
@@ -187,34 +211,36 @@ pub fn gelu(
     let len = len(dims.0, dims.1);
     assert!(active.len() >= len && slope.len() >= len, "an output is shorter than its shape");
     assert!(bias.len() >= dims.1, "the bias is shorter than a row");
-    let mut epilogue = Gelu { bias: Bias(Some(bias)), active, slope, wide: cells(dims.1) };
-    let epilogue = &mut epilogue;
-    dispatch!(set.with_vectors(), walk_gelu(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Gelu<'_>));
+    let (active, slope) = (Lent::new(active), Lent::new(slope));
+    let epilogue = Gelu { bias: Bias(Some(bias)), active, slope, wide: cells(dims.1) };
+    split(parts::<Gelu<'_>>(dims), |part, _| {
+        dispatch!(
+            set.with_vectors(),
+            walk_gelu(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Gelu<'_>)
+        );
+    });
 }
 
+#[derive(Clone, Copy)]
 struct Gelu<'a> {
     bias: Bias<'a>,
-    active: &'a mut [u16],
-    slope: &'a mut [u16],
+    active: Lent<'a, u16>,
+    slope: Lent<'a, u16>,
     wide: usize,
 }
 
 #[inline(always)]
-unsafe fn walk_gelu<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Gelu<'_>) {
-    // SAFETY: as the caller's, who checked operands and outputs.
-    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+unsafe fn walk_gelu<S: Simd>(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Gelu<'_>) {
+    // SAFETY: as the caller's, who checked operands and outputs and whose part this is.
+    unsafe { walk::<S, _>(dims, part, a, b, epilogue) }
 }
 
 impl Epilogue for Gelu<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd>(
-        &mut self,
-        (i, j): (usize, usize),
-        (rows, cols): (usize, usize),
-        c: &[f32; CELL],
-    ) {
+    unsafe fn block<S: Simd>(self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
         let at = (i / SIDE * self.wide + j / SIDE) * CELL;
-        let (active, slope) = (&mut self.active[at..at + CELL], &mut self.slope[at..at + CELL]);
+        // SAFETY: the block's own cells.
+        let (active, slope) = unsafe { (self.active.at(at, CELL), self.slope.at(at, CELL)) };
         for r in 0..rows {
             for v in (0..SIDE).step_by(S::LANES) {
                 let to = r * SIDE + v;
@@ -257,38 +283,51 @@ pub fn gelu_backward(
     );
     assert!(sums.len() >= dims.1, "the sums are shorter than a row");
     sums[..dims.1].fill(0.0);
-    let mut epilogue = GeluBackward { slope, left, right, sums, wide: cells(dims.1), deep: cells(dims.0) };
-    let epilogue = &mut epilogue;
-    dispatch!(set.with_vectors(), walk_slope(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut GeluBackward<'_>));
+    let [left, right] = [left, right].map(Lent::new);
+    let sums = Lent::new(sums);
+    let epilogue = GeluBackward { slope, left, right, sums, wide: cells(dims.1), deep: cells(dims.0) };
+    split(parts::<GeluBackward<'_>>(dims), |part, _| {
+        dispatch!(
+            set.with_vectors(),
+            walk_slope(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: GeluBackward<'_>)
+        );
+    });
 }
 
+#[derive(Clone, Copy)]
 struct GeluBackward<'a> {
     slope: &'a [u16],
-    left: &'a mut [u16],
-    right: &'a mut [u16],
-    sums: &'a mut [f32],
+    left: Lent<'a, u16>,
+    right: Lent<'a, u16>,
+    sums: Lent<'a, f32>,
     wide: usize,
     deep: usize,
 }
 
 #[inline(always)]
-unsafe fn walk_slope<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut GeluBackward<'_>) {
-    // SAFETY: as the caller's, who checked operands and outputs.
-    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+unsafe fn walk_slope<S: Simd>(
+    dims: Dims,
+    part: Range<usize>,
+    a: Cells<'_>,
+    b: Cells<'_>,
+    epilogue: GeluBackward<'_>,
+) {
+    // SAFETY: as the caller's, who checked operands and outputs and whose part this is.
+    unsafe { walk::<S, _>(dims, part, a, b, epilogue) }
 }
 
 impl Epilogue for GeluBackward<'_> {
+    const SUMS_COLUMNS: bool = true;
+
     #[inline(always)]
-    unsafe fn block<S: Simd>(
-        &mut self,
-        (i, j): (usize, usize),
-        (rows, cols): (usize, usize),
-        c: &[f32; CELL],
-    ) {
+    unsafe fn block<S: Simd>(self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
         let at = (i / SIDE * self.wide + j / SIDE) * CELL;
-        let (slope, left) = (&self.slope[at..at + CELL], &mut self.left[at..at + CELL]);
+        let slope = &self.slope[at..at + CELL];
+        // SAFETY: the block's own cells.
+        let left = unsafe { self.left.at(at, CELL) };
         let at = (j / SIDE * self.deep + i / SIDE) * CELL;
-        let right = &mut self.right[at..at + CELL];
+        // SAFETY: as above.
+        let right = unsafe { self.right.at(at, CELL) };
         for v in (0..SIDE).step_by(S::LANES) {
             let valid = cols.saturating_sub(v).min(S::LANES);
             // SAFETY: r·32 + v + LANES ≤ 1,024 in cells and sums of that length; the columns' sums have N elements.
@@ -310,7 +349,7 @@ impl Epilogue for GeluBackward<'_> {
                     S::store_bf16_rows_and_pairs(rows, to, even, odd);
                 }
                 if valid > 0 {
-                    let p = self.sums.as_mut_ptr().add(j + v);
+                    let p = self.sums.pointer(j + v);
                     store_n::<S>(p, S::add(load_n::<S>(p, valid), sum), valid);
                 }
             }
@@ -323,33 +362,34 @@ pub fn left(set: KernelSet, dims: Dims, a: Cells<'_>, b: Cells<'_>, bias: &[f32]
     check(dims, &a, &b);
     assert!(c.len() >= len(dims.0, dims.1), "c is shorter than its shape");
     assert!(bias.len() >= dims.1, "the bias is shorter than a row");
-    let mut epilogue = Left { bias: Bias(Some(bias)), c, wide: cells(dims.1) };
-    let epilogue = &mut epilogue;
-    dispatch!(set.with_vectors(), walk_left(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Left<'_>));
+    let epilogue = Left { bias: Bias(Some(bias)), c: Lent::new(c), wide: cells(dims.1) };
+    split(parts::<Left<'_>>(dims), |part, _| {
+        dispatch!(
+            set.with_vectors(),
+            walk_left(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Left<'_>)
+        );
+    });
 }
 
+#[derive(Clone, Copy)]
 struct Left<'a> {
     bias: Bias<'a>,
-    c: &'a mut [u16],
+    c: Lent<'a, u16>,
     wide: usize,
 }
 
 #[inline(always)]
-unsafe fn walk_left<S: Simd>(dims: Dims, a: Cells<'_>, b: Cells<'_>, epilogue: &mut Left<'_>) {
-    // SAFETY: as the caller's, who checked operands and outputs.
-    unsafe { walk::<S, _>(dims, a, b, epilogue) }
+unsafe fn walk_left<S: Simd>(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Left<'_>) {
+    // SAFETY: as the caller's, who checked operands and outputs and whose part this is.
+    unsafe { walk::<S, _>(dims, part, a, b, epilogue) }
 }
 
 impl Epilogue for Left<'_> {
     #[inline(always)]
-    unsafe fn block<S: Simd>(
-        &mut self,
-        (i, j): (usize, usize),
-        (rows, cols): (usize, usize),
-        c: &[f32; CELL],
-    ) {
+    unsafe fn block<S: Simd>(self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
         let at = (i / SIDE * self.wide + j / SIDE) * CELL;
-        let out = &mut self.c[at..at + CELL];
+        // SAFETY: the block's own cell.
+        let out = unsafe { self.c.at(at, CELL) };
         for r in 0..rows {
             for v in (0..SIDE).step_by(S::LANES) {
                 let to = r * SIDE + v;
@@ -424,54 +464,71 @@ pub fn weight_gradient<'a>(
         let operands = &list[..count];
         dispatch!(
             set.with_vectors(),
-            gradient_simd(
-                rows: usize,
-                n: usize,
-                depth: usize,
-                block: usize,
-                operands: &[(Cells<'_>, Cells<'_>)],
-                space: &mut [u16],
-                start: Start,
-                dw: &mut [f32],
-            )
+            turn_block(depth: usize, block: usize, operands: &[(Cells<'_>, Cells<'_>)], space: &mut [u16])
         );
+        let (dims, turned, out) = ((rows, n, depth), &*space, Lent::new(dw));
+        split(cells(n), |part, _| {
+            dispatch!(
+                set.with_vectors(),
+                gradient_simd(
+                    dims: Dims,
+                    part: Range<usize>,
+                    operands: &[(Cells<'_>, Cells<'_>)],
+                    turned: &[u16],
+                    start: Start,
+                    out: Lent<'_, f32>,
+                )
+            );
+        });
         first += count;
         start = Start::Accumulate;
     }
 }
 
+/// Column `block` of every left operand's cells, turned.
 #[inline(always)]
-unsafe fn gradient_simd<S: Simd>(
-    rows: usize,
-    n: usize,
+unsafe fn turn_block<S: Simd>(
     depth: usize,
     block: usize,
     operands: &[(Cells<'_>, Cells<'_>)],
     space: &mut [u16],
+) {
+    let deep = cells(depth);
+    for (index, (x, _)) in operands.iter().enumerate() {
+        for r in 0..deep {
+            prefetch(x.data, (r + 3) * x.stride + block);
+            // SAFETY: as the caller's.
+            unsafe { S::turn(cell(x.data, r * x.stride + block), cell_mut(space, index * deep + r)) }
+        }
+    }
+}
+
+/// Blocks of columns `part` of `dw[rows, N]`.
+#[inline(always)]
+unsafe fn gradient_simd<S: Simd>(
+    (rows, n, depth): Dims,
+    part: Range<usize>,
+    operands: &[(Cells<'_>, Cells<'_>)],
+    turned: &[u16],
     start: Start,
-    dw: &mut [f32],
+    dw: Lent<'_, f32>,
 ) {
     let deep = cells(depth);
     let mut sums = Sums([0.0; CELL]);
     let mut segments = [Segment { a: std::ptr::null(), b: std::ptr::null() }; SEGMENTS];
     let segments = &mut segments[..operands.len()];
-    // SAFETY: every operand and the space were checked against their shapes; rows of dw have n elements, cols ≤ n − 32·j.
+    // SAFETY: every operand and the space were checked against their shapes; rows of dw have n elements, cols ≤ n − 32·j;
+    // these columns of dw are this part's own.
     unsafe {
-        for (index, (x, _)) in operands.iter().enumerate() {
-            for r in 0..deep {
-                prefetch(x.data, (r + 3) * x.stride + block);
-                S::turn(cell(x.data, r * x.stride + block), cell_mut(space, index * deep + r));
-            }
-        }
         S::enter();
-        for j in 0..cells(n) {
+        for j in part {
             let cols = SIDE.min(n - j * SIDE);
             for (index, (segment, (_, dy))) in segments.iter_mut().zip(operands).enumerate() {
-                *segment = Segment { a: space.as_ptr().add(index * deep * CELL), b: dy.block(j) };
+                *segment = Segment { a: turned.as_ptr().add(index * deep * CELL), b: dy.block(j) };
             }
             S::block(segments, BlockSize { rows, cols, depth }, sums.0.as_mut_ptr());
             for r in 0..rows {
-                let row = dw.as_mut_ptr().add(r * n + j * SIDE);
+                let row = dw.pointer(r * n + j * SIDE);
                 lanes!(S, cols, |v, count| {
                     let sum = S::load(sums.0.as_ptr().add(r * SIDE + v));
                     let sum = match start {

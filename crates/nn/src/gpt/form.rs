@@ -3,7 +3,7 @@
 use super::model::Model;
 use crate::engine::TokenBatch;
 use isoflop_kernels::pieces::Part;
-use isoflop_kernels::{KernelSet, Pool};
+use isoflop_kernels::{Chunks, KernelSet, Pool};
 
 /// What the head reads and writes: everybody's shares.
 pub(crate) struct HeadBuffers<'a> {
@@ -26,6 +26,21 @@ pub(crate) struct WeightBuffers<'a> {
     pub(crate) gradients: &'a mut [f32],
 }
 
+/// Where a thread computes.
+pub(crate) struct Space<'a> {
+    /// Its own, `needs.scratch` elements.
+    pub(crate) own: &'a mut [f32],
+    /// Every thread's for a head, `needs.heads` elements each: heads are shared with threads that have nothing to do.
+    pub(crate) heads: &'a Chunks<'a>,
+}
+
+impl Space<'_> {
+    /// The same for a while.
+    pub(crate) fn again(&mut self) -> Space<'_> {
+        Space { own: self.own, heads: self.heads }
+    }
+}
+
 /// Where the backward stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct At {
@@ -39,7 +54,7 @@ pub(crate) struct At {
     pub(crate) fresh: bool,
 }
 
-/// A form of the walk. `kept`, `work` and `scratch` are a sequence's and a thread's shares unless said otherwise.
+/// A form of the walk. `kept`, `work` and `space` are a sequence's and a thread's shares unless said otherwise.
 pub(crate) trait Form {
     /// One block: `next[T,C] = x + attention + mlp`, and in `place` what its backward needs.
     fn block(
@@ -48,11 +63,11 @@ pub(crate) trait Form {
         x: &[f32],
         place: &mut [f32],
         next: &mut [f32],
-        scratch: &mut [f32],
+        space: Space<'_>,
     );
 
     /// The normed rows the head multiplies, and the norm's statistics, into the end of the stack.
-    fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32], scratch: &mut [f32]);
+    fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32]);
 
     /// Losses of the whole batch; with `scale` also the gradients of the normed rows (into `dx1`) and of the embedding.
     fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>);
@@ -61,7 +76,7 @@ pub(crate) trait Form {
     fn last_logits(model: &Model<'_>, t: usize, kept: &[f32], scratch: &mut [f32], logits: &mut [f32]);
 
     /// One block: from the gradient of its output to that of its input, leaving in `work` what its weights need.
-    fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scratch: &mut [f32]);
+    fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space: Space<'_>);
 
     /// The four weight gradients of a block.
     fn block_weights(model: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>);

@@ -50,6 +50,7 @@ pub struct CpuGpt {
     logits: AlignedBuffer,
     losses: AlignedBuffer,
     scratch: AlignedBuffer,
+    heads: AlignedBuffer,
     zeros: AlignedBuffer,
     partial: Vec<AtomicU64>,
     /// Optimiser steps made.
@@ -91,6 +92,7 @@ impl CpuGpt {
             logits: AlignedBuffer::zeroed(sizes.needs.logits * sizes.sequences),
             losses: AlignedBuffer::zeroed(sizes.sequences * sizes.length),
             scratch: AlignedBuffer::zeroed(sizes.needs.scratch * sizes.threads),
+            heads: AlignedBuffer::zeroed(sizes.needs.heads * sizes.threads),
             zeros: AlignedBuffer::zeroed(sizes.length * sizes.width),
             partial: (0..len.div_ceil(update::BLOCK)).map(|_| AtomicU64::new(0)).collect(),
             step: 0,

@@ -3,7 +3,7 @@
 use super::sizes::{Matrix, PackSpec, Sizes};
 use crate::EngineOptions;
 use isoflop_kernels::KernelSet;
-use isoflop_kernels::attention::Head;
+use isoflop_kernels::attention::Heads;
 
 /// The weights, plain and packed.
 #[derive(Clone, Copy)]
@@ -61,10 +61,9 @@ impl<'a> Model<'a> {
         self.pack_at(self.sizes.layers * 8 + 1)
     }
 
-    /// Where a head of a sequence lies.
-    pub(crate) fn attention_head(&self, length: usize, head: usize) -> Head {
-        let s = self.sizes;
-        Head { length, width: s.width, head_width: s.width / s.heads, head }
+    /// Where the heads of a sequence lie.
+    pub(crate) fn attention_heads(&self, length: usize) -> Heads {
+        Heads { length, width: self.sizes.width, count: self.sizes.heads }
     }
 
     /// The residual stream's start `x[T,C]`: embedding of each token and of its position.

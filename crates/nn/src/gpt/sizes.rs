@@ -65,6 +65,8 @@ pub(crate) struct Needs {
     pub(crate) work: usize,
     /// Space of a thread.
     pub(crate) scratch: usize,
+    /// Space of a thread for a head's attention, its own or another's.
+    pub(crate) heads: usize,
     /// Positions of each sequence whose gradients of logits are in memory at once.
     pub(crate) positions: usize,
     /// Those gradients, per sequence.
@@ -134,7 +136,7 @@ impl Sizes {
             packs,
             packed,
             moments: MomentSizes::new(&layout, options.optimizer),
-            needs: Needs { end: 0, block: 0, work: 0, scratch: 0, positions: 0, logits: 0 },
+            needs: Needs { end: 0, block: 0, work: 0, scratch: 0, heads: 0, positions: 0, logits: 0 },
             x: align(t * c),
             kept: 0,
             block_stride: 0,

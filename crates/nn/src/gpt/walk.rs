@@ -1,8 +1,9 @@
 //! The walk through the model. Forward: one thread takes one sequence through the whole stack, so that its activations
 //! stay in L2. Backward: layer by layer; within a layer first every sequence's activations, then the weights' gradients.
+//! Threads left without a sequence help inside the kernels of the others ([`isoflop_kernels::pool::split`]).
 
 use super::CpuGpt;
-use super::form::{At, Form, HeadBuffers, WeightBuffers};
+use super::form::{At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::Model;
 use super::sizes::{Common, CommonMut};
 use super::sums::{Sums, add_embeddings, add_sums};
@@ -15,8 +16,10 @@ impl CpuGpt {
         let model = Model::of(&self.options, &self.sizes, &self.weights, &self.packs);
         let kept = Chunks::new(&mut self.kept, self.sizes.kept);
         let scratch = Chunks::new(&mut self.scratch, self.sizes.needs.scratch);
+        let heads = Chunks::new(&mut self.heads, self.sizes.needs.heads);
         self.pool.run(batch.sequences(), |s, thread| {
-            forward::<F>(&model, batch.inputs(s), &mut kept.hold(s), &mut scratch.hold(thread));
+            let space = Space { own: &mut scratch.hold(thread), heads: &heads };
+            forward::<F>(&model, batch.inputs(s), &mut kept.hold(s), space);
         });
     }
 
@@ -61,14 +64,15 @@ impl CpuGpt {
                 let work = Chunks::new(&mut self.work, sizes.needs.work);
                 let kept = Chunks::new(&mut self.kept, share);
                 let scratch = Chunks::new(&mut self.scratch, sizes.needs.scratch);
+                let heads = Chunks::new(&mut self.heads, sizes.needs.heads);
                 self.pool.run(sequences, |s, thread| {
-                    let (mut kept, mut work, mut scratch) =
-                        (kept.hold(s), work.hold(s), scratch.hold(thread));
+                    let (mut kept, mut work) = (kept.hold(s), work.hold(s));
+                    let mut space = Space { own: &mut scratch.hold(thread), heads: &heads };
                     // The last layer's place still holds what its forward left.
                     if sizes.blocks_share() && layer + 1 < sizes.layers {
-                        recompute::<F>(&model, at, &mut kept, &mut work, &mut scratch);
+                        recompute::<F>(&model, at, &mut kept, &mut work, space.again());
                     }
-                    F::block_backward(&model, at, &kept, &mut work, &mut scratch);
+                    F::block_backward(&model, at, &kept, &mut work, space);
                 });
             }
             let buffers = WeightBuffers {
@@ -94,7 +98,7 @@ impl CpuGpt {
 }
 
 /// Fills a sequence's share of `kept` from its tokens, up to the normed rows the head multiplies.
-fn forward<F: Form>(model: &Model<'_>, tokens: &[u32], kept: &mut [f32], scratch: &mut [f32]) {
+fn forward<F: Form>(model: &Model<'_>, tokens: &[u32], kept: &mut [f32], mut space: Space<'_>) {
     let s = model.sizes;
     let n = tokens.len() * s.width;
     let (streams, behind) = s.split_streams(kept);
@@ -107,10 +111,10 @@ fn forward<F: Form>(model: &Model<'_>, tokens: &[u32], kept: &mut [f32], scratch
             &before[layer * s.x..][..n],
             s.block_in(behind, layer),
             &mut after[..n],
-            scratch,
+            space.again(),
         );
     }
-    F::last_norm(model, &streams[s.layers * s.x..][..n], s.end_in(behind), scratch);
+    F::last_norm(model, &streams[s.layers * s.x..][..n], s.end_in(behind));
 }
 
 /// The last norm: from `dx1`, the gradient of the normed rows, to `dx0`, that of the residual stream.
@@ -133,12 +137,12 @@ fn end_backward(model: &Model<'_>, t: usize, kept: &[f32], work: &mut [f32], zer
 }
 
 /// Fills a block's place in `kept` again from its input, when it has been used by later layers since.
-fn recompute<F: Form>(model: &Model<'_>, at: At, kept: &mut [f32], work: &mut [f32], scratch: &mut [f32]) {
+fn recompute<F: Form>(model: &Model<'_>, at: At, kept: &mut [f32], work: &mut [f32], space: Space<'_>) {
     let (s, n) = (model.sizes, at.t * model.sizes.width);
     let (streams, behind) = s.split_streams(kept);
     let x = &streams[at.layer * s.x..][..n];
     // The block's output is not needed again; it goes where the gradient of its input will be.
     let work = CommonMut::of(s, work);
     let unused = if at.flip { work.dx0 } else { work.dx1 };
-    F::block(model, at.layer, x, s.block_in(behind, at.layer), &mut unused[..n], scratch);
+    F::block(model, at.layer, x, s.block_in(behind, at.layer), &mut unused[..n], space);
 }

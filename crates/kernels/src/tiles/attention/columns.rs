@@ -3,6 +3,7 @@
 
 use super::super::convert::{cell, cell_mut, prefetch, words_of_cell, words_simd};
 use super::super::{CELL, Cells, SIDE, cells};
+use crate::lent::Lent;
 use crate::simd::{Simd, load_n, store_n};
 
 /// Copies up to 32 elements, by halves of a cell's row: a call of `memcpy` would cost more than the copy.
@@ -56,11 +57,13 @@ pub(super) fn columns<'a>(
 
 /// Zeros beyond column `width` of a left operand `[T,W]`: heads write their own columns, nobody else those.
 #[inline(always)]
-pub(super) fn clear_beyond(x: &mut [u16], length: usize, width: usize) {
-    if !width.is_multiple_of(SIDE) {
-        for block in 0..cells(length) {
-            let last = cell_mut(x, (block + 1) * cells(width) - 1);
-            last.chunks_exact_mut(SIDE).for_each(|row| row[width % SIDE..].fill(0));
+pub(super) unsafe fn clear_beyond(x: Lent<'_, u16>, length: usize, width: usize) {
+    let (inside, wide) = (width % SIDE, cells(width));
+    if inside > 0 {
+        for row in 0..length.next_multiple_of(SIDE) {
+            let last = (row / SIDE * wide + wide - 1) * CELL + row % SIDE * SIDE;
+            // SAFETY: the caller has these columns alone.
+            unsafe { x.at(last + inside, SIDE - inside) }.fill(0);
         }
     }
 }
@@ -104,23 +107,28 @@ pub(super) unsafe fn turn_sums<S: Simd>(sums: &[f32], rows: usize, factors: &[f3
 
 /// Copies `width` columns of a left cell's first `rows` rows to columns `first..` of row-block `block` of a left
 /// operand `wide` cells wide; its other rows become zero there.
+///
+/// # Safety
+/// Nobody else has these columns.
 #[inline(always)]
-pub(super) fn put_columns(
+pub(super) unsafe fn put_columns(
     from: &[u16; CELL],
     (block, rows): (usize, usize),
     first: usize,
     width: usize,
     wide: usize,
-    to: &mut [u16],
+    to: Lent<'_, u16>,
 ) {
     let split = (SIDE - first % SIDE).min(width);
     for r in 0..SIDE {
         let at = |column: usize| (block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE;
         let from = if r < rows { &from[r * SIDE..r * SIDE + width] } else { &[0; SIDE][..width] };
-        copy(&from[..split], &mut to[at(first)..at(first) + split]);
-        if split < width {
-            let second = at(first + split);
-            copy(&from[split..], &mut to[second..second + width - split]);
+        // SAFETY: the caller's columns.
+        unsafe {
+            copy(&from[..split], to.at(at(first), split));
+            if split < width {
+                copy(&from[split..], to.at(at(first + split), width - split));
+            }
         }
     }
 }
@@ -134,8 +142,8 @@ pub(super) unsafe fn put_rows<S: Simd>(
     (block, rows): (usize, usize),
     (first, width): (usize, usize),
     wide: usize,
-    to: &mut [u16],
-    totals: &mut [f32],
+    to: Lent<'_, u16>,
+    totals: Lent<'_, f32>,
 ) {
     // SAFETY: offsets lie inside cells; vectors that pass a cell's edge, or the columns, go through an array.
     unsafe {
@@ -153,18 +161,19 @@ pub(super) unsafe fn put_rows<S: Simd>(
                 };
                 total = S::add(total, value);
                 if whole {
-                    let row = &mut to[cell + r * SIDE + column % SIDE..][..S::LANES];
+                    let row = to.at(cell + r * SIDE + column % SIDE, S::LANES);
                     S::store_bf16(row.as_mut_ptr(), value);
                 } else {
                     let mut lanes = [0u16; 16];
                     S::store_bf16(lanes.as_mut_ptr(), value);
                     for (i, &lane) in lanes[..count].iter().enumerate() {
                         let column = column + i;
-                        to[(block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE] = lane;
+                        let at = (block * wide + column / SIDE) * CELL + r * SIDE + column % SIDE;
+                        to.at(at, 1)[0] = lane;
                     }
                 }
             }
-            let into = totals[column..column + count].as_mut_ptr();
+            let into = totals.at(column, count).as_mut_ptr();
             store_n::<S>(into, S::add(load_n::<S>(into, count), total), count);
         }
     }

@@ -3,7 +3,7 @@
 //! A weight gradient is cut into blocks of rows, each summed over all tokens in order by one task: no buffer per
 //! thread, and the same bits for any number of threads.
 
-use super::super::form::{At, WeightBuffers};
+use super::super::form::{At, Space, WeightBuffers};
 use super::super::model::Model;
 use super::super::sizes::Matrix;
 use super::super::sums::Sums;
@@ -30,13 +30,13 @@ impl Model<'_> {
         At { layer, t, flip, .. }: At,
         kept: &[f32],
         work: &mut [f32],
-        scratch: &mut [f32],
+        Space { own, heads }: Space<'_>,
     ) {
         let x = self.sizes.kept_x(kept, layer);
         let k = KeptBlock::of(self.sizes, self.sizes.block(kept, layer));
         let (set, c, index) = (self.set, self.sizes.width, self.sizes.layout.blocks[layer]);
         let work = WorkMut::of(self.sizes, work);
-        let space = ScratchMut::of(self.sizes, scratch);
+        let space = ScratchMut::of(self.sizes, own);
         let (dout, din) = if flip { (work.dx1, work.dx0) } else { (work.dx0, work.dx1) };
         let (dout, din, n) = (&dout[..t * c], &mut din[..t * c], t * c);
         let drows = &mut space.rows[..n];
@@ -77,11 +77,8 @@ impl Model<'_> {
             c,
             Init::Zero,
         );
-        for h in 0..self.sizes.heads {
-            let lse = &k.lse[h * self.sizes.length..][..t];
-            let head = self.attention_head(t, h);
-            attention::backward(set, head, k.qkv, k.attended, lse, drows, work.dqkv, space.attention);
-        }
+        let layer_heads = self.attention_heads(t);
+        attention::backward_heads(set, layer_heads, k.qkv, k.attended, k.lse, drows, work.dqkv, heads);
         let left = Left::rows(work.dqkv, 3 * c);
         multiply(set, (t, c, 3 * c), left, self.w_transposed(layer, Matrix::Qkv), drows, c, Init::Zero);
         let (w, b) = (self.weight(index.ln1_w), self.weight(index.ln1_b));

@@ -1,5 +1,6 @@
 //! Forward through one block, in rows of f32; the MLP by strips of rows whose hidden layer stays in the cache.
 
+use super::super::form::Space;
 use super::super::model::{Model, Pack};
 use super::super::sizes::Matrix;
 use super::sizes::{KeptBlockMut, ROWS, ScratchMut};
@@ -24,11 +25,11 @@ impl<'a> Model<'a> {
         x: &[f32],
         place: &mut [f32],
         next: &mut [f32],
-        scratch: &mut [f32],
+        Space { own, heads }: Space<'_>,
     ) {
         let (set, c, index) = (self.set, self.sizes.width, self.sizes.layout.blocks[layer]);
         let (t, k) = (x.len() / c, KeptBlockMut::of(self.sizes, place));
-        let space = ScratchMut::of(self.sizes, scratch);
+        let space = ScratchMut::of(self.sizes, own);
         let (w, b) = (self.weight(index.ln1_w), self.weight(index.ln1_b));
         for r in (0..t).step_by(ROWS) {
             let n = ROWS.min(t - r);
@@ -38,10 +39,7 @@ impl<'a> Model<'a> {
             let qkv = &mut k.qkv[r * 3 * c..];
             multiply(set, (n, 3 * c, c), left, self.w(layer, Matrix::Qkv), qkv, 3 * c, bias);
         }
-        for h in 0..self.sizes.heads {
-            let lse = &mut k.lse[h * self.sizes.length..][..t];
-            attention::forward(set, self.attention_head(t, h), k.qkv, k.attended, lse, space.attention);
-        }
+        attention::forward_heads(set, self.attention_heads(t), k.qkv, k.attended, k.lse, heads);
         let (w, b) = (self.weight(index.ln2_w), self.weight(index.ln2_b));
         for r in (0..t).step_by(ROWS) {
             let n = ROWS.min(t - r);

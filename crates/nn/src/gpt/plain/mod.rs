@@ -5,7 +5,7 @@ mod forward;
 mod head;
 mod sizes;
 
-use super::form::{Across, At, Form, HeadBuffers, WeightBuffers};
+use super::form::{Across, At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::Model;
 use crate::engine::TokenBatch;
 use isoflop_kernels::{KernelSet, Pool, layernorm, matmul};
@@ -22,12 +22,12 @@ impl Form for Plain {
         x: &[f32],
         place: &mut [f32],
         next: &mut [f32],
-        scratch: &mut [f32],
+        space: Space<'_>,
     ) {
-        model.block(layer, x, place, next, scratch);
+        model.block(layer, x, place, next, space);
     }
 
-    fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32], _: &mut [f32]) {
+    fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32]) {
         let (s, layout) = (model.sizes, &model.sizes.layout);
         let end = KeptEndMut::of(s, end);
         let (w, b) = (model.weight(layout.lnf_w), model.weight(layout.lnf_b));
@@ -51,8 +51,8 @@ impl Form for Plain {
         model.logits(&KeptEnd::of(s, s.end(kept)).normed[last..last + s.width], logits);
     }
 
-    fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scratch: &mut [f32]) {
-        model.block_backward(at, kept, work, scratch);
+    fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space: Space<'_>) {
+        model.block_backward(at, kept, work, space);
     }
 
     fn block_weights(model: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {

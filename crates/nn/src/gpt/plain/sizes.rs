@@ -18,7 +18,8 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
         end: KeptEnd::elements(s),
         block: KeptBlock::elements(s),
         work: Work::elements(s),
-        scratch: s.x + align(ROWS * c) + align(ROWS * 4 * c) + align(attention::scratch_len(t, c / s.heads)),
+        scratch: s.x + align(ROWS * c) + align(ROWS * 4 * c),
+        heads: align(attention::scratch_len(t, c / s.heads)),
         positions,
         logits: positions * s.logits_stride,
     }
@@ -43,12 +44,11 @@ views! {
     }
 }
 
-/// A thread's own space: `rows[T,C]`, the inside of an MLP for [`ROWS`] rows, and attention's.
+/// A thread's own space: `rows[T,C]` and the inside of an MLP for [`ROWS`] rows.
 pub(crate) struct ScratchMut<'a> {
     pub(crate) rows: &'a mut [f32],
     pub(crate) norm: &'a mut [f32],
     pub(crate) active: &'a mut [f32],
-    pub(crate) attention: &'a mut [f32],
 }
 
 impl<'a> ScratchMut<'a> {
@@ -57,7 +57,6 @@ impl<'a> ScratchMut<'a> {
             rows: take(&mut rest, s.length * s.width),
             norm: take(&mut rest, ROWS * s.width),
             active: take(&mut rest, ROWS * 4 * s.width),
-            attention: take(&mut rest, attention::scratch_len(s.length, s.width / s.heads)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A weight gradient is cut into blocks of 32 rows, each summed over all tokens in order by one task, which turns the
 //! columns of the inputs it needs: no buffer per thread but those, and the same bits for any number of threads.
 
-use super::super::form::{At, WeightBuffers};
+use super::super::form::{At, Space, WeightBuffers};
 use super::super::model::Model;
 use super::super::sizes::Matrix;
 use super::super::sums::Sums;
@@ -13,11 +13,12 @@ use isoflop_kernels::tiles::{Cells, SIDE, attention, cells, convert, product};
 use isoflop_kernels::{Chunks, Pool, layernorm};
 
 /// See [`super::Form::block_backward`].
-pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scratch: &mut [f32]) {
+pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space: Space<'_>) {
     let At { layer, t, flip, .. } = at;
     let (s, set, c, index) = (m.sizes, m.set, m.sizes.width, m.sizes.layout.blocks[layer]);
     let (x, k) = (&s.kept_x(kept, layer)[..t * c], KeptBlock::of(s, s.block(kept, layer)));
-    let (work, space) = (WorkMut::of(s, work), ScratchMut::of(s, scratch));
+    let (work, Space { own, heads }) = (WorkMut::of(s, work), space);
+    let space = ScratchMut::of(s, own);
     let (dout, din) = if flip { (work.dx1, work.dx0) } else { (work.dx0, work.dx1) };
     let (dout, din) = (&dout[..t * c], &mut din[..t * c]);
     let (drows, dmid) = (&mut space.drows[..t * c], &mut space.dmid[..t * c]);
@@ -38,11 +39,8 @@ pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scrat
     convert::left_and_right(set, dmid, (t, c), c, left, narrow_mut(work.dmid), sums.proj_b);
     let w = right(m.pack_transposed(layer, Matrix::Proj));
     product::rows(set, (t, c, c), Cells::whole(left, c), w, None, None, drows, c);
-    for (h, shifts) in k.shifts.chunks_exact(attention::stats_len(s.length)).enumerate() {
-        let scratch = attention::Scratch { operands: narrow_mut(space.operands), sums: space.scores };
-        let (head, attended) = (m.attention_head(t, h), narrow(k.attended));
-        attention::backward(set, head, narrow(k.qkv), attended, shifts, drows, wide, sums.qkv_b, scratch);
-    }
+    let (layer_heads, qkv, attended) = (m.attention_heads(t), narrow(k.qkv), narrow(k.attended));
+    attention::backward_heads(set, layer_heads, qkv, attended, k.shifts, drows, wide, sums.qkv_b, heads);
     convert::interleave(set, wide, (t, 3 * c), narrow_mut(work.dqkv));
     let w = right(m.pack_transposed(layer, Matrix::Qkv));
     product::rows(set, (t, c, 3 * c), Cells::whole(wide, 3 * c), w, None, None, drows, c);

@@ -1,11 +1,12 @@
 //! Forward through one block, in cells of bf16: one sequence at a time, so that its activations stay in L2.
 
+use super::super::form::Space;
 use super::super::model::Model;
 use super::super::sizes::Matrix;
-use super::sizes::{KeptBlockMut, KeptEndMut, ScratchMut};
+use super::sizes::{KeptBlockMut, KeptEndMut};
 use super::{narrow, narrow_mut, right};
-use isoflop_kernels::tiles::{CELL, Cells, SIDE, attention, cells, convert, product};
-use isoflop_kernels::{KernelSet, layernorm};
+use isoflop_kernels::layernorm;
+use isoflop_kernels::tiles::{Cells, attention, product};
 
 /// See [`super::Form::block`].
 pub(super) fn block(
@@ -14,23 +15,19 @@ pub(super) fn block(
     x: &[f32],
     place: &mut [f32],
     next: &mut [f32],
-    scratch: &mut [f32],
+    space: Space<'_>,
 ) {
     let (s, set, c) = (m.sizes, m.set, m.sizes.width);
     let (t, index) = (x.len() / c, s.layout.blocks[layer]);
-    let (k, space) = (KeptBlockMut::of(s, place), ScratchMut::of(s, scratch));
+    let k = KeptBlockMut::of(s, place);
 
     // qkv = norm1·Wqkv + b;  attended = softmax(q·kᵀ)·v
     let (w, b) = (m.weight(index.ln1_w), m.weight(index.ln1_b));
-    norm(set, x, w, b, narrow_mut(k.norm1), &mut k.stats1[..2 * t], space.strip);
+    layernorm::forward_left(set, x, w, b, narrow_mut(k.norm1), &mut k.stats1[..2 * t]);
     let (w, b) = (right(m.pack(layer, Matrix::Qkv)), m.weight(index.qkv_b));
     product::left(set, (t, 3 * c, c), whole(k.norm1, c), w, b, narrow_mut(k.qkv));
-    let each = attention::stats_len(s.length);
-    for (h, shifts) in k.shifts.chunks_exact_mut(each).enumerate() {
-        let scratch = attention::Scratch { operands: narrow_mut(space.operands), sums: space.scores };
-        let attended = narrow_mut(k.attended);
-        attention::forward(set, m.attention_head(t, h), narrow(k.qkv), attended, shifts, scratch);
-    }
+    let (heads, qkv, attended) = (m.attention_heads(t), narrow(k.qkv), narrow_mut(k.attended));
+    attention::forward_heads(set, heads, qkv, attended, k.shifts, space.heads);
 
     // mid = x + attended·Wproj + b
     let (w, b) = (right(m.pack(layer, Matrix::Proj)), m.weight(index.proj_b));
@@ -39,7 +36,7 @@ pub(super) fn block(
 
     // next = mid + gelu(norm2·Wfc + b)·Wout + b
     let (w, b) = (m.weight(index.ln2_w), m.weight(index.ln2_b));
-    norm(set, mid, w, b, narrow_mut(k.norm2), &mut k.stats2[..2 * t], space.strip);
+    layernorm::forward_left(set, mid, w, b, narrow_mut(k.norm2), &mut k.stats2[..2 * t]);
     let (w, b) = (right(m.pack(layer, Matrix::Fc)), m.weight(index.fc_b));
     let (active, slope) = (narrow_mut(k.active), narrow_mut(k.slope));
     product::gelu(set, (t, 4 * c, c), whole(k.norm2, c), w, b, active, slope);
@@ -48,32 +45,13 @@ pub(super) fn block(
 }
 
 /// See [`super::Form::last_norm`].
-pub(super) fn last_norm(m: &Model<'_>, x: &[f32], end: &mut [f32], scratch: &mut [f32]) {
+pub(super) fn last_norm(m: &Model<'_>, x: &[f32], end: &mut [f32]) {
     let (s, t) = (m.sizes, x.len() / m.sizes.width);
-    let (end, space) = (KeptEndMut::of(s, end), ScratchMut::of(s, scratch));
+    let end = KeptEndMut::of(s, end);
     let (w, b) = (m.weight(s.layout.lnf_w), m.weight(s.layout.lnf_b));
-    norm(m.set, x, w, b, narrow_mut(end.normed), &mut end.stats[..2 * t], space.strip);
+    layernorm::forward_left(m.set, x, w, b, narrow_mut(end.normed), &mut end.stats[..2 * t]);
 }
 
 fn whole(operand: &[f32], depth: usize) -> Cells<'_> {
     Cells::whole(narrow(operand), depth)
-}
-
-/// Normed rows of `x[T,C]` as left operand, by way of `strip[32,C]`.
-fn norm(
-    set: KernelSet,
-    x: &[f32],
-    w: &[f32],
-    b: &[f32],
-    out: &mut [u16],
-    stats: &mut [f32],
-    strip: &mut [f32],
-) {
-    let c = w.len();
-    let strips = x.chunks(SIDE * c).zip(stats.chunks_mut(SIDE * 2));
-    for ((x, stats), out) in strips.zip(out.chunks_exact_mut(cells(c) * CELL)) {
-        let strip = &mut strip[..x.len()];
-        layernorm::forward(set, x, w, b, strip, stats);
-        convert::left(set, strip, (x.len() / c, c), c, out);
-    }
 }

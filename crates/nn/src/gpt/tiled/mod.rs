@@ -8,7 +8,7 @@ mod forward;
 mod head;
 mod sizes;
 
-use super::form::{Across, At, Form, HeadBuffers, WeightBuffers};
+use super::form::{Across, At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::{Model, Pack};
 use crate::engine::TokenBatch;
 use isoflop_kernels::tiles::product::Start;
@@ -46,13 +46,13 @@ impl Form for Tiled {
         x: &[f32],
         place: &mut [f32],
         next: &mut [f32],
-        scratch: &mut [f32],
+        space: Space<'_>,
     ) {
-        forward::block(model, layer, x, place, next, scratch);
+        forward::block(model, layer, x, place, next, space);
     }
 
-    fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32], scratch: &mut [f32]) {
-        forward::last_norm(model, x, end, scratch);
+    fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32]) {
+        forward::last_norm(model, x, end);
     }
 
     fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>) {
@@ -63,8 +63,8 @@ impl Form for Tiled {
         head::last_logits(model, t, kept, scratch, logits);
     }
 
-    fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], scratch: &mut [f32]) {
-        backward::block(model, at, kept, work, scratch);
+    fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space: Space<'_>) {
+        backward::block(model, at, kept, work, space);
     }
 
     fn block_weights(model: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {

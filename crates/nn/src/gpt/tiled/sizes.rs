@@ -36,6 +36,7 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
         block: KeptBlock::elements(s),
         work: Work::elements(s),
         scratch: Scratch::elements(s).max(HeadScratch::elements(s)).max(turned),
+        heads: align(attention::scratch_len(s.length, s.width / s.heads)),
         positions,
         logits: half(positions, s.vocab),
     }
@@ -62,13 +63,11 @@ views! {
         dqkv: half(s.length, 3 * s.width), dmid: half(s.length, s.width),
         dhidden: half(s.length, 4 * s.width), dout: half(s.length, s.width),
     }
-    /// A thread's own space. `strip[32,C]`, `drows[T,C]`, `dmid[T,C]` are f32; `wide` and `left` are left operands
+    /// A thread's own space in the backward. `drows[T,C]`, `dmid[T,C]` are f32; `wide` and `left` are left operands
     /// `[T,4C]` and `[T,C]`. While weights' gradients are summed, all of it holds turned cells.
-    Scratch / ScratchMut { strip, drows, dmid, wide, left, operands, scores } sizes(s) {
-        strip: SIDE * s.width, drows: s.length * s.width, dmid: s.length * s.width,
+    Scratch / ScratchMut { drows, dmid, wide, left } sizes(s) {
+        drows: s.length * s.width, dmid: s.length * s.width,
         wide: half(s.length, 4 * s.width), left: half(s.length, s.width),
-        operands: attention::bf16_len(s.length, s.width / s.heads) / 2,
-        scores: attention::f32_len(s.length, s.width / s.heads),
     }
     /// The same space while the head is computed: logits of a strip, each row's factor.
     HeadScratch / HeadScratchMut { logits, factors } sizes(s) {
