@@ -51,6 +51,9 @@ ODD = {
     "odd-d192": (shape(4, 192, 6, 5003, 384, 7), None),
     "odd-vocab-5120": (shape(4, 160, 5, 5120, 384, 7), None),
     "odd-batch-8": (shape(4, 160, 5, 5003, 384, 8), None),
+    "odd-batch-1": (shape(4, 160, 5, 5003, 384, 1), None),
+    "odd-batch-2": (shape(4, 160, 5, 5003, 384, 2), None),
+    "odd-batch-3": (shape(4, 160, 5, 5003, 384, 3), None),
     "odd-context-256": (shape(4, 160, 5, 5003, 256, 7), None),
 }
 CURVE = {

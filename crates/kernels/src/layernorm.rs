@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn every_set_agrees_with_plain_loops_in_f64() {
-        for (rows, c) in [(1, 1), (3, 5), (4, 16), (7, 24), (2, 33), (5, 160)] {
+        for (rows, c) in [(1, 1), (3, 5), (4, 16), (7, 24), (2, 33), (5, 160), (33, 40)] {
             let (x, w, b) = (wave(rows * c, 0.7), wave(c, 0.31), wave(c, 0.17));
             let (dy, residual) = (wave(rows * c, 1.3), wave(rows * c, 0.11));
             let (mut y, mut stats) = (vec![0.0; rows * c], vec![0.0; rows * 2]);
@@ -445,6 +445,26 @@ mod tests {
                 again(set, &x, &fs, &w, &b, &mut fy2);
                 let (mut fdx, mut fdw, mut fdb) = (vec![0f32; rows * c], vec![9f32; c], vec![9f32; c]);
                 backward(set, &x, &fs, &w, &dy, &residual, &mut fdx, &mut fdw, &mut fdb);
+                let mut cells = vec![9; crate::tiles::len(rows, c)];
+                let mut left_stats = vec![0f32; rows * 2];
+                forward_left(set, &x, &w, &b, &mut cells, &mut left_stats);
+                for (index, &cell) in cells.iter().enumerate() {
+                    let (block, within) = (index / CELL, index % CELL);
+                    let row = block / super::cells(c) * SIDE + within / SIDE;
+                    let column = block % super::cells(c) * SIDE + within % SIDE;
+                    let inside = row < rows && column < c;
+                    let exact = if inside { y[row * c + column] } else { 0.0 };
+                    let off = (f64::from(crate::bf16::widen(cell)) - exact).abs();
+                    // Half a unit of the last place, and what rounding in f32 may have moved across the middle.
+                    let bound = exact.abs() / 256.0 + if c == 1 { 2e-2 } else { 1e-4 };
+                    assert!(
+                        off <= if inside { bound } else { 0.0 },
+                        "{set:?} {rows}×{c} at {row}, {column}: {off}"
+                    );
+                }
+                for (f, s) in left_stats.iter().zip(&stats) {
+                    assert!((f64::from(*f) - s).abs() < 1e-4 * s.abs().max(1.0), "{set:?} c {c}: {f} {s}");
+                }
                 // A row of one channel has no variance: rstd is 316 and magnifies rounding.
                 let tolerance = if c == 1 { 2e-2 } else { 3e-5 };
                 for (fast, exact) in [(&fy, &y), (&fy2, &y), (&fdx, &dx), (&fdw, &dw), (&fdb, &db)] {

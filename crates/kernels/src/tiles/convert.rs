@@ -264,8 +264,10 @@ pub fn interleave(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u
     });
 }
 
-/// From left `x[R,C]` to left `xᵀ[C,R]`, whose blocks of rows are `stride` ≥ R/32 cells apart.
-pub fn turn(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16], stride: usize) {
+/// From left `x[R,C]` to left `xᵀ[C,R]`, whose blocks of rows are `stride` ≥ R/32 cells apart: kernels call what is
+/// behind it.
+#[cfg(test)]
+fn turn(set: KernelSet, x: &[u16], shape: (usize, usize), out: &mut [u16], stride: usize) {
     let (deep, wide) = (cells(shape.0), cells(shape.1));
     assert!(x.len() >= deep * wide * CELL, "an operand is shorter than its shape");
     assert!(
@@ -310,8 +312,9 @@ unsafe fn right_transposed_simd<S: Simd>(
     }
 }
 
-/// From left `x[N,K]` to right `xᵀ[K,N]`, or back; also in place of each other's cells, one by one.
-pub fn transpose_words(set: KernelSet, x: &[u16], out: &mut [u16]) {
+/// From left `x[N,K]` to right `xᵀ[K,N]`, or back; also in place of each other's cells, one by one. As [`turn`].
+#[cfg(test)]
+fn transpose_words(set: KernelSet, x: &[u16], out: &mut [u16]) {
     assert!(x.len() == out.len() && x.len().is_multiple_of(CELL), "whole cells");
     dispatch!(set.with_vectors(), words_simd(x: &[u16], out: &mut [u16]));
 }
