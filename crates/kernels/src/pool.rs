@@ -19,7 +19,8 @@ struct Shared {
     /// The closure of the current phase. Written by `run` before `phase` moves, read by workers after.
     task: Mutex<Option<Task<'static>>>,
     num_tasks: AtomicUsize,
-    next: AtomicUsize,
+    /// Of each thread: how many of its own tasks were taken, by itself or by others.
+    taken: Box<[Taken]>,
     /// Tasks that have not ended.
     unfinished: AtomicUsize,
     board: Board,
@@ -30,6 +31,11 @@ struct Shared {
     sleeping: Mutex<()>,
     wake: Condvar,
 }
+
+/// A counter with a cache line to itself.
+#[derive(Default)]
+#[repr(align(64))]
+struct Taken(AtomicUsize);
 
 /// A pool of `threads − 1` workers and the calling thread.
 pub struct Pool {
@@ -61,7 +67,7 @@ impl Pool {
             phase: AtomicU64::new(0),
             task: Mutex::new(None),
             num_tasks: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            taken: (0..threads).map(|_| Taken::default()).collect(),
             unfinished: AtomicUsize::new(0),
             board: Board::new(threads, helps),
             working: AtomicUsize::new(0),
@@ -86,7 +92,8 @@ impl Pool {
 
     /// Runs `task(0..num_tasks, thread)`, each number once, and returns when all are done.
     ///
-    /// Which thread takes which number varies; a task must therefore not depend on its thread except for scratch
+    /// A thread takes every n-th number first, the same in every phase, for what it left in its caches; then others'
+    /// that have not begun. Which thread takes which number therefore varies; a task must therefore not depend on its thread except for scratch
     /// space. Threads beyond the number of tasks help with those parts that a task gives to [`split`]. A task that panics
     /// makes `run` panic after the phase.
     pub fn run(&self, num_tasks: usize, task: impl Fn(usize, usize) + Sync) {
@@ -105,7 +112,7 @@ impl Pool {
         let task: Task<'static> = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(task) };
         *shared.task.lock().expect("never poisoned") = Some(task);
         shared.num_tasks.store(num_tasks, Relaxed);
-        shared.next.store(0, Relaxed);
+        shared.taken.iter().for_each(|taken| taken.0.store(0, Relaxed));
         shared.unfinished.store(num_tasks, Relaxed);
         shared.working.store(self.workers.len(), Relaxed);
         {
@@ -148,18 +155,22 @@ impl Pool {
 
 /// Takes tasks while there are some, then helps others until all have ended.
 fn take_tasks(shared: &Shared, task: Task<'_>, thread: usize) {
-    let num_tasks = shared.num_tasks.load(Relaxed);
+    let (num_tasks, threads) = (shared.num_tasks.load(Relaxed), shared.taken.len());
     shared.board.within(thread, || {
-        loop {
-            let index = shared.next.fetch_add(1, Relaxed);
-            if index >= num_tasks {
-                return;
+        for owner in (thread..threads).chain(0..thread) {
+            let taken = &shared.taken[owner].0;
+            // The load spares those who look for a last task most of the quarrel over counters.
+            while taken.load(Relaxed) * threads + owner < num_tasks {
+                let index = taken.fetch_add(1, Relaxed) * threads + owner;
+                if index >= num_tasks {
+                    break;
+                }
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task(index, thread)));
+                if result.is_err() {
+                    shared.panicked.store(true, Relaxed);
+                }
+                shared.unfinished.fetch_sub(1, Release);
             }
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task(index, thread)));
-            if result.is_err() {
-                shared.panicked.store(true, Relaxed);
-            }
-            shared.unfinished.fetch_sub(1, Release);
         }
     });
     shared.board.help(thread, &shared.unfinished);
