@@ -92,8 +92,8 @@ impl Pool {
 
     /// Runs `task(0..num_tasks, thread)`, each number once, and returns when all are done.
     ///
-    /// A thread takes every n-th number first, the same in every phase, for what it left in its caches; then others'
-    /// that have not begun. Which thread takes which number therefore varies; a task must therefore not depend on its thread except for scratch
+    /// A thread takes its own share first, the numbers behind each other that it has in every phase of so many tasks, for
+    /// what it left in its caches; then others' that have not begun. Which thread takes which number therefore varies; a task must therefore not depend on its thread except for scratch
     /// space. Threads beyond the number of tasks help with those parts that a task gives to [`split`]. A task that panics
     /// makes `run` panic after the phase.
     pub fn run(&self, num_tasks: usize, task: impl Fn(usize, usize) + Sync) {
@@ -160,9 +160,10 @@ fn take_tasks(shared: &Shared, task: Task<'_>, thread: usize) {
         for owner in (thread..threads).chain(0..thread) {
             let taken = &shared.taken[owner].0;
             // The load spares those who look for a last task most of the quarrel over counters.
-            while taken.load(Relaxed) * threads + owner < num_tasks {
-                let index = taken.fetch_add(1, Relaxed) * threads + owner;
-                if index >= num_tasks {
+            let [first, end] = [owner, owner + 1].map(|n| n * num_tasks / threads);
+            while first + taken.load(Relaxed) < end {
+                let index = first + taken.fetch_add(1, Relaxed);
+                if index >= end {
                     break;
                 }
                 let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task(index, thread)));

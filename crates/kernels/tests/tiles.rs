@@ -1,6 +1,7 @@
 //! Products and attention in cells, under every kernel set, against plain loops in f64 over the same rounded operands.
 
 use isoflop_kernels::attention::{Head, naive};
+use isoflop_kernels::pool::in_single_parts;
 use isoflop_kernels::tiles::product::{self, naive::multiply};
 use isoflop_kernels::tiles::{Cells, attention, convert, len};
 use isoflop_kernels::{KernelSet, bf16, gelu};
@@ -42,14 +43,20 @@ fn check_products(m: usize, n: usize, k: usize) {
     let (left, right) = (Cells::whole(&a, k), Cells::whole(&b, k));
     for set in KernelSet::runnable() {
         let what = format!("{set:?} {m}×{n}×{k}");
-        let mut c = vec![7f32; m * stride];
-        product::rows(set, (m, n, k), left, right, Some(&bias), Some(&residual), &mut c, stride);
-        let (mut active, mut slope) = (vec![9u16; len(m, n)], vec![9u16; len(m, n)]);
-        product::gelu(set, (m, n, k), left, right, &bias, &mut active, &mut slope);
-        let mut cells = vec![9u16; len(m, n)];
-        product::left(set, (m, n, k), left, right, &bias, &mut cells);
-        let (mut dl, mut dr, mut sums) = (vec![9u16; len(m, n)], vec![9u16; len(m, n)], vec![9f32; n]);
-        product::gelu_backward(set, (m, n, k), left, right, &active, &mut dl, &mut dr, &mut sums);
+        let all = || {
+            let mut c = vec![7f32; m * stride];
+            product::rows(set, (m, n, k), left, right, Some(&bias), Some(&residual), &mut c, stride);
+            let (mut active, mut slope) = (vec![9u16; len(m, n)], vec![9u16; len(m, n)]);
+            product::gelu(set, (m, n, k), left, right, &bias, &mut active, &mut slope);
+            let mut cells = vec![9u16; len(m, n)];
+            product::left(set, (m, n, k), left, right, &bias, &mut cells);
+            let (mut dl, mut dr, mut sums) = (vec![9u16; len(m, n)], vec![9u16; len(m, n)], vec![9f32; n]);
+            product::gelu_backward(set, (m, n, k), left, right, &active, &mut dl, &mut dr, &mut sums);
+            (c, active, slope, cells, dl, dr, sums)
+        };
+        let whole = all();
+        assert!(in_single_parts(all) == whole, "{what}: divided, it is not the same");
+        let (c, active, slope, cells, dl, dr, sums) = whole;
         let mut exact_sums = vec![0.0; n];
         for i in 0..m {
             for j in 0..n {

@@ -28,7 +28,7 @@ impl MemoryPlan {
             ("moments", sizes.moments.bytes()),
             ("packed weights", bytes(sizes.packed)),
             ("activations", bytes(sizes.kept * sizes.sequences)),
-            ("backward", bytes(sizes.needs.work * sizes.sequences)),
+            ("backward", bytes(sizes.needs.work * sizes.sequences) + bytes(sizes.needs.partial)),
             ("logits", bytes(sizes.needs.logits * sizes.sequences) + bytes(sizes.sequences * sizes.length)),
             ("scratch", scratch + zeros),
         ];

@@ -23,6 +23,7 @@ pub(crate) struct WeightBuffers<'a> {
     pub(crate) kept: &'a [f32],
     pub(crate) work: &'a [f32],
     pub(crate) scratch: &'a mut [f32],
+    pub(crate) partial: &'a mut [f32],
     pub(crate) gradients: &'a mut [f32],
 }
 

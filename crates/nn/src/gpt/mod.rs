@@ -51,6 +51,7 @@ pub struct CpuGpt {
     losses: AlignedBuffer,
     scratch: AlignedBuffer,
     heads: AlignedBuffer,
+    partial_gradients: AlignedBuffer,
     zeros: AlignedBuffer,
     partial: Vec<AtomicU64>,
     /// Optimiser steps made.
@@ -93,6 +94,7 @@ impl CpuGpt {
             losses: AlignedBuffer::zeroed(sizes.sequences * sizes.length),
             scratch: AlignedBuffer::zeroed(sizes.needs.scratch * sizes.threads),
             heads: AlignedBuffer::zeroed(sizes.needs.heads * sizes.threads),
+            partial_gradients: AlignedBuffer::zeroed(sizes.needs.partial),
             zeros: AlignedBuffer::zeroed(sizes.length * sizes.width),
             partial: (0..len.div_ceil(update::BLOCK)).map(|_| AtomicU64::new(0)).collect(),
             step: 0,

@@ -54,6 +54,11 @@ pub(crate) enum Matrix {
     Out = 3,
 }
 
+/// Tokens summed before a gradient is touched, at least: with fewer, reading and writing it costs more than the products.
+const GROUP_TOKENS: usize = 1024;
+/// So many partial gradients have a place.
+const MOST_GROUPS: usize = 8;
+
 /// Elements of f32 a precision needs; bf16 counts as half of one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
@@ -71,6 +76,8 @@ pub(crate) struct Needs {
     pub(crate) positions: usize,
     /// Those gradients, per sequence.
     pub(crate) logits: usize,
+    /// Partial weight gradients of a block, of all groups of sequences but the first.
+    pub(crate) partial: usize,
 }
 
 /// Everything an engine allocates.
@@ -136,7 +143,16 @@ impl Sizes {
             packs,
             packed,
             moments: MomentSizes::new(&layout, options.optimizer),
-            needs: Needs { end: 0, block: 0, work: 0, scratch: 0, heads: 0, positions: 0, logits: 0 },
+            needs: Needs {
+                end: 0,
+                block: 0,
+                work: 0,
+                scratch: 0,
+                heads: 0,
+                positions: 0,
+                logits: 0,
+                partial: 0,
+            },
             x: align(t * c),
             kept: 0,
             block_stride: 0,
@@ -185,6 +201,20 @@ impl Sizes {
     /// Block `layer` in what lies behind the streams.
     pub(crate) fn block_in<'a>(&self, behind: &'a mut [f32], layer: usize) -> &'a mut [f32] {
         &mut behind[self.needs.end + layer * self.block_stride..][..self.needs.block]
+    }
+
+    /// Sequences whose contributions to a weight gradient are summed by themselves, before those of the next group: a
+    /// thread then reads again what it wrote, and what crosses between caches is a partial gradient, not activations.
+    /// Enough tokens that the gradient is the smaller of the two. A matter of shapes alone, as bits must not depend on
+    /// threads.
+    pub(crate) fn group(&self) -> usize {
+        let tokens = GROUP_TOKENS.max(4 * self.width);
+        tokens.div_ceil(self.length).max(self.sequences.div_ceil(MOST_GROUPS))
+    }
+
+    /// Groups of a full batch.
+    pub(crate) fn groups(&self) -> usize {
+        self.sequences.div_ceil(self.group())
     }
 
     /// Whether a layer's place is used again by the next, so that its backward must fill it anew.

@@ -79,6 +79,7 @@ impl CpuGpt {
                 kept: &self.kept,
                 work: &self.work,
                 scratch: &mut self.scratch,
+                partial: &mut self.partial_gradients,
                 gradients: &mut self.gradients,
             };
             F::block_weights(&model, &self.pool, at, sequences, buffers);

@@ -22,6 +22,7 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
         heads: align(attention::scratch_len(t, c / s.heads)),
         positions,
         logits: positions * s.logits_stride,
+        partial: 0,
     }
 }
 

@@ -5,12 +5,13 @@
 
 use super::super::form::{At, Space, WeightBuffers};
 use super::super::model::Model;
-use super::super::sizes::Matrix;
+use super::super::sizes::{Matrix, take};
 use super::super::sums::Sums;
-use super::sizes::{KeptBlock, ScratchMut, Work, WorkMut};
+use super::sizes::{KeptBlock, MATRICES, ScratchMut, Work, WorkMut, partial_len};
 use super::{narrow, narrow_mut, right, start};
+use isoflop_kernels::tiles::product::Start;
 use isoflop_kernels::tiles::{Cells, SIDE, attention, cells, convert, product};
-use isoflop_kernels::{Chunks, Pool, layernorm};
+use isoflop_kernels::{Chunks, Pool, layernorm, rows};
 
 /// See [`super::Form::block_backward`].
 pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space: Space<'_>) {
@@ -51,29 +52,74 @@ pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space
 /// See [`super::Form::block_weights`].
 pub(super) fn weights(m: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {
     let (s, c, At { layer, t, .. }) = (m.sizes, m.sizes.width, at);
-    let WeightBuffers { kept, work, scratch, gradients } = buffers;
+    let WeightBuffers { kept, work, scratch, mut partial, gradients } = buffers;
     let scratch = Chunks::new(scratch, s.needs.scratch);
     let [dqkv, dproj, dfc, dout] = s.layout.matrices_mut(layer, gradients);
-    // Rows, columns, gradient; the longest tasks first.
-    let list = [(c, 4 * c, dfc), (c, 3 * c, dqkv), (4 * c, c, dout), (c, c, dproj)]
-        .map(|(rows, columns, dw)| (rows, columns, Chunks::new(dw, SIDE * columns)));
-    let tasks = list.iter().map(|(rows, ..)| cells(*rows)).sum();
-    pool.run(tasks, |task, thread| {
-        let (mut which, mut block) = (0, task);
-        while block >= cells(list[which].0) {
-            block -= cells(list[which].0);
+    let mut gradients = [dfc, dqkv, dout, dproj].into_iter();
+    let list = MATRICES.map(|matrix| {
+        let (rows, columns) = (matrix.0 * c, matrix.1 * c);
+        let part = take(&mut partial, (s.groups() - 1) * partial_len(matrix, c));
+        let dw = gradients.next().expect("as many as matrices");
+        Gradient {
+            rows,
+            columns,
+            dw: Chunks::new(dw, SIDE * columns),
+            partial: Chunks::new(part, SIDE * columns),
+        }
+    });
+    let blocks: usize = list.iter().map(Gradient::blocks).sum();
+    let find = |mut block: usize| {
+        let mut which = 0;
+        while block >= list[which].blocks() {
+            block -= list[which].blocks();
             which += 1;
         }
-        let (rows, columns, dw) = &list[which];
-        let operand = |sequence: usize| {
+        (which, block)
+    };
+    let groups = sequences.div_ceil(s.group());
+    pool.run(groups * blocks, |task, thread| {
+        let (group, (which, block)) = (task / blocks, find(task % blocks));
+        let gradient = &list[which];
+        let (rows, columns, first) = (gradient.rows, gradient.columns, group * s.group());
+        let operand = |index: usize| {
+            let sequence = first + index;
             let k = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer));
             let w = Work::of(s, &work[sequence * s.needs.work..]);
             let (left, right) =
                 [(k.norm2, w.dhidden), (k.norm1, w.dqkv), (k.active, w.dout), (k.attended, w.dmid)][which];
-            (Cells::whole(narrow(left), *rows), Cells::whole(narrow(right), t), t)
+            (Cells::whole(narrow(left), rows), Cells::whole(narrow(right), t), t)
         };
-        let (mut scratch, mut dw) = (scratch.hold(thread), dw.hold(block));
-        let (space, start) = (narrow_mut(&mut scratch), start(at.fresh));
-        product::weight_gradient(m.set, (*rows, *columns), block, sequences, operand, space, start, &mut dw);
+        let (mut dw, start) = match group.checked_sub(1) {
+            None => (gradient.dw.hold(block), start(at.fresh)),
+            Some(other) => (gradient.partial.hold(other * gradient.blocks() + block), Start::Zero),
+        };
+        let (mut scratch, stretches) = (scratch.hold(thread), s.group().min(sequences - first));
+        let space = narrow_mut(&mut scratch);
+        product::weight_gradient(m.set, (rows, columns), block, stretches, operand, space, start, &mut dw);
     });
+    if groups > 1 {
+        pool.run(blocks, |task, _| {
+            let (which, block) = find(task);
+            let gradient = &list[which];
+            let mut dw = gradient.dw.hold(block);
+            for other in 0..groups - 1 {
+                let part = gradient.partial.hold(other * gradient.blocks() + block);
+                rows::add_assign(&part[..dw.len()], &mut dw);
+            }
+        });
+    }
+}
+
+/// The gradient of one matrix `[rows, columns]`, and what the groups of sequences after the first add to it.
+struct Gradient<'a> {
+    rows: usize,
+    columns: usize,
+    dw: Chunks<'a>,
+    partial: Chunks<'a>,
+}
+
+impl Gradient<'_> {
+    fn blocks(&self) -> usize {
+        cells(self.rows)
+    }
 }

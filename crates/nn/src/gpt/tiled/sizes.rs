@@ -23,6 +23,14 @@ pub(super) fn strip_rows(s: &Sizes) -> usize {
     fitting.clamp(STRIP_ROWS, 8 * SIDE).min(s.length.next_multiple_of(SIDE))
 }
 
+/// Rows and columns of a block's weights in units of C; those whose gradients take the longest first.
+pub(super) const MATRICES: [(usize, usize); 4] = [(1, 4), (1, 3), (4, 1), (1, 1)];
+
+/// A partial gradient of one of [`MATRICES`], in whole blocks of 32 rows.
+pub(super) fn partial_len((rows, columns): (usize, usize), c: usize) -> usize {
+    cells(rows * c) * SIDE * columns * c
+}
+
 /// Space for a model of these dimensions.
 pub(crate) fn needs(s: &Sizes) -> Needs {
     // Gradients of logits lie in cells of 32 positions. No more of them than the embedding's gradient needs to be
@@ -30,7 +38,8 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
     let fitting = LOGITS_BYTES / (2 * s.sequences * cells(s.vocab) * SIDE) / SIDE * SIDE;
     let enough = HEAD_TOKENS.div_ceil(s.sequences).next_multiple_of(SIDE);
     let positions = fitting.min(enough).clamp(SIDE, s.length.next_multiple_of(SIDE));
-    let turned = product::turned_len(s.sequences, s.length) / 2;
+    let turned =
+        product::turned_len(s.group(), s.length).max(product::turned_len(s.sequences, positions)) / 2;
     Needs {
         end: KeptEnd::elements(s),
         block: KeptBlock::elements(s),
@@ -39,6 +48,7 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
         heads: align(attention::scratch_len(s.length, s.width / s.heads)),
         positions,
         logits: half(positions, s.vocab),
+        partial: (s.groups() - 1) * MATRICES.iter().map(|m| partial_len(*m, s.width)).sum::<usize>(),
     }
 }
 
