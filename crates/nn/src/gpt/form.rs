@@ -13,6 +13,7 @@ pub(crate) struct HeadBuffers<'a> {
     pub(crate) logits: &'a mut [f32],
     pub(crate) losses: &'a mut [f32],
     pub(crate) scratch: &'a mut [f32],
+    pub(crate) partial: &'a mut [f32],
     pub(crate) gradients: &'a mut [f32],
     /// Whether the gradients hold nothing yet: what is there is overwritten, not added to.
     pub(crate) fresh: bool,

@@ -33,6 +33,7 @@ impl CpuGpt {
             logits: &mut self.logits,
             losses: &mut self.losses,
             scratch: &mut self.scratch,
+            partial: &mut self.partial_gradients,
             gradients: &mut self.gradients,
             fresh: self.tokens == 0,
         };

@@ -1,17 +1,18 @@
 //! Backward through one block, in cells of bf16: each sequence's activations, then the weights' gradients.
 //!
-//! A weight gradient is cut into blocks of 32 rows, each summed over all tokens in order by one task, which turns the
-//! columns of the inputs it needs: no buffer per thread but those, and the same bits for any number of threads.
+//! A weight gradient is cut into blocks of 32 rows, each summed over the tokens of a group of sequences in order by one
+//! task, which turns the columns of the inputs it needs; then the groups are joined ([`Gradient`]). No buffer per thread
+//! but what is turned, and the same bits for any number of threads.
 
 use super::super::form::{At, Space, WeightBuffers};
 use super::super::model::Model;
 use super::super::sizes::{Matrix, take};
 use super::super::sums::Sums;
-use super::sizes::{KeptBlock, MATRICES, ScratchMut, Work, WorkMut, partial_len};
-use super::{narrow, narrow_mut, right, start};
-use isoflop_kernels::tiles::product::Start;
-use isoflop_kernels::tiles::{Cells, SIDE, attention, cells, convert, product};
-use isoflop_kernels::{Chunks, Pool, layernorm, rows};
+use super::gradient::{Gradient, partial_len};
+use super::sizes::{KeptBlock, MATRICES, ScratchMut, Work, WorkMut};
+use super::{narrow, narrow_mut, right};
+use isoflop_kernels::tiles::{Cells, attention, convert, product};
+use isoflop_kernels::{Chunks, Pool, layernorm};
 
 /// See [`super::Form::block_backward`].
 pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space: Space<'_>) {
@@ -56,16 +57,10 @@ pub(super) fn weights(m: &Model<'_>, pool: &Pool, at: At, sequences: usize, buff
     let scratch = Chunks::new(scratch, s.needs.scratch);
     let [dqkv, dproj, dfc, dout] = s.layout.matrices_mut(layer, gradients);
     let mut gradients = [dfc, dqkv, dout, dproj].into_iter();
-    let list = MATRICES.map(|matrix| {
-        let (rows, columns) = (matrix.0 * c, matrix.1 * c);
-        let part = take(&mut partial, (s.groups() - 1) * partial_len(matrix, c));
-        let dw = gradients.next().expect("as many as matrices");
-        Gradient {
-            rows,
-            columns,
-            dw: Chunks::new(dw, SIDE * columns),
-            partial: Chunks::new(part, SIDE * columns),
-        }
+    let list = MATRICES.map(|(rows, columns)| {
+        let (rows, columns) = (rows * c, columns * c);
+        let part = take(&mut partial, (s.groups() - 1) * partial_len(rows, columns));
+        Gradient::new((rows, columns), gradients.next().expect("as many as matrices"), part)
     });
     let blocks: usize = list.iter().map(Gradient::blocks).sum();
     let find = |mut block: usize| {
@@ -79,47 +74,22 @@ pub(super) fn weights(m: &Model<'_>, pool: &Pool, at: At, sequences: usize, buff
     let groups = sequences.div_ceil(s.group());
     pool.run(groups * blocks, |task, thread| {
         let (group, (which, block)) = (task / blocks, find(task % blocks));
-        let gradient = &list[which];
-        let (rows, columns, first) = (gradient.rows, gradient.columns, group * s.group());
+        let (gradient, first) = (&list[which], group * s.group());
         let operand = |index: usize| {
             let sequence = first + index;
             let k = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer));
             let w = Work::of(s, &work[sequence * s.needs.work..]);
             let (left, right) =
                 [(k.norm2, w.dhidden), (k.norm1, w.dqkv), (k.active, w.dout), (k.attended, w.dmid)][which];
-            (Cells::whole(narrow(left), rows), Cells::whole(narrow(right), t), t)
+            (Cells::whole(narrow(left), gradient.rows()), Cells::whole(narrow(right), t), t)
         };
-        let (mut dw, start) = match group.checked_sub(1) {
-            None => (gradient.dw.hold(block), start(at.fresh)),
-            Some(other) => (gradient.partial.hold(other * gradient.blocks() + block), Start::Zero),
-        };
-        let (mut scratch, stretches) = (scratch.hold(thread), s.group().min(sequences - first));
-        let space = narrow_mut(&mut scratch);
-        product::weight_gradient(m.set, (rows, columns), block, stretches, operand, space, start, &mut dw);
+        let (stretches, mut space) = (s.group().min(sequences - first), scratch.hold(thread));
+        gradient.sum(m.set, (group, block), stretches, operand, &mut space, at.fresh);
     });
     if groups > 1 {
         pool.run(blocks, |task, _| {
             let (which, block) = find(task);
-            let gradient = &list[which];
-            let mut dw = gradient.dw.hold(block);
-            for other in 0..groups - 1 {
-                let part = gradient.partial.hold(other * gradient.blocks() + block);
-                rows::add_assign(&part[..dw.len()], &mut dw);
-            }
+            list[which].join(block, groups);
         });
-    }
-}
-
-/// The gradient of one matrix `[rows, columns]`, and what the groups of sequences after the first add to it.
-struct Gradient<'a> {
-    rows: usize,
-    columns: usize,
-    dw: Chunks<'a>,
-    partial: Chunks<'a>,
-}
-
-impl Gradient<'_> {
-    fn blocks(&self) -> usize {
-        cells(self.rows)
     }
 }

@@ -4,8 +4,9 @@
 use super::super::form::HeadBuffers;
 use super::super::model::Model;
 use super::super::sizes::CommonMut;
-use super::sizes::{HeadScratchMut, KeptEnd, Work, WorkMut, strip_rows};
-use super::{narrow, narrow_mut, right, start};
+use super::gradient::Gradient;
+use super::sizes::{HeadScratchMut, KeptEnd, Work, WorkMut, head_groups, strip_rows};
+use super::{narrow, narrow_mut, right};
 use crate::engine::TokenBatch;
 use isoflop_kernels::tiles::{CELL, Cells, SIDE, cells, convert, product};
 use isoflop_kernels::{Chunks, cross_entropy};
@@ -13,7 +14,7 @@ use isoflop_kernels::{Chunks, cross_entropy};
 /// See [`super::Form::head`].
 pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffers: HeadBuffers<'_>) {
     let (s, t, c) = (m.sizes, batch.length(), m.sizes.width);
-    let HeadBuffers { pool, kept, work, logits, losses, scratch, gradients, fresh } = buffers;
+    let HeadBuffers { pool, kept, work, logits, losses, scratch, partial, gradients, fresh } = buffers;
     let end = |sequence: usize| KeptEnd::of(s, s.end(&kept[sequence * s.kept..]));
     let most = s.needs.positions;
     for from in (0..t).step_by(most) {
@@ -41,20 +42,28 @@ pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffer
         }
         if scale.is_some() {
             let (logits, work): (&[f32], &[f32]) = (logits, work);
-            let dwte = Chunks::new(s.layout.of_mut(gradients, s.layout.wte), SIDE * c);
+            let dwte = s.layout.of_mut(gradients, s.layout.wte);
+            let gradient = Gradient::new((s.vocab, c), dwte, partial);
             let scratch = Chunks::new(scratch, s.needs.scratch);
-            pool.run(cells(s.vocab), |block, thread| {
-                let operand = |sequence: usize| {
+            let (sequences, blocks) = (batch.sequences(), gradient.blocks());
+            let each = if head_groups(s) > 1 { s.group() } else { sequences };
+            let groups = sequences.div_ceil(each);
+            pool.run(groups * blocks, |task, thread| {
+                let (group, block) = (task / blocks, task % blocks);
+                let first = group * each;
+                let operand = |index: usize| {
+                    let sequence = first + index;
                     let dlogits = narrow(&logits[sequence * s.needs.logits..]);
                     let normed = narrow(Work::of(s, &work[sequence * s.needs.work..]).dout);
                     (Cells::whole(dlogits, s.vocab), Cells::whole(normed, t).from_k(from), n)
                 };
-                let (mut scratch, mut dwte) = (scratch.hold(thread), dwte.hold(block));
-                let (shape, space, start) =
-                    ((s.vocab, c), narrow_mut(&mut scratch), start(fresh && from == 0));
-                let sequences = batch.sequences();
-                product::weight_gradient(m.set, shape, block, sequences, operand, space, start, &mut dwte);
+                let (stretches, mut space) = (each.min(sequences - first), scratch.hold(thread));
+                let fresh = fresh && from == 0;
+                gradient.sum(m.set, (group, block), stretches, operand, &mut space, fresh);
             });
+            if groups > 1 {
+                pool.run(blocks, |block, _| gradient.join(block, groups));
+            }
         }
     }
 }

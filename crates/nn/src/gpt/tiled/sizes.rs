@@ -2,12 +2,16 @@
 
 use super::super::sizes::{LOGITS_BYTES, Needs, Sizes, align, take, take_ref, views};
 use super::super::sums;
+use super::gradient::partial_len;
 use isoflop_kernels::tiles::{SIDE, attention, cells, len, product};
 
 /// Bytes of logits in f32 that a thread works on at once: about what stays in L2.
 const STRIP_BYTES: usize = 1 << 20;
 /// Rows of logits that share one reading of the embedding, at least: it may be far larger than any cache.
 const STRIP_ROWS: usize = 64;
+
+/// Gradients of logits that stay near a thread, in bytes.
+const NEAR_BYTES: usize = 2 << 20;
 
 /// Tokens summed before the embedding's gradient is touched again.
 const HEAD_TOKENS: usize = 1024;
@@ -26,9 +30,11 @@ pub(super) fn strip_rows(s: &Sizes) -> usize {
 /// Rows and columns of a block's weights in units of C; those whose gradients take the longest first.
 pub(super) const MATRICES: [(usize, usize); 4] = [(1, 4), (1, 3), (4, 1), (1, 1)];
 
-/// A partial gradient of one of [`MATRICES`], in whole blocks of 32 rows.
-pub(super) fn partial_len((rows, columns): (usize, usize), c: usize) -> usize {
-    cells(rows * c) * SIDE * columns * c
+/// Groups whose parts of the embedding's gradient are summed by themselves: as a block's, if the gradients of all logits fit
+/// where they stay near, else one.
+pub(super) fn head_groups(s: &Sizes) -> usize {
+    let bytes = 2 * s.sequences * len(s.length, s.vocab);
+    if bytes <= NEAR_BYTES { s.groups() } else { 1 }
 }
 
 /// Space for a model of these dimensions.
@@ -36,10 +42,13 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
     // Gradients of logits lie in cells of 32 positions. No more of them than the embedding's gradient needs to be
     // fast: what waits in memory is written and read once more than what waits in a cache.
     let fitting = LOGITS_BYTES / (2 * s.sequences * cells(s.vocab) * SIDE) / SIDE * SIDE;
-    let enough = HEAD_TOKENS.div_ceil(s.sequences).next_multiple_of(SIDE);
+    let enough = (HEAD_TOKENS * head_groups(s)).div_ceil(s.sequences).next_multiple_of(SIDE);
     let positions = fitting.min(enough).clamp(SIDE, s.length.next_multiple_of(SIDE));
     let turned =
         product::turned_len(s.group(), s.length).max(product::turned_len(s.sequences, positions)) / 2;
+    let c = s.width;
+    let block: usize = MATRICES.iter().map(|(rows, columns)| partial_len(rows * c, columns * c)).sum();
+    let partial = ((s.groups() - 1) * block).max((head_groups(s) - 1) * partial_len(s.vocab, c));
     Needs {
         end: KeptEnd::elements(s),
         block: KeptBlock::elements(s),
@@ -48,7 +57,7 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
         heads: align(attention::scratch_len(s.length, s.width / s.heads)),
         positions,
         logits: half(positions, s.vocab),
-        partial: (s.groups() - 1) * MATRICES.iter().map(|m| partial_len(*m, s.width)).sum::<usize>(),
+        partial,
     }
 }
 
