@@ -54,6 +54,9 @@ pub(crate) enum Matrix {
     Out = 3,
 }
 
+/// Rows and columns of a block's weights in units of C; those whose gradients take the longest first.
+pub(crate) const MATRICES: [(usize, usize); 4] = [(1, 4), (1, 3), (4, 1), (1, 1)];
+
 /// Tokens summed before a gradient is touched, at least: with fewer, reading and writing it costs more than the products.
 const GROUP_TOKENS: usize = 1024;
 /// So many partial gradients have a place.

@@ -1,11 +1,11 @@
 //! Backward through one block, in rows of f32: each sequence's activations, then the weights' gradients.
 //!
-//! A weight gradient is cut into blocks of rows, each summed over all tokens in order by one task: no buffer per
-//! thread, and the same bits for any number of threads.
+//! A weight gradient is cut into blocks of rows, each summed over the tokens of a group of sequences in order by one
+//! task; then the groups are joined. No buffer per thread, and the same bits for any number of threads.
 
 use super::super::form::{At, Space, WeightBuffers};
 use super::super::model::Model;
-use super::super::sizes::Matrix;
+use super::super::sizes::{MATRICES, Matrix, take};
 use super::super::sums::Sums;
 use super::forward::right;
 use super::sizes::{KeptBlock, ROWS, ScratchMut, Work, WorkMut};
@@ -93,31 +93,49 @@ impl Model<'_> {
     }
 }
 
-/// One weight gradient `dw[M,N] += Σ over sequences of left[T,M]ᵀ · right[T,N]`.
+/// One weight gradient `dw[M,N] += Σ over sequences of left[T,M]ᵀ · right[T,N]`, and what groups of sequences after the
+/// first add to it.
 pub(super) struct WeightGradient<'a> {
     m: usize,
     n: usize,
     dw: Chunks<'a>,
+    partial: Chunks<'a>,
     rows: usize,
 }
 
+/// Rows of a task: a block for each thread or more, in whole register blocks.
+fn task_rows(m: usize, threads: usize) -> usize {
+    let rows = m.div_ceil(threads).next_multiple_of(12).clamp(24, weight_gradient::ROWS);
+    rows.max(m.div_ceil(Chunks::MAX))
+}
+
+/// Elements of one group's part of a gradient: whole tasks.
+pub(super) fn partial_len(m: usize, n: usize, threads: usize) -> usize {
+    m.next_multiple_of(task_rows(m, threads)) * n
+}
+
 impl<'a> WeightGradient<'a> {
-    /// Cut into a block of rows for each thread or more, in whole register blocks.
-    pub(super) fn new(dw: &'a mut [f32], m: usize, n: usize, threads: usize) -> Self {
-        let rows = m.div_ceil(threads).next_multiple_of(12).clamp(24, weight_gradient::ROWS);
-        let rows = rows.max(m.div_ceil(Chunks::MAX));
-        Self { m, n, dw: Chunks::new(dw, rows * n), rows }
+    /// `partial` has [`partial_len`] elements for each group but the first.
+    pub(super) fn new(
+        dw: &'a mut [f32],
+        (m, n): (usize, usize),
+        partial: &'a mut [f32],
+        threads: usize,
+    ) -> Self {
+        let rows = task_rows(m, threads);
+        Self { m, n, dw: Chunks::new(dw, rows * n), partial: Chunks::new(partial, rows * n), rows }
     }
 
     pub(super) fn tasks(&self) -> usize {
         self.m.div_ceil(self.rows)
     }
 
-    /// Block `task`, added to nothing if `fresh`, where `operands(sequence)` gives `left` (rows `m` apart unless `left_stride`), `right`, and T.
+    /// A group's sum of block `task`, for the first group added to nothing if `fresh`, where `operands(index)` gives a
+    /// sequence's `left` (rows `m` apart unless `left_stride`), `right`, and T.
     pub(super) fn run<'b>(
         &self,
         set: KernelSet,
-        task: usize,
+        (group, task): (usize, usize),
         sequences: usize,
         left_stride: usize,
         fresh: bool,
@@ -125,51 +143,78 @@ impl<'a> WeightGradient<'a> {
     ) {
         let first = task * self.rows;
         let m = self.rows.min(self.m - first);
-        let mut dw = self.dw.hold(task);
+        let (mut dw, fresh) = match group.checked_sub(1) {
+            None => (self.dw.hold(task), fresh),
+            Some(other) => (self.partial.hold(other * self.tasks() + task), true),
+        };
+        let dw = &mut dw[..m * self.n];
         if fresh {
             dw.fill(0.0);
         }
-        let operands = |sequence| {
-            let (left, right, t) = operands(sequence);
+        let operands = |index| {
+            let (left, right, t) = operands(index);
             (Rows { data: &left[first..], stride: left_stride }, Rows { data: right, stride: self.n }, t)
         };
-        weight_gradient::accumulate(set, (m, self.n), sequences, operands, &mut dw);
+        weight_gradient::accumulate(set, (m, self.n), sequences, operands, dw);
+    }
+
+    /// Adds the other groups' sums of block `task`, in order.
+    fn join(&self, task: usize, groups: usize) {
+        let mut dw = self.dw.hold(task);
+        for other in 0..groups - 1 {
+            let part = self.partial.hold(other * self.tasks() + task);
+            rows::add_assign(&part[..dw.len()], &mut dw);
+        }
     }
 }
 
-/// The four weight gradients of a block, all sequences together.
+/// The four weight gradients of a block, by groups of sequences.
 pub(super) fn block_weights(
     model: &Model<'_>,
     pool: &Pool,
     At { layer, t, flip, fresh }: At,
     sequences: usize,
-    WeightBuffers { kept, work, gradients, .. }: WeightBuffers<'_>,
+    WeightBuffers { kept, work, mut partial, gradients, .. }: WeightBuffers<'_>,
 ) {
     let s = model.sizes;
     let c = s.width;
     let [dqkv, dproj, dfc, dout] = s.layout.matrices_mut(layer, gradients);
-    // The longest tasks first, so that threads end together.
-    let list = [
-        WeightGradient::new(dfc, c, 4 * c, s.threads),
-        WeightGradient::new(dqkv, c, 3 * c, s.threads),
-        WeightGradient::new(dout, 4 * c, c, s.threads),
-        WeightGradient::new(dproj, c, c, s.threads),
-    ];
-    let tasks = list.iter().map(WeightGradient::tasks).sum();
-    pool.run(tasks, |task, _| {
-        let (mut which, mut task) = (0, task);
+    let mut gradients = [dfc, dqkv, dout, dproj].into_iter();
+    let list = MATRICES.map(|(rows, columns)| {
+        let (rows, columns) = (rows * c, columns * c);
+        let part = take(&mut partial, (s.groups() - 1) * partial_len(rows, columns, s.threads));
+        let dw = gradients.next().expect("as many as matrices");
+        WeightGradient::new(dw, (rows, columns), part, s.threads)
+    });
+    let tasks: usize = list.iter().map(WeightGradient::tasks).sum();
+    let find = |mut task: usize| {
+        let mut which = 0;
         while task >= list[which].tasks() {
             task -= list[which].tasks();
             which += 1;
         }
-        let gradient = &list[which];
-        gradient.run(model.set, task, sequences, gradient.m, fresh, |sequence| {
+        (which, task)
+    };
+    let groups = sequences.div_ceil(s.group());
+    pool.run(groups * tasks, |task, _| {
+        let (group, (which, task)) = (task / tasks, find(task % tasks));
+        let (gradient, first) = (&list[which], group * s.group());
+        let operands = |index: usize| {
+            let sequence = first + index;
             let w = Work::of(s, &work[sequence * s.needs.work..]);
             let attended = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer)).attended;
             let dx = if flip { w.dx1 } else { w.dx0 };
             let (left, right) =
                 [(w.norm2, w.dhidden), (w.norm1, w.dqkv), (w.active, dx), (attended, w.dmid)][which];
             (left, right, t)
-        });
+        };
+        let count = s.group().min(sequences - first);
+        gradient.run(model.set, (group, task), count, gradient.m, fresh, operands);
     });
+    if groups > 1 {
+        pool.run(tasks, |task, _| {
+            let (which, task) = find(task);
+            list[which].join(task, groups);
+        });
+    }
 }

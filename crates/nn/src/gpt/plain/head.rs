@@ -36,9 +36,10 @@ pub(super) fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, bu
         }
         if scale.is_some() {
             let logits: &[f32] = logits;
-            let gradient = WeightGradient::new(s.layout.of_mut(gradients, s.layout.wte), v, c, s.threads);
+            let dwte = s.layout.of_mut(gradients, s.layout.wte);
+            let gradient = WeightGradient::new(dwte, (v, c), &mut [], s.threads);
             pool.run(gradient.tasks(), |task, _| {
-                gradient.run(set, task, batch.sequences(), stride, fresh && from == 0, |s| {
+                gradient.run(set, (0, task), batch.sequences(), stride, fresh && from == 0, |s| {
                     (&logits[s * most * stride..(s * most + n) * stride], &end(s).normed[rows.clone()], n)
                 });
             });

@@ -6,10 +6,10 @@
 
 use super::super::form::{At, Space, WeightBuffers};
 use super::super::model::Model;
-use super::super::sizes::{Matrix, take};
+use super::super::sizes::{MATRICES, Matrix, take};
 use super::super::sums::Sums;
 use super::gradient::{Gradient, partial_len};
-use super::sizes::{KeptBlock, MATRICES, ScratchMut, Work, WorkMut};
+use super::sizes::{KeptBlock, ScratchMut, Work, WorkMut};
 use super::{narrow, narrow_mut, right};
 use isoflop_kernels::tiles::{Cells, attention, convert, product};
 use isoflop_kernels::{Chunks, Pool, layernorm};

@@ -1,6 +1,6 @@
 //! What bf16 keeps. Operands are cells, counted here as half as many f32.
 
-use super::super::sizes::{LOGITS_BYTES, Needs, Sizes, align, take, take_ref, views};
+use super::super::sizes::{LOGITS_BYTES, MATRICES, Needs, Sizes, align, take, take_ref, views};
 use super::super::sums;
 use super::gradient::partial_len;
 use isoflop_kernels::tiles::{SIDE, attention, cells, len, product};
@@ -26,9 +26,6 @@ pub(super) fn strip_rows(s: &Sizes) -> usize {
     let fitting = STRIP_BYTES / (4 * s.logits_stride) / SIDE * SIDE;
     fitting.clamp(STRIP_ROWS, 8 * SIDE).min(s.length.next_multiple_of(SIDE))
 }
-
-/// Rows and columns of a block's weights in units of C; those whose gradients take the longest first.
-pub(super) const MATRICES: [(usize, usize); 4] = [(1, 4), (1, 3), (4, 1), (1, 1)];
 
 /// Groups whose parts of the embedding's gradient are summed by themselves: as a block's, if the gradients of all logits fit
 /// where they stay near, else one.
