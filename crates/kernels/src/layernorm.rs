@@ -167,19 +167,7 @@ pub fn backward(
     }
     let input = Input { x, stats, dy };
     if !is_divided() {
-        let (dw, db) = (Some(dw), Some(db));
-        dispatch!(
-            set,
-            backward_simd(
-                input: Input<'_>,
-                w: &[f32],
-                residual: &[f32],
-                dx: &mut [f32],
-                dw: Option<&mut [f32]>,
-                db: Option<&mut [f32]>,
-            )
-        );
-        return;
+        return backward_rows(set, input, w, residual, dx, Some((dw, db)));
     }
     // Several threads: by rows what belongs to rows, by columns their sums, which have the same order either way.
     let (dx, dw, db) = (Lent::new(dx), Lent::new(dw), Lent::new(db));
@@ -188,18 +176,7 @@ pub fn backward(
         // SAFETY: the part's own rows.
         let dx = unsafe { dx.at(at.start, at.len()) };
         let input = Input { x: &x[at.clone()], stats: &stats[2 * r.start..2 * r.end], dy: &dy[at.clone()] };
-        let (residual, dw, db) = (&residual[at], None, None);
-        dispatch!(
-            set,
-            backward_simd(
-                input: Input<'_>,
-                w: &[f32],
-                residual: &[f32],
-                dx: &mut [f32],
-                dw: Option<&mut [f32]>,
-                db: Option<&mut [f32]>,
-            )
-        );
+        backward_rows(set, input, w, &residual[at], dx, None);
     });
     split(c.div_ceil(GRAIN), |p, _| {
         let columns = p.start * GRAIN..c.min(p.end * GRAIN);
@@ -211,6 +188,29 @@ pub fn backward(
             columns_simd(input: Input<'_>, c: usize, first: usize, dw: &mut [f32], db: &mut [f32])
         );
     });
+}
+
+/// `dw` and `db`.
+type Sums<'a> = (&'a mut [f32], &'a mut [f32]);
+
+fn backward_rows(
+    set: KernelSet,
+    input: Input<'_>,
+    w: &[f32],
+    residual: &[f32],
+    dx: &mut [f32],
+    sums: Option<Sums<'_>>,
+) {
+    dispatch!(
+        set,
+        backward_simd(
+            input: Input<'_>,
+            w: &[f32],
+            residual: &[f32],
+            dx: &mut [f32],
+            sums: Option<Sums<'_>>,
+        )
+    );
 }
 
 /// What a backward reads of each row.
@@ -343,11 +343,10 @@ unsafe fn backward_simd<S: Simd>(
     w: &[f32],
     residual: &[f32],
     dx: &mut [f32],
-    mut dw: Option<&mut [f32]>,
-    mut db: Option<&mut [f32]>,
+    mut sums: Option<Sums<'_>>,
 ) {
     let c = w.len();
-    if let (Some(dw), Some(db)) = (&mut dw, &mut db) {
+    if let Some((dw, db)) = &mut sums {
         dw.fill(0.0);
         db.fill(0.0);
     }
@@ -363,7 +362,7 @@ unsafe fn backward_simd<S: Simd>(
                 let e = S::mul(d, load_n::<S>(w.as_ptr().add(i), count));
                 sum = S::add(sum, e);
                 dot = S::fma(e, hat, dot);
-                if let (Some(dw), Some(db)) = (&mut dw, &mut db) {
+                if let Some((dw, db)) = &mut sums {
                     add_to_sums::<S>(d, hat, dw.as_mut_ptr().add(i), db.as_mut_ptr().add(i), count);
                 }
             });

@@ -5,6 +5,7 @@
 //! [`sizes`]; results do not depend on the number of threads.
 
 mod form;
+mod gradient;
 mod model;
 mod moments;
 mod plain;

@@ -4,8 +4,9 @@
 //! task; then the groups are joined. No buffer per thread, and the same bits for any number of threads.
 
 use super::super::form::{At, Space, WeightBuffers};
+use super::super::gradient::{Gradient, Share, sum_by_groups};
 use super::super::model::Model;
-use super::super::sizes::{MATRICES, Matrix, take};
+use super::super::sizes::Matrix;
 use super::super::sums::Sums;
 use super::forward::right;
 use super::sizes::{KeptBlock, ROWS, ScratchMut, Work, WorkMut};
@@ -93,128 +94,55 @@ impl Model<'_> {
     }
 }
 
-/// One weight gradient `dw[M,N] += Σ over sequences of left[T,M]ᵀ · right[T,N]`, and what groups of sequences after the
-/// first add to it.
-pub(super) struct WeightGradient<'a> {
-    m: usize,
-    n: usize,
-    dw: Chunks<'a>,
-    partial: Chunks<'a>,
-    rows: usize,
-}
-
-/// Rows of a task: a block for each thread or more, in whole register blocks.
-fn task_rows(m: usize, threads: usize) -> usize {
+/// Rows of a weight gradient that a task sums: a block for each thread or more, in whole register blocks.
+pub(super) fn task_rows(m: usize, threads: usize) -> usize {
     let rows = m.div_ceil(threads).next_multiple_of(12).clamp(24, weight_gradient::ROWS);
     rows.max(m.div_ceil(Chunks::MAX))
 }
 
-/// Elements of one group's part of a gradient: whole tasks.
-pub(super) fn partial_len(m: usize, n: usize, threads: usize) -> usize {
-    m.next_multiple_of(task_rows(m, threads)) * n
+/// A share `dw[m,n] += Σ over its sequences of left[T,M]ᵀ · right[T,N]` of a gradient, where `operands(sequence)` gives
+/// `left` (rows `left_stride` apart), `right`, and T.
+pub(super) fn sum_share<'b>(
+    set: KernelSet,
+    gradient: &Gradient<'_>,
+    share: &Share,
+    left_stride: usize,
+    operands: impl Fn(usize) -> (&'b [f32], &'b [f32], usize),
+    dw: &mut [f32],
+) {
+    let first = share.block * gradient.rows;
+    let (m, n) = (gradient.rows.min(gradient.m - first), gradient.n);
+    let dw = &mut dw[..m * n];
+    if share.fresh {
+        dw.fill(0.0);
+    }
+    let operands = |index| {
+        let (left, right, t) = operands(share.sequences.start + index);
+        (Rows { data: &left[first..], stride: left_stride }, Rows { data: right, stride: n }, t)
+    };
+    weight_gradient::accumulate(set, (m, n), share.sequences.len(), operands, dw);
 }
 
-impl<'a> WeightGradient<'a> {
-    /// `partial` has [`partial_len`] elements for each group but the first.
-    pub(super) fn new(
-        dw: &'a mut [f32],
-        (m, n): (usize, usize),
-        partial: &'a mut [f32],
-        threads: usize,
-    ) -> Self {
-        let rows = task_rows(m, threads);
-        Self { m, n, dw: Chunks::new(dw, rows * n), partial: Chunks::new(partial, rows * n), rows }
-    }
-
-    pub(super) fn tasks(&self) -> usize {
-        self.m.div_ceil(self.rows)
-    }
-
-    /// A group's sum of block `task`, for the first group added to nothing if `fresh`, where `operands(index)` gives a
-    /// sequence's `left` (rows `m` apart unless `left_stride`), `right`, and T.
-    pub(super) fn run<'b>(
-        &self,
-        set: KernelSet,
-        (group, task): (usize, usize),
-        sequences: usize,
-        left_stride: usize,
-        fresh: bool,
-        operands: impl Fn(usize) -> (&'b [f32], &'b [f32], usize),
-    ) {
-        let first = task * self.rows;
-        let m = self.rows.min(self.m - first);
-        let (mut dw, fresh) = match group.checked_sub(1) {
-            None => (self.dw.hold(task), fresh),
-            Some(other) => (self.partial.hold(other * self.tasks() + task), true),
-        };
-        let dw = &mut dw[..m * self.n];
-        if fresh {
-            dw.fill(0.0);
-        }
-        let operands = |index| {
-            let (left, right, t) = operands(index);
-            (Rows { data: &left[first..], stride: left_stride }, Rows { data: right, stride: self.n }, t)
-        };
-        weight_gradient::accumulate(set, (m, self.n), sequences, operands, dw);
-    }
-
-    /// Adds the other groups' sums of block `task`, in order.
-    fn join(&self, task: usize, groups: usize) {
-        let mut dw = self.dw.hold(task);
-        for other in 0..groups - 1 {
-            let part = self.partial.hold(other * self.tasks() + task);
-            rows::add_assign(&part[..dw.len()], &mut dw);
-        }
-    }
-}
-
-/// The four weight gradients of a block, by groups of sequences.
+/// The four weight gradients of a block.
 pub(super) fn block_weights(
     model: &Model<'_>,
     pool: &Pool,
     At { layer, t, flip, fresh }: At,
     sequences: usize,
-    WeightBuffers { kept, work, mut partial, gradients, .. }: WeightBuffers<'_>,
+    WeightBuffers { kept, work, partial, gradients, .. }: WeightBuffers<'_>,
 ) {
     let s = model.sizes;
-    let c = s.width;
-    let [dqkv, dproj, dfc, dout] = s.layout.matrices_mut(layer, gradients);
-    let mut gradients = [dfc, dqkv, dout, dproj].into_iter();
-    let list = MATRICES.map(|(rows, columns)| {
-        let (rows, columns) = (rows * c, columns * c);
-        let part = take(&mut partial, (s.groups() - 1) * partial_len(rows, columns, s.threads));
-        let dw = gradients.next().expect("as many as matrices");
-        WeightGradient::new(dw, (rows, columns), part, s.threads)
-    });
-    let tasks: usize = list.iter().map(WeightGradient::tasks).sum();
-    let find = |mut task: usize| {
-        let mut which = 0;
-        while task >= list[which].tasks() {
-            task -= list[which].tasks();
-            which += 1;
-        }
-        (which, task)
-    };
-    let groups = sequences.div_ceil(s.group());
-    pool.run(groups * tasks, |task, _| {
-        let (group, (which, task)) = (task / tasks, find(task % tasks));
-        let (gradient, first) = (&list[which], group * s.group());
-        let operands = |index: usize| {
-            let sequence = first + index;
+    let list = Gradient::of_block(s, layer, gradients, partial, |m| task_rows(m, s.threads));
+    sum_by_groups(pool, &list, (sequences, s.group()), fresh, |share, dw, _| {
+        let operands = |sequence: usize| {
             let w = Work::of(s, &work[sequence * s.needs.work..]);
             let attended = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer)).attended;
             let dx = if flip { w.dx1 } else { w.dx0 };
             let (left, right) =
-                [(w.norm2, w.dhidden), (w.norm1, w.dqkv), (w.active, dx), (attended, w.dmid)][which];
+                [(w.norm2, w.dhidden), (w.norm1, w.dqkv), (w.active, dx), (attended, w.dmid)][share.which];
             (left, right, t)
         };
-        let count = s.group().min(sequences - first);
-        gradient.run(model.set, (group, task), count, gradient.m, fresh, operands);
+        let gradient = &list[share.which];
+        sum_share(model.set, gradient, &share, gradient.m, operands, dw);
     });
-    if groups > 1 {
-        pool.run(tasks, |task, _| {
-            let (which, task) = find(task);
-            list[which].join(task, groups);
-        });
-    }
 }

@@ -1,9 +1,10 @@
 //! The head by ranges of positions whose logits fit their space, each row's loss and gradient in one go.
 
 use super::super::form::HeadBuffers;
+use super::super::gradient::{Gradient, sum_by_groups};
 use super::super::model::Model;
 use super::super::sizes::CommonMut;
-use super::backward::WeightGradient;
+use super::backward::{sum_share, task_rows};
 use super::sizes::KeptEnd;
 use crate::engine::TokenBatch;
 use isoflop_kernels::{Chunks, cross_entropy};
@@ -37,11 +38,14 @@ pub(super) fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, bu
         if scale.is_some() {
             let logits: &[f32] = logits;
             let dwte = s.layout.of_mut(gradients, s.layout.wte);
-            let gradient = WeightGradient::new(dwte, (v, c), &mut [], s.threads);
-            pool.run(gradient.tasks(), |task, _| {
-                gradient.run(set, (0, task), batch.sequences(), stride, fresh && from == 0, |s| {
+            let list = [Gradient::new((v, c), task_rows(v, s.threads), dwte, &mut [])];
+            let sequences = batch.sequences();
+            // One group of all.
+            sum_by_groups(pool, &list, (sequences, sequences), fresh && from == 0, |share, dw, _| {
+                let operands = |s: usize| {
                     (&logits[s * most * stride..(s * most + n) * stride], &end(s).normed[rows.clone()], n)
-                });
+                };
+                sum_share(set, &list[0], &share, stride, operands, dw);
             });
         }
     }

@@ -1,8 +1,9 @@
 //! What f32 keeps, in plain rows.
 
-use super::super::sizes::{LOGITS_BYTES, MATRICES, Needs, Sizes, align, take, take_ref, views};
+use super::super::gradient::partial_len_of_block;
+use super::super::sizes::{LOGITS_BYTES, Needs, Sizes, align, take, take_ref, views};
 use super::super::sums;
-use super::backward::partial_len;
+use super::backward::task_rows;
 use isoflop_kernels::attention;
 
 /// Rows that go through an MLP together, so that its hidden layer stays in the cache.
@@ -15,7 +16,7 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
     // Even passes: a rest of a few positions would cost a whole pass over the head's weights and gradient.
     let passes = t.div_ceil((fitting / 8 * 8).max(8));
     let positions = if fitting >= t { t } else { t.div_ceil(passes).next_multiple_of(8).min(t) };
-    let block: usize = MATRICES.iter().map(|(rows, n)| partial_len(rows * c, n * c, s.threads)).sum();
+    let block = partial_len_of_block(c, |m| task_rows(m, s.threads));
     Needs {
         end: KeptEnd::elements(s),
         block: KeptBlock::elements(s),

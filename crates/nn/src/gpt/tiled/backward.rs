@@ -5,13 +5,13 @@
 //! but what is turned, and the same bits for any number of threads.
 
 use super::super::form::{At, Space, WeightBuffers};
+use super::super::gradient::{Gradient, sum_by_groups};
 use super::super::model::Model;
-use super::super::sizes::{MATRICES, Matrix, take};
+use super::super::sizes::Matrix;
 use super::super::sums::Sums;
-use super::gradient::{Gradient, partial_len};
 use super::sizes::{KeptBlock, ScratchMut, Work, WorkMut};
-use super::{narrow, narrow_mut, right};
-use isoflop_kernels::tiles::{Cells, attention, convert, product};
+use super::{narrow, narrow_mut, right, start};
+use isoflop_kernels::tiles::{Cells, SIDE, attention, convert, product};
 use isoflop_kernels::{Chunks, Pool, layernorm};
 
 /// See [`super::Form::block_backward`].
@@ -52,44 +52,23 @@ pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space
 
 /// See [`super::Form::block_weights`].
 pub(super) fn weights(m: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {
-    let (s, c, At { layer, t, .. }) = (m.sizes, m.sizes.width, at);
-    let WeightBuffers { kept, work, scratch, mut partial, gradients } = buffers;
+    let (s, At { layer, t, fresh, .. }) = (m.sizes, at);
+    let WeightBuffers { kept, work, scratch, partial, gradients } = buffers;
     let scratch = Chunks::new(scratch, s.needs.scratch);
-    let [dqkv, dproj, dfc, dout] = s.layout.matrices_mut(layer, gradients);
-    let mut gradients = [dfc, dqkv, dout, dproj].into_iter();
-    let list = MATRICES.map(|(rows, columns)| {
-        let (rows, columns) = (rows * c, columns * c);
-        let part = take(&mut partial, (s.groups() - 1) * partial_len(rows, columns));
-        Gradient::new((rows, columns), gradients.next().expect("as many as matrices"), part)
-    });
-    let blocks: usize = list.iter().map(Gradient::blocks).sum();
-    let find = |mut block: usize| {
-        let mut which = 0;
-        while block >= list[which].blocks() {
-            block -= list[which].blocks();
-            which += 1;
-        }
-        (which, block)
-    };
-    let groups = sequences.div_ceil(s.group());
-    pool.run(groups * blocks, |task, thread| {
-        let (group, (which, block)) = (task / blocks, find(task % blocks));
-        let (gradient, first) = (&list[which], group * s.group());
+    let list = Gradient::of_block(s, layer, gradients, partial, |_| SIDE);
+    sum_by_groups(pool, &list, (sequences, s.group()), fresh, |share, dw, thread| {
+        let Gradient { m: rows, n: columns, .. } = list[share.which];
         let operand = |index: usize| {
-            let sequence = first + index;
+            let sequence = share.sequences.start + index;
             let k = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer));
             let w = Work::of(s, &work[sequence * s.needs.work..]);
             let (left, right) =
-                [(k.norm2, w.dhidden), (k.norm1, w.dqkv), (k.active, w.dout), (k.attended, w.dmid)][which];
-            (Cells::whole(narrow(left), gradient.rows()), Cells::whole(narrow(right), t), t)
+                [(k.norm2, w.dhidden), (k.norm1, w.dqkv), (k.active, w.dout), (k.attended, w.dmid)]
+                    [share.which];
+            (Cells::whole(narrow(left), rows), Cells::whole(narrow(right), t), t)
         };
-        let (stretches, mut space) = (s.group().min(sequences - first), scratch.hold(thread));
-        gradient.sum(m.set, (group, block), stretches, operand, &mut space, at.fresh);
+        let (stretches, mut space) = (share.sequences.len(), scratch.hold(thread));
+        let (space, start) = (narrow_mut(&mut space), start(share.fresh));
+        product::weight_gradient(m.set, (rows, columns), share.block, stretches, operand, space, start, dw);
     });
-    if groups > 1 {
-        pool.run(blocks, |task, _| {
-            let (which, block) = find(task);
-            list[which].join(block, groups);
-        });
-    }
 }

@@ -2,11 +2,11 @@
 //! back to the normed rows. Only gradients of logits, rounded, wait in memory for the embedding's gradient.
 
 use super::super::form::HeadBuffers;
+use super::super::gradient::{Gradient, sum_by_groups};
 use super::super::model::Model;
 use super::super::sizes::CommonMut;
-use super::gradient::Gradient;
 use super::sizes::{HeadScratchMut, KeptEnd, Work, WorkMut, head_groups, strip_rows};
-use super::{narrow, narrow_mut, right};
+use super::{narrow, narrow_mut, right, start};
 use crate::engine::TokenBatch;
 use isoflop_kernels::tiles::{CELL, Cells, SIDE, cells, convert, product};
 use isoflop_kernels::{Chunks, cross_entropy};
@@ -43,27 +43,22 @@ pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffer
         if scale.is_some() {
             let (logits, work): (&[f32], &[f32]) = (logits, work);
             let dwte = s.layout.of_mut(gradients, s.layout.wte);
-            let gradient = Gradient::new((s.vocab, c), dwte, partial);
+            let list = [Gradient::new((s.vocab, c), SIDE, dwte, partial)];
             let scratch = Chunks::new(scratch, s.needs.scratch);
-            let (sequences, blocks) = (batch.sequences(), gradient.blocks());
+            let sequences = batch.sequences();
             let each = if head_groups(s) > 1 { s.group() } else { sequences };
-            let groups = sequences.div_ceil(each);
-            pool.run(groups * blocks, |task, thread| {
-                let (group, block) = (task / blocks, task % blocks);
-                let first = group * each;
+            sum_by_groups(pool, &list, (sequences, each), fresh && from == 0, |share, dw, thread| {
                 let operand = |index: usize| {
-                    let sequence = first + index;
+                    let sequence = share.sequences.start + index;
                     let dlogits = narrow(&logits[sequence * s.needs.logits..]);
                     let normed = narrow(Work::of(s, &work[sequence * s.needs.work..]).dout);
                     (Cells::whole(dlogits, s.vocab), Cells::whole(normed, t).from_k(from), n)
                 };
-                let (stretches, mut space) = (each.min(sequences - first), scratch.hold(thread));
-                let fresh = fresh && from == 0;
-                gradient.sum(m.set, (group, block), stretches, operand, &mut space, fresh);
+                let (stretches, mut space) = (share.sequences.len(), scratch.hold(thread));
+                let (space, start) = (narrow_mut(&mut space), start(share.fresh));
+                let shape = (s.vocab, c);
+                product::weight_gradient(m.set, shape, share.block, stretches, operand, space, start, dw);
             });
-            if groups > 1 {
-                pool.run(blocks, |block, _| gradient.join(block, groups));
-            }
         }
     }
 }

@@ -5,7 +5,6 @@
 
 mod backward;
 mod forward;
-mod gradient;
 mod head;
 mod sizes;
 

@@ -1,8 +1,8 @@
 //! What bf16 keeps. Operands are cells, counted here as half as many f32.
 
-use super::super::sizes::{LOGITS_BYTES, MATRICES, Needs, Sizes, align, take, take_ref, views};
+use super::super::gradient::{partial_len, partial_len_of_block};
+use super::super::sizes::{LOGITS_BYTES, Needs, Sizes, align, take, take_ref, views};
 use super::super::sums;
-use super::gradient::partial_len;
 use isoflop_kernels::tiles::{SIDE, attention, cells, len, product};
 
 /// Bytes of logits in f32 that a thread works on at once: about what stays in L2.
@@ -44,8 +44,8 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
     let turned =
         product::turned_len(s.group(), s.length).max(product::turned_len(s.sequences, positions)) / 2;
     let c = s.width;
-    let block: usize = MATRICES.iter().map(|(rows, columns)| partial_len(rows * c, columns * c)).sum();
-    let partial = ((s.groups() - 1) * block).max((head_groups(s) - 1) * partial_len(s.vocab, c));
+    let block = partial_len_of_block(c, |_| SIDE);
+    let partial = ((s.groups() - 1) * block).max((head_groups(s) - 1) * partial_len(s.vocab, c, SIDE));
     Needs {
         end: KeptEnd::elements(s),
         block: KeptBlock::elements(s),
