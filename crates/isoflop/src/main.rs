@@ -2,23 +2,11 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the binary is where people are spoken to")]
 
-mod artifacts;
 mod cli;
-mod clock;
-mod conduct;
-mod executor;
 mod exit;
-mod fitting;
-mod forecasts;
-mod hf_config;
-mod plan;
 mod progress;
-mod sampling;
 mod signals;
-mod study;
 mod summary;
-mod tables;
-mod train;
 mod verbs;
 
 use clap::Parser as _;

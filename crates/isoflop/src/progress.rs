@@ -2,7 +2,10 @@
 //! All of it goes to stderr; no colour is used.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use isoflop_base::Point;
 use isoflop_base::units::{duration, si};
+use isoflop_lab::plan::{Plan, PlanRow};
+use isoflop_lab::{Event, Recorder};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -24,24 +27,16 @@ pub(crate) struct Expected {
     pub(crate) flops_per_token: f64,
 }
 
-/// The progress display of a series.
-pub(crate) struct Display {
+/// The terminal as a listener: the progress of a series.
+pub(crate) struct Terminal {
     mode: Mode,
     series: Series,
     current: Option<Current>,
 }
 
 enum Mode {
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests train unseen"))]
-    Hidden,
-    Lines {
-        last: Option<Instant>,
-    },
-    Bars {
-        all: MultiProgress,
-        run: ProgressBar,
-        series: ProgressBar,
-    },
+    Lines { last: Option<Instant> },
+    Bars { all: MultiProgress, run: ProgressBar, series: ProgressBar },
 }
 
 struct Current {
@@ -65,23 +60,59 @@ struct Series {
     expected_s: f64,
 }
 
-impl Display {
-    /// A display for these runs: bars on a terminal, lines elsewhere.
-    pub(crate) fn new(expected: Vec<Expected>) -> Self {
-        let mode = if std::io::stderr().is_terminal() { bars() } else { Mode::Lines { last: None } };
-        Self { mode, series: Series { expected, ..Series::default() }, current: None }
+impl Recorder for Terminal {
+    fn record(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        match event {
+            Event::Planned(plan) => {
+                eprintln!("{}", plan.text());
+                self.series.expected = expected(plan);
+                if std::io::stderr().is_terminal() {
+                    self.mode = bars();
+                }
+            }
+            Event::RunBegins { run, steps, done } => self.start_run(run, *steps, *done),
+            Event::Stepped { executed, segment, loss } => self.step(*executed, *loss, segment),
+            Event::Evaluating => self.phase("evaluating"),
+            Event::Point(_, point) => self.say(&point_line(point)),
+            Event::RunEnds => self.finish_run(),
+            Event::RunLeft(run) => self.skip_run(run),
+            Event::Fitting => {
+                self.close();
+                eprintln!("fitting …");
+            }
+            Event::Note(words) => self.say(words),
+            _ => {}
+        }
+        Ok(())
     }
+}
 
-    /// Shows nothing.
-    #[cfg(test)]
-    pub(crate) fn hidden() -> Self {
-        Self { mode: Mode::Hidden, series: Series::default(), current: None }
+/// What is known of a plan's runs before they start.
+fn expected(plan: &Plan) -> Vec<Expected> {
+    let of = |row: &PlanRow| Expected {
+        id: row.run.clone(),
+        seconds: row.seconds.value().copied().unwrap_or(0.0),
+        batch_tokens: row.batch_tokens,
+        flops_per_token: row.flops / row.tokens_executed as f64,
+    };
+    plan.rows.iter().map(of).collect()
+}
+
+/// `demo-L2-d32-h2-s1  12.0 M tokens  loss 1.7500 ± 0.0300 nats/token`.
+fn point_line(point: &Point) -> String {
+    let se = point.loss_se.map_or(String::new(), |se| format!(" ± {se:.4}"));
+    format!("{}  {:>6} tokens  loss {:.4}{se} nats/token", point.run, si(point.tokens as f64), point.loss)
+}
+
+impl Terminal {
+    /// Plain lines, until a plan is known and there is a terminal for bars.
+    pub(crate) fn new() -> Self {
+        Self { mode: Mode::Lines { last: None }, series: Series::default(), current: None }
     }
 
     /// A line that stays.
-    pub(crate) fn note(&self, text: &str) {
+    fn say(&self, text: &str) {
         match &self.mode {
-            Mode::Hidden => {}
             Mode::Lines { .. } => eprintln!("{text}"),
             Mode::Bars { all, .. } => {
                 // A terminal that went away is no reason to stop training.
@@ -91,7 +122,7 @@ impl Display {
     }
 
     /// A run begins, or goes on after `done` of its `steps`.
-    pub(crate) fn start_run(&mut self, id: &str, steps: u64, done: u64) {
+    fn start_run(&mut self, id: &str, steps: u64, done: u64) {
         let known = self.series.expected.iter().find(|e| e.id == id).cloned();
         let expected = known.unwrap_or(Expected {
             id: id.to_owned(),
@@ -119,7 +150,7 @@ impl Display {
     }
 
     /// `done` steps of the current run are executed.
-    pub(crate) fn step(&mut self, done: u64, loss: f64, segment: &str) {
+    fn step(&mut self, done: u64, loss: f64, segment: &str) {
         let Some(current) = &mut self.current else { return };
         current.done = done;
         current.loss = loss;
@@ -137,14 +168,14 @@ impl Display {
     }
 
     /// What is being done besides training.
-    pub(crate) fn phase(&self, what: &str) {
+    fn phase(&self, what: &str) {
         if let Mode::Bars { run, .. } = &self.mode {
             run.set_message(format!("{what} …"));
         }
     }
 
     /// The current run is over.
-    pub(crate) fn finish_run(&mut self) {
+    fn finish_run(&mut self) {
         let Some(current) = self.current.take() else { return };
         let share = (current.steps - current.first.min(current.steps)) as f64 / current.steps.max(1) as f64;
         self.series.real_s += current.started.elapsed().as_secs_f64();
@@ -153,25 +184,25 @@ impl Display {
     }
 
     /// A run that needs no training counts as done.
-    pub(crate) fn skip_run(&mut self, id: &str) {
+    fn skip_run(&mut self, id: &str) {
         self.series.finished.push(id.to_owned());
         self.draw();
     }
 
     /// Takes the bars away.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&mut self) {
         if let Mode::Bars { all, run, series } = &self.mode {
             run.finish_and_clear();
             series.finish_and_clear();
             let _ = all.clear();
         }
+        self.mode = Mode::Lines { last: None };
     }
 
     fn draw(&mut self) {
         let remaining = self.series.remaining_s(self.current.as_ref());
         let status = self.current.as_ref().map(Current::status);
         match &mut self.mode {
-            Mode::Hidden => {}
             Mode::Lines { last } => {
                 let due = last.is_none_or(|at| at.elapsed().as_secs_f64() >= LINE_EVERY_S);
                 if let (true, Some(current), Some(status)) = (due, &self.current, status) {

@@ -1,8 +1,8 @@
 //! The last words of a study: its laws in a line each, the forecast's outcome, the verdicts, a plot, and where the page is.
 
-use crate::conduct::report_path;
-use crate::plan::Plan;
 use isoflop_base::units::{duration, si};
+use isoflop_lab::conduct::report_path;
+use isoflop_lab::plan::Plan;
 use isoflop_laws::FitRecord;
 use isoflop_report::ReportInput;
 use isoflop_report::ascii::{Plot, Series, loglog};

@@ -1,14 +1,11 @@
 //! `isoflop audit`: checks the arithmetic of any reported run.
 
-mod arithmetic;
-mod devices;
-mod quantity;
-
 use crate::cli::Context;
-use crate::exit::UserError;
-use arithmetic::{Accelerator, Audit, Claim, Level, ModelClaim, Row, si};
 use isoflop_base::Measured;
 use isoflop_base::units::duration;
+use isoflop_lab::UserError;
+use isoflop_lab::audit::arithmetic::{Accelerator, Audit, Claim, Level, ModelClaim, Row, si};
+use isoflop_lab::audit::{arithmetic, devices, quantity};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;

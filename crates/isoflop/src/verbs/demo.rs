@@ -1,17 +1,17 @@
 //! `isoflop demo`: the main job on the built-in corpus, with nothing to set up.
 
 use crate::cli::Context;
-use crate::conduct::Conductor;
-use crate::exit::UserError;
-use crate::plan::{self, Speed};
-use crate::signals::Stop;
-use crate::study::raw::RawStudy;
-use crate::study::resolve::{self, Machine};
-use crate::{artifacts, executor};
+use crate::signals;
 use anyhow::Context as _;
 use isoflop_base::study::Study;
 use isoflop_base::units::duration;
 use isoflop_data::Corpus;
+use isoflop_lab::UserError;
+use isoflop_lab::conduct::Conductor;
+use isoflop_lab::plan::{self, Speed};
+use isoflop_lab::study::raw::RawStudy;
+use isoflop_lab::study::resolve::{self, Machine};
+use isoflop_lab::{artifacts, executor};
 use isoflop_report::Preset;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -68,11 +68,11 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             .hint("give a number above 0, e.g. --minutes 10")
             .into());
     }
-    let stop = Stop::listen()?;
+    let stop = signals::listen()?;
     let machine = executor::machine()?;
     let corpus = isoflop_data::builtin().map_err(UserError::from_error)?;
     let store_root = if ctx.store_given { ctx.store.clone() } else { args.out.join("runs") };
-    crate::conduct::open_store(&store_root)?;
+    isoflop_lab::conduct::open_store(&store_root)?;
     let before = begun_with(&args.out)?;
     let first = args.preset.as_deref().or(before.as_ref().map(|p| p.name.as_str())).unwrap_or("standard");
     let first = study(first, &ctx.sets, &corpus, &machine)?;
@@ -99,9 +99,8 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         out: args.out,
         preset: Some(choice),
         stop: &stop,
-        json: ctx.json,
     };
-    conductor.conduct(&speeds)
+    super::run::conduct(&conductor, &speeds, ctx)
 }
 
 /// The demo's study under a preset; the user's own `--set` come last and win.

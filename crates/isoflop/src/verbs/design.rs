@@ -8,10 +8,10 @@ mod speed;
 
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
-use crate::exit::UserError;
 use anyhow::Context as _;
 use isoflop_base::ModelShape;
 use isoflop_base::units::{duration, parse_count, si};
+use isoflop_lab::UserError;
 use isoflop_laws::design::{Asked, expected_se};
 use isoflop_laws::forms::{self, Form};
 use isoflop_laws::numeric::{Theta, theta_of};

@@ -1,12 +1,12 @@
 //! `isoflop eval`: validation loss of a checkpoint, ours or one of `transformers`.
 
 use crate::cli::Context;
-use crate::executor;
-use crate::exit::UserError;
-use crate::signals::Stop;
-use crate::train::evaluate::{Windows, evaluate};
+use crate::signals;
 use isoflop_base::units::parse_whole;
 use isoflop_data::{BinFile, BinOptions, TokenDtype, Tokens, corpus};
+use isoflop_lab::UserError;
+use isoflop_lab::executor;
+use isoflop_lab::train::evaluate::{Windows, evaluate};
 use isoflop_store::Checkpoint;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,10 +36,10 @@ pub(crate) struct EvalArgs {
 
 /// Runs the verb.
 pub(crate) fn run(args: EvalArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let stop = Stop::listen()?;
+    let stop = signals::listen()?;
     let limit = args.limit.as_deref().map(parse_whole).transpose().map_err(UserError::from_error)?;
     let mut checkpoint = Checkpoint::open_dir(&args.checkpoint).map_err(UserError::from_error)?;
-    let config = crate::hf_config::from_checkpoint(&checkpoint)?;
+    let config = isoflop_lab::hf_config::from_checkpoint(&checkpoint)?;
     let source = open(&args, config.vocab)?;
     let sequences = (BATCH_TOKENS / config.context).max(1);
     let (mut engine, config) = executor::engine_of(&mut checkpoint, sequences)?;

@@ -1,10 +1,10 @@
 //! `isoflop fit`: laws from runs, or from any table of points.
 
 use crate::cli::Context;
-use crate::exit::UserError;
 use anyhow::Context as _;
 use isoflop_base::units::parse_count;
 use isoflop_base::{Point, Status};
+use isoflop_lab::UserError;
 use isoflop_laws::{
     CriticalBatch, LawDocument, LawError, Loss, Options, ReadOptions, Table, critical, forms, text,
 };
@@ -193,11 +193,11 @@ fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {
         name: path.display().to_string(),
         loss_optional: !forms::need_loss(&how.forms),
     };
-    let read = crate::tables::read(path, &options);
+    let read = isoflop_lab::tables::read(path, &options);
     if read.is_err() && how.forms.is_empty() {
         // Steps against batch sizes, or optima against budgets, have laws of their own.
         options.loss_optional = true;
-        if let Some(table) = crate::tables::read(path, &options).ok().filter(forms::fits_without_loss) {
+        if let Some(table) = isoflop_lab::tables::read(path, &options).ok().filter(forms::fits_without_loss) {
             return Ok(table);
         }
     }

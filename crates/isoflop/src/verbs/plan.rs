@@ -1,10 +1,11 @@
 //! `isoflop plan`: what a study will cost, before anything runs.
 
 use crate::cli::Context;
-use crate::signals::Stop;
-use crate::study::{self, resolve};
-use crate::{executor, fitting, plan};
+use crate::signals;
 use isoflop_base::units::parse_count;
+use isoflop_lab::plan::memory;
+use isoflop_lab::study::{self, resolve};
+use isoflop_lab::{executor, plan};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,7 +25,7 @@ pub(crate) struct PlanArgs {
 
 /// Runs the verb.
 pub(crate) fn run(args: PlanArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let stop = Stop::listen()?;
+    let stop = signals::listen()?;
     let raw = study::read(&args.study, &ctx.sets)?;
     let corpus = resolve::open_corpus(&raw)?;
     let study = resolve::resolve(&raw, &corpus, &executor::machine()?, executor::flops_per_token)?;
@@ -36,8 +37,8 @@ pub(crate) fn run(args: PlanArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     } else {
         print!("{}{}", plan.text(), plan.breakdown());
     }
-    if let Some(free) = args.memory.map(|bytes| bytes as u64).or_else(fitting::available) {
-        fitting::check(&study, free)?;
+    if let Some(free) = args.memory.map(|bytes| bytes as u64).or_else(memory::available) {
+        memory::check(&study, free)?;
     }
     Ok(ExitCode::SUCCESS)
 }

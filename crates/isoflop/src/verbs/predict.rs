@@ -2,10 +2,10 @@
 
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
-use crate::exit::UserError;
 use anyhow::Context as _;
 use isoflop_base::Point;
 use isoflop_base::units::{parse_count, si};
+use isoflop_lab::UserError;
 use isoflop_laws::document::Allocation;
 use isoflop_laws::table::same_level;
 use isoflop_laws::{Forecast, LawDocument, Options, Table, Target, text};
@@ -156,7 +156,7 @@ fn hash(made_at: &str, forecast: &Forecast) -> anyhow::Result<String> {
 }
 
 fn register(forecast: &Forecast, table: &Table, ctx: &Context) -> anyhow::Result<PathBuf> {
-    let made_at = crate::clock::now_utc();
+    let made_at = isoflop_lab::clock::now_utc();
     let sha256 = hash(&made_at, forecast)?;
     let made_from = format!(
         "{} rows, N up to {}",

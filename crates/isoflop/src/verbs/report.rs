@@ -5,9 +5,9 @@
 
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
-use crate::exit::UserError;
 use anyhow::Context as _;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
+use isoflop_lab::UserError;
 use isoflop_laws::{LawDocument, Table};
 use isoflop_report::{ReportInput, RunRow, claims};
 use isoflop_store::Store;

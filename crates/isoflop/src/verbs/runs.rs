@@ -5,8 +5,9 @@ mod noise;
 mod show;
 mod table;
 
-use crate::{cli::Context, exit::UserError, tables};
+use crate::cli::Context;
 use isoflop_base::units;
+use isoflop_lab::{UserError, tables};
 use isoflop_store::{ExportFormat, Listing, RunSummary, Store, StoreError};
 use serde_json::{Value, json};
 use std::{

@@ -1,11 +1,11 @@
 //! `isoflop sample`: text from a checkpoint.
 
 use crate::cli::Context;
-use crate::executor;
-use crate::exit::UserError;
-use crate::sampling::{Draw, generate};
-use crate::signals::Stop;
+use crate::signals;
 use isoflop_data::tokenizer::{BYTE_VOCAB, decode_bytes, encode_bytes};
+use isoflop_lab::UserError;
+use isoflop_lab::executor;
+use isoflop_lab::sampling::{Draw, generate};
 use isoflop_store::Checkpoint;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ pub(crate) struct SampleArgs {
 
 /// Runs the verb.
 pub(crate) fn run(args: SampleArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let stop = Stop::listen()?;
+    let stop = signals::listen()?;
     if args.prompt.is_empty() {
         return Err(UserError::new("an empty prompt has no token to go on from")
             .hint("give --prompt at least one character, such as a line break")
@@ -44,7 +44,7 @@ pub(crate) fn run(args: SampleArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             .into());
     }
     let mut checkpoint = Checkpoint::open_dir(&args.checkpoint).map_err(UserError::from_error)?;
-    let config = crate::hf_config::from_checkpoint(&checkpoint)?;
+    let config = isoflop_lab::hf_config::from_checkpoint(&checkpoint)?;
     if config.vocab != BYTE_VOCAB {
         return Err(UserError::new(format!(
             "{} has a vocabulary of {}; only bytes ({BYTE_VOCAB}) can be turned into text yet",

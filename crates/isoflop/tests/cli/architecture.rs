@@ -15,6 +15,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("isoflop-store", &["isoflop-base"]),
     ("isoflop-report", &["isoflop-base", "isoflop-laws"]),
     (
+        "isoflop-lab",
+        &[
+            "isoflop-base",
+            "isoflop-kernels",
+            "isoflop-nn",
+            "isoflop-data",
+            "isoflop-laws",
+            "isoflop-meter",
+            "isoflop-store",
+            "isoflop-report",
+        ],
+    ),
+    (
         "isoflop",
         &[
             "isoflop-base",
@@ -25,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "isoflop-meter",
             "isoflop-store",
             "isoflop-report",
+            "isoflop-lab",
         ],
     ),
 ];

@@ -8,12 +8,12 @@ use super::{
     PrecisionArg, best_seconds, check_memory, check_sizes, peak_flops_per_s, precision, precision_word,
 };
 use crate::cli::Context;
-use crate::executor::kernel_set;
-use crate::exit::UserError;
 use isoflop_base::units::si;
 use isoflop_kernels::KernelSet;
 use isoflop_kernels::attention::{self, Head};
 use isoflop_kernels::tiles::{attention as cells, convert, len};
+use isoflop_lab::UserError;
+use isoflop_lab::executor::kernel_set;
 use isoflop_nn::Precision;
 use std::process::ExitCode;
 

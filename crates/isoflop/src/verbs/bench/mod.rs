@@ -6,9 +6,9 @@ mod step;
 mod update;
 
 use crate::cli::Context;
-use crate::exit::UserError;
 use clap::Subcommand;
 use isoflop_kernels::{KernelSet, peak};
+use isoflop_lab::UserError;
 use isoflop_nn::Precision;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -82,7 +82,7 @@ fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), UserError> {
 
 /// Refuses buffers that would not fit the memory that is free.
 fn check_memory(needed: f64) -> Result<(), UserError> {
-    match crate::fitting::available() {
+    match isoflop_lab::plan::memory::available() {
         Some(free) if needed > free as f64 => {
             let [needed, free] = [needed as u64, free].map(isoflop_base::units::bytes);
             Err(UserError::new(format!("these sizes need {needed} of memory, {free} are free"))

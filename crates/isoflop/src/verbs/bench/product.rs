@@ -4,12 +4,12 @@ use super::{
     PrecisionArg, best_seconds, check_memory, check_sizes, peak_flops_per_s, precision, precision_word,
 };
 use crate::cli::Context;
-use crate::executor::kernel_set;
 use isoflop_base::units::si;
 use isoflop_kernels::matmul::{Init, Left, PANEL, Right, multiply, pack, packed_len};
 use isoflop_kernels::tiles::{Cells, cells, convert, len, product};
 use isoflop_kernels::weight_gradient::{self, Rows};
 use isoflop_kernels::{KernelSet, tiles};
+use isoflop_lab::executor::kernel_set;
 use isoflop_nn::Precision;
 use std::process::ExitCode;
 

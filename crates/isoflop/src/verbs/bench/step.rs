@@ -2,11 +2,11 @@
 
 use super::{PrecisionArg, check_sizes, peak_flops_per_s, precision, precision_word};
 use crate::cli::Context;
-use crate::executor::{kernel_set, machine};
-use crate::exit::UserError;
-use crate::fitting::{self, Change};
 use isoflop_base::ModelShape;
 use isoflop_base::units::{bytes, si};
+use isoflop_lab::UserError;
+use isoflop_lab::executor::{kernel_set, machine};
+use isoflop_lab::plan::memory::{self, Change};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
     AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Recompute, TokenBatch,
@@ -75,11 +75,11 @@ enum OptimizerArg {
 
 /// Bytes the engine will take; refused if more than are free.
 fn planned(config: &GptConfig, options: &EngineOptions) -> anyhow::Result<u64> {
-    let planned = crate::executor::plan_of(config, options)?.total();
-    let Some(free) = fitting::available().filter(|free| planned > *free) else { return Ok(planned) };
+    let planned = isoflop_lab::executor::plan_of(config, options)?.total();
+    let Some(free) = memory::available().filter(|free| planned > *free) else { return Ok(planned) };
     let total = |options: &EngineOptions| CpuGpt::plan(config, options).total();
     let problem = format!("{} needs {} of memory, {} are free", config.shape, bytes(planned), bytes(free));
-    let hint = match fitting::smallest_change(options, free, &total) {
+    let hint = match memory::smallest_change(options, free, &total) {
         Some((changes, total)) => {
             let changes: Vec<String> = changes.into_iter().map(option).collect();
             format!("{} fits with {}", changes.join(" "), bytes(total))

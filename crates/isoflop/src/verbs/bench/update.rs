@@ -5,12 +5,12 @@
 
 use super::{best_seconds, check_memory};
 use crate::cli::Context;
-use crate::executor::kernel_set;
-use crate::exit::UserError;
 use isoflop_base::units::si;
 use isoflop_kernels::KernelSet;
 use isoflop_kernels::adamw::{self, Step};
 use isoflop_kernels::adamw8bit::{self, BLOCK, Moments};
+use isoflop_lab::UserError;
+use isoflop_lab::executor::kernel_set;
 use std::process::ExitCode;
 
 /// Arguments of `isoflop bench update`.

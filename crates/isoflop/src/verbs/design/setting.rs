@@ -2,11 +2,11 @@
 
 use super::DesignArgs;
 use crate::cli::Context;
-use crate::exit::UserError;
-use crate::study::raw::{KEYS, RawStudy};
-use crate::study::{self, resolve};
 use isoflop_base::ModelShape;
 use isoflop_base::study::ScheduleName;
+use isoflop_lab::UserError;
+use isoflop_lab::study::raw::{KEYS, RawStudy};
+use isoflop_lab::study::{self, resolve};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{GptConfig, Init};
 
@@ -41,8 +41,9 @@ impl Setting {
             Some(path) => {
                 let raw = study::read(path, &ctx.sets)?;
                 let corpus = resolve::open_corpus(&raw)?;
-                let machine = crate::executor::machine()?;
-                let study = resolve::resolve(&raw, &corpus, &machine, crate::executor::flops_per_token)?;
+                let machine = isoflop_lab::executor::machine()?;
+                let study =
+                    resolve::resolve(&raw, &corpus, &machine, isoflop_lab::executor::flops_per_token)?;
                 let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
                 shapes.dedup();
                 Self {

@@ -2,8 +2,8 @@
 
 use super::DesignArgs;
 use crate::cli::Context;
-use crate::exit::UserError;
 use isoflop_base::units::{duration, parse_count, parse_seconds, si};
+use isoflop_lab::UserError;
 use isoflop_store::Store;
 
 /// What may be spent.

@@ -1,0 +1,158 @@
+//! Forecasts of the two largest sizes, written down before they are trained and never changed after.
+
+use crate::artifacts::Gathered;
+use anyhow::Context as _;
+use isoflop_base::study::{RunSpec, Study};
+use isoflop_base::units::si;
+use isoflop_base::{ModelShape, Point};
+use isoflop_laws::{Forecast, Options, Target};
+use isoflop_report::ForecastRow;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// File in the output directory.
+const FILE: &str = "forecast.json";
+/// Sizes that are forecast.
+const HELD_BACK: usize = 2;
+/// Sizes a forecast is made from at least.
+const LEAST_SIZES: usize = 3;
+
+/// One forecast as it was written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredForecast {
+    /// The run it is about.
+    pub run: String,
+    /// The token count of the point it is about.
+    pub tokens: u64,
+    /// What it was made from, in words.
+    pub made_from: String,
+    /// When, UTC.
+    pub made_at: String,
+    /// The forecast.
+    pub forecast: Forecast,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Document {
+    schema: String,
+    study: String,
+    /// Hash of what determines the study's runs: a forecast holds for these alone.
+    runs_sha256: String,
+    forecasts: Vec<StoredForecast>,
+}
+
+const SCHEMA: &str = "isoflop.forecast/1";
+
+impl StoredForecast {
+    /// As the report shows it, with the outcome once there is one.
+    pub fn row(self, points: &[Point]) -> ForecastRow {
+        let point = points.iter().find(|p| p.run == self.run && p.tokens == self.tokens);
+        let mut forecast = self.forecast;
+        forecast.outcome = point.map(|p| isoflop_laws::outcome(&forecast, p.loss));
+        ForecastRow {
+            name: self.run,
+            made_from: self.made_from,
+            made_at: Some(self.made_at),
+            forecast,
+            outcome_se: point.and_then(|p| p.loss_se),
+        }
+    }
+
+    /// One line for the terminal.
+    pub fn line(&self) -> String {
+        let f = &self.forecast;
+        let ends = match (f.lo, f.hi) {
+            (Some(lo), Some(hi)) => format!("{lo:.4} to {hi:.4} at {:.0} %", 100.0 * f.level),
+            _ => "no interval".to_owned(),
+        };
+        format!("forecast for {} at {} tokens: loss {:.4} ({ends})", self.run, si(self.tokens as f64), f.loss)
+    }
+}
+
+/// The runs of a study that are trained before the forecast, and those it is about: the two largest sizes, if enough
+/// are left to forecast from.
+pub fn split(study: &Study) -> (&[RunSpec], &[RunSpec]) {
+    let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
+    shapes.dedup();
+    if shapes.len() < HELD_BACK + LEAST_SIZES {
+        return (&study.runs, &[]);
+    }
+    let first_large = shapes[shapes.len() - HELD_BACK];
+    let at = study.runs.iter().position(|r| r.shape == first_large).expect("the shape is of this study");
+    study.runs.split_at(at)
+}
+
+/// What was written down before, if anything.
+pub fn read(out: &Path, study: &Study) -> anyhow::Result<Option<Vec<StoredForecast>>> {
+    let path = out.join(FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("reading {}", path.display()))?,
+    };
+    let document: Document = serde_json::from_str(&text).with_context(|| {
+        format!("{} cannot be read\nhint: move it away; a new one is made only before the largest sizes are trained", path.display())
+    })?;
+    Ok((document.runs_sha256 == runs_sha256(study)).then_some(document.forecasts))
+}
+
+/// Makes forecasts from the finished small sizes and writes them down.
+pub fn make(
+    study: &Study,
+    small: &Gathered,
+    large: &[RunSpec],
+    out: &Path,
+) -> anyhow::Result<Vec<StoredForecast>> {
+    let mut targets: Vec<&RunSpec> = Vec::new();
+    for run in large {
+        if !targets.iter().any(|t| t.shape == run.shape) {
+            targets.push(run);
+        }
+    }
+    let wanted: Vec<Target> = targets
+        .iter()
+        .map(|run| Target { n: run.shape.params() as f64, d: final_tokens(study, run) as f64 })
+        .collect();
+    let options = Options { threads: study.train.threads, ..Options::default() };
+    let forecasts = isoflop_laws::forecast(&small.table(), &wanted, &options)?;
+    let made_at = crate::clock::now_utc();
+    let sizes: std::collections::BTreeSet<u64> = small.points.iter().map(|p| p.params).collect();
+    let made_from = format!(
+        "{} finished points of {} sizes, {} to {}",
+        small.points.len(),
+        sizes.len(),
+        si(sizes.first().copied().unwrap_or(0) as f64),
+        si(sizes.last().copied().unwrap_or(0) as f64)
+    );
+    let stored: Vec<StoredForecast> = targets
+        .iter()
+        .zip(forecasts)
+        .map(|(run, forecast)| StoredForecast {
+            run: run.id.clone(),
+            tokens: final_tokens(study, run),
+            made_from: made_from.clone(),
+            made_at: made_at.clone(),
+            forecast,
+        })
+        .collect();
+    let document = Document {
+        schema: SCHEMA.to_owned(),
+        study: study.name.clone(),
+        runs_sha256: runs_sha256(study),
+        forecasts: stored.clone(),
+    };
+    crate::artifacts::write(out, FILE, serde_json::to_string_pretty(&document)?.as_bytes())?;
+    Ok(stored)
+}
+
+fn runs_sha256(study: &Study) -> String {
+    let mut hash = Sha256::new();
+    for run in &study.runs {
+        hash.update(study.run_document(run).to_string());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn final_tokens(study: &Study, run: &RunSpec) -> u64 {
+    study.tokens_at(*run.ends.last().expect("a run has an end"))
+}

@@ -1,0 +1,32 @@
+//! The laboratory: from a study's file to runs, points, a law and a page.
+//!
+//! will cost in [`plan`]; [`conduct`] goes through its stages; one run is trained by the loop in
+//! [`train::train_loop`]; what happens on the way is told to a [`record::Recorder`].
+//!
+//! This room may read the clock and the machine. It never prints and never exits: what is to be said are
+//! [`record::Event`]s, what went wrong are errors, a [`error::UserError`] where the user can mend it.
+
+#![allow(
+    missing_docs,
+    reason = "types and functions are documented; fields whose names say all need no echo"
+)]
+
+pub mod artifacts;
+pub mod audit;
+pub mod clock;
+pub mod conduct;
+pub mod error;
+pub mod executor;
+pub mod forecasts;
+pub mod hf_config;
+pub mod plan;
+pub mod record;
+pub mod sampling;
+pub mod stop;
+pub mod study;
+pub mod tables;
+pub mod train;
+
+pub use error::{Stopped, UserError};
+pub use record::{Event, Recorder};
+pub use stop::{Stop, StopReason};

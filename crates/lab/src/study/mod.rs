@@ -1,0 +1,39 @@
+//! From a study file to a resolved study: parse ([`raw`]), open its corpus, resolve every `auto` ([`resolve`]).
+
+mod claims;
+pub mod raw;
+pub mod recipe;
+pub mod resolve;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use crate::error::UserError;
+use raw::RawStudy;
+use std::path::Path;
+
+/// Reads and parses a study file.
+pub fn read(path: &Path, sets: &[String]) -> Result<RawStudy, UserError> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| {
+        UserError::new(format!("{name}: {}", io_words(&e)))
+            .hint("name a study file; studies/demo.toml is one with every key")
+    })?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let valid = e.utf8_error().valid_up_to();
+        let line = e.as_bytes()[..valid].iter().filter(|b| **b == b'\n').count() + 1;
+        UserError::new(format!("{name}:{line}: not UTF-8 at byte {valid}"))
+            .hint("a study is TOML in UTF-8; is this a token file or a text in another encoding?")
+    })?;
+    RawStudy::parse(&name, &text, sets)
+}
+
+/// What the system said, in its plain words.
+pub fn io_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "is a directory, not a file".to_owned(),
+        _ => error.to_string(),
+    }
+}

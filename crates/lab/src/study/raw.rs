@@ -1,0 +1,403 @@
+//! A study file as written: parsed strictly, every key known, every value with the line it stands on.
+//!
+//! Nothing is interpreted here. `--set a.b=c` replaces one value and becomes its origin.
+
+use crate::error::UserError;
+use std::collections::BTreeMap;
+use toml::de::{DeTable, DeValue};
+
+/// Every key a study may have, as `section.key` (`*` = any name the user chooses).
+pub const KEYS: &[&str] = &[
+    "name",
+    "kind",
+    "data.corpus",
+    "data.train",
+    "data.val",
+    "data.text",
+    "data.dtype",
+    "data.vocab",
+    "data.bytes_per_token",
+    "series.models",
+    "series.tokens",
+    "series.epochs",
+    "series.tokens_per_param",
+    "series.flops",
+    "series.branches",
+    "series.seeds",
+    "series.extra_seeds",
+    "train.context",
+    "train.batch_tokens",
+    "train.micro_batch",
+    "train.precision",
+    "train.optimizer",
+    "train.lr",
+    "train.init",
+    "train.init_from",
+    "train.schedule",
+    "train.decay",
+    "train.warmup",
+    "train.min_lr",
+    "train.beta1",
+    "train.beta2",
+    "train.eps",
+    "train.weight_decay",
+    "train.clip",
+    "train.recompute",
+    "train.threads",
+    "train.eval_every",
+    "train.eval_tokens",
+    "train.curve_tokens",
+    "train.checkpoint_every",
+];
+
+const SECTIONS: &[&str] = &["data", "series", "train", "claims"];
+const CLAIM_KEYS: &[&str] = &["law", "param", "value", "within", "source", "needs"];
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// Line of the file, from 1.
+    Line(usize),
+    /// `--set`.
+    Set,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Set => f.write_str("--set"),
+        }
+    }
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub value: toml::Value,
+    pub origin: Origin,
+}
+
+/// The file's values by dotted key, and its claims in order.
+#[derive(Debug, Clone)]
+pub struct RawStudy {
+    /// What the file is called in messages.
+    pub file: String,
+    pub entries: BTreeMap<String, Entry>,
+    pub claims: Vec<(String, Entry)>,
+}
+
+impl RawStudy {
+    /// Parses a study's text and applies `--set` overrides.
+    pub fn parse(file: &str, text: &str, sets: &[String]) -> Result<Self, UserError> {
+        let table = DeTable::parse(text).map_err(|e| {
+            let line = e.span().map_or(String::new(), |s| format!(":{}", line_of(text, s.start)));
+            UserError::new(format!("{file}{line}: {}", e.message().trim_end()))
+                .hint("a study is TOML: `key = value` lines under [data], [series], [train], [claims]")
+        })?;
+        let mut raw = Self { file: file.to_owned(), entries: BTreeMap::new(), claims: Vec::new() };
+        for (key, value) in table.get_ref() {
+            let line = line_of(text, key.span().start);
+            let name = key.get_ref().as_ref();
+            match (SECTIONS.contains(&name), value.get_ref()) {
+                (true, DeValue::Table(section)) if name == "claims" => raw.take_claims(text, section)?,
+                (true, DeValue::Table(section)) => {
+                    for (key, value) in section {
+                        let line = line_of(text, key.span().start);
+                        raw.insert(format!("{name}.{}", key.get_ref()), value.get_ref(), line)?;
+                    }
+                }
+                (true, other) => {
+                    return Err(UserError::new(format!(
+                        "{file}:{line}: `{name}` should be a section, found {}",
+                        describe_de(other)
+                    ))
+                    .hint(format!("write [{name}] on a line of its own")));
+                }
+                (false, other) => raw.insert(name.to_owned(), other, line)?,
+            }
+        }
+        for set in sets {
+            raw.apply_set(set)?;
+        }
+        Ok(raw)
+    }
+
+    fn insert(&mut self, key: String, value: &DeValue<'_>, line: usize) -> Result<(), UserError> {
+        if !KEYS.contains(&key.as_str()) {
+            return Err(unknown_key(&format!("{}:{line}: ", self.file), &key));
+        }
+        let value =
+            plain(value).map_err(|why| UserError::new(format!("{}:{line}: `{key}`: {why}", self.file)))?;
+        self.entries.insert(key, Entry { value, origin: Origin::Line(line) });
+        Ok(())
+    }
+
+    fn take_claims(&mut self, text: &str, section: &DeTable<'_>) -> Result<(), UserError> {
+        for (key, value) in section {
+            let line = line_of(text, key.span().start);
+            let claim = key.get_ref().to_string();
+            let DeValue::Table(fields) = value.get_ref() else {
+                return Err(UserError::new(format!(
+                    "{}:{line}: claim \"{claim}\" should be a table, found {}",
+                    self.file,
+                    describe_de(value.get_ref())
+                ))
+                .hint("write \"alpha = 0.076\" = { law = \"l_n\", param = \"alpha\", within = 0.02 }"));
+            };
+            for (field, _) in fields {
+                let name = field.get_ref().as_ref();
+                if !CLAIM_KEYS.contains(&name) {
+                    let nearest = nearest(name, CLAIM_KEYS.iter().copied()).unwrap_or("law");
+                    return Err(UserError::new(format!(
+                        "{}:{}: unknown key `{name}` in claim \"{claim}\"",
+                        self.file,
+                        line_of(text, field.span().start)
+                    ))
+                    .hint(format!("did you mean `{nearest}`? known: {}", CLAIM_KEYS.join(", "))));
+                }
+            }
+            let value = plain(value.get_ref())
+                .map_err(|why| UserError::new(format!("{}:{line}: claim \"{claim}\": {why}", self.file)))?;
+            self.claims.push((claim, Entry { value, origin: Origin::Line(line) }));
+        }
+        Ok(())
+    }
+
+    /// `train.lr=3e-3`: the right side is a TOML value, or else a string as it stands.
+    fn apply_set(&mut self, set: &str) -> Result<(), UserError> {
+        let Some((key, text)) = set.split_once('=') else {
+            return Err(UserError::new(format!("`--set {set}` has no `=`"))
+                .hint("write --set train.lr=3e-3, key and value joined by `=`"));
+        };
+        let (key, text) = (key.trim(), text.trim());
+        if !KEYS.contains(&key) {
+            return Err(unknown_key("--set: ", key));
+        }
+        let value = match DeValue::parse(text) {
+            Ok(value) => {
+                plain(value.get_ref()).map_err(|why| UserError::new(format!("--set {key}: {why}")))?
+            }
+            Err(_) => toml::Value::String(text.to_owned()),
+        };
+        self.entries.insert(key.to_owned(), Entry { value, origin: Origin::Set });
+        Ok(())
+    }
+
+    /// `file:line: key` for messages.
+    pub fn place(&self, key: &str) -> String {
+        match self.entries.get(key).map(|e| &e.origin) {
+            Some(Origin::Line(line)) => format!("{}:{line}: `{key}`", self.file),
+            Some(Origin::Set) => format!("--set: `{key}`"),
+            None => format!("{}: `{key}`", self.file),
+        }
+    }
+
+    fn wrong_type(&self, key: &str, wanted: &str, found: &toml::Value) -> UserError {
+        UserError::new(format!("{} should be {wanted}, found {}", self.place(key), describe(found)))
+            .hint("studies/demo.toml shows how each key is written")
+    }
+
+    /// A string, if the key is there.
+    pub fn text(&self, key: &str) -> Result<Option<String>, UserError> {
+        match self.entries.get(key).map(|e| &e.value) {
+            None => Ok(None),
+            Some(toml::Value::String(s)) => Ok(Some(s.clone())),
+            Some(other) => {
+                Err(self.wrong_type(key, "a string", other).hint(format!("write {key} = \"…\" in quotes")))
+            }
+        }
+    }
+
+    /// A number or a string such as `"12M"` or `"5%"` as text for the unit parsers; `None` also for `"auto"`.
+    pub fn quantity(&self, key: &str) -> Result<Option<String>, UserError> {
+        match self.entries.get(key).map(|e| &e.value) {
+            None => Ok(None),
+            Some(value) => {
+                let text = quantity_text(value)
+                    .ok_or_else(|| self.wrong_type(key, "a number or a string like \"12M\"", value))?;
+                Ok((text != "auto").then_some(text))
+            }
+        }
+    }
+
+    /// Parses a quantity with one of `base::units`' parsers.
+    pub fn parsed<T, E: std::fmt::Display>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, UserError> {
+        self.quantity(key)?
+            .map(|text| parse(&text).map_err(|e| UserError::new(format!("{}: {e}", self.place(key)))))
+            .transpose()
+    }
+
+    /// A list of quantities.
+    pub fn parsed_list<T, E: std::fmt::Display>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<Vec<T>>, UserError> {
+        let Some(entry) = self.entries.get(key) else { return Ok(None) };
+        let toml::Value::Array(items) = &entry.value else {
+            return Err(self.wrong_type(key, "a list", &entry.value).hint(format!("write {key} = [ … ]")));
+        };
+        let one = |item: &toml::Value| {
+            let text = quantity_text(item)
+                .ok_or_else(|| self.wrong_type(key, "a list of numbers or strings", item))?;
+            parse(&text).map_err(|e| UserError::new(format!("{}: {e}", self.place(key))))
+        };
+        items.iter().map(one).collect::<Result<_, _>>().map(Some)
+    }
+}
+
+/// The error for a key no study has, with the nearest one that exists.
+fn unknown_key(place: &str, key: &str) -> UserError {
+    let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+    let bare = key.rsplit('.').next().unwrap_or(key);
+    let elsewhere = KEYS.iter().find(|k| k.rsplit('.').next() == Some(bare));
+    let message = format!("{place}unknown key `{key}`");
+    if let Some(known) = elsewhere {
+        return UserError::new(message).hint(format!("`{bare}` belongs elsewhere: did you mean `{known}`?"));
+    }
+    let sections = SECTIONS.iter().copied().filter(|_| section.is_empty());
+    let in_section =
+        KEYS.iter().copied().filter(|k| k.rsplit_once('.').map_or("", |(section, _)| section) == section);
+    let candidate = nearest(key, sections.chain(in_section)).or_else(|| nearest(key, KEYS.iter().copied()));
+    UserError::new(message).hint(match candidate {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => "see studies/demo.toml for every key".to_owned(),
+    })
+}
+
+/// The candidate with the fewest edits away.
+fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates.min_by_key(|candidate| edits(word, candidate))
+}
+
+/// Levenshtein distance.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for j in 0..b.len() {
+            let substituted = diagonal + usize::from(x != b[j]);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn line_of(text: &str, byte: usize) -> usize {
+    text.as_bytes()[..byte.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
+}
+
+/// A value without its spans; whole numbers must fit 64 bits.
+fn plain(value: &DeValue<'_>) -> Result<toml::Value, String> {
+    Ok(match value {
+        DeValue::String(s) => toml::Value::String(s.to_string()),
+        DeValue::Integer(i) => toml::Value::Integer(
+            i64::from_str_radix(&i.as_str().replace('_', ""), i.radix())
+                .map_err(|_| format!("{} does not fit 64 bits", i.as_str()))?,
+        ),
+        DeValue::Float(f) => toml::Value::Float(
+            f.as_str().replace('_', "").parse().map_err(|_| format!("{} is not a number", f.as_str()))?,
+        ),
+        DeValue::Boolean(b) => toml::Value::Boolean(*b),
+        DeValue::Datetime(d) => toml::Value::Datetime(*d),
+        DeValue::Array(items) => {
+            toml::Value::Array(items.iter().map(|i| plain(i.get_ref())).collect::<Result<_, _>>()?)
+        }
+        DeValue::Table(table) => toml::Value::Table(
+            table
+                .iter()
+                .map(|(k, v)| Ok((k.get_ref().to_string(), plain(v.get_ref())?)))
+                .collect::<Result<_, String>>()?,
+        ),
+    })
+}
+
+/// A number or string as text.
+pub fn quantity_text(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(s) => Some(s.clone()),
+        toml::Value::Integer(i) => Some(i.to_string()),
+        toml::Value::Float(f) => Some(f.to_string()),
+        _ => None,
+    }
+}
+
+fn describe(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(s) => format!("the string \"{s}\""),
+        toml::Value::Integer(i) => format!("the number {i}"),
+        toml::Value::Float(f) => format!("the number {f}"),
+        toml::Value::Boolean(b) => format!("{b}"),
+        toml::Value::Datetime(d) => format!("the date {d}"),
+        toml::Value::Array(_) => "a list".to_owned(),
+        toml::Value::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn describe_de(value: &DeValue<'_>) -> String {
+    plain(value).map_or_else(|why| why, |v| describe(&v))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, sets: &[&str], parts: &[&str]) {
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        let message = RawStudy::parse("s.toml", text, &sets).unwrap_err().to_string();
+        for part in parts {
+            assert!(message.contains(part), "`{part}` not in: {message}");
+        }
+        assert!(message.contains("hint: "), "{message}");
+    }
+
+    #[test]
+    fn unknown_keys_name_key_line_and_nearest() {
+        check("[train]\n\ncontxt = 3", &[], &["s.toml:3", "`train.contxt`", "did you mean `train.context`"]);
+        check("[train]\ntokens = 3", &[], &["s.toml:2", "`series.tokens`"]);
+        check("nmae = 'x'", &[], &["s.toml:1", "`name`"]);
+        check("[trian]\nlr = 1", &[], &["`trian`"]);
+        check("", &["train.clp=1"], &["--set", "`train.clip`"]);
+        check("", &["train.clip"], &["no `=`"]);
+        check("[claims]\n'a = 1' = { low = 'l_n' }", &[], &["s.toml:2", "`low`", "`law`"]);
+        check("train = 3", &[], &["should be a section"]);
+        check("name = ", &[], &["s.toml:1"]);
+    }
+
+    #[test]
+    fn overrides_replace_and_keep_their_origin() {
+        let raw = RawStudy::parse("s", "[train]\nlr = 1.0", &["train.lr=3e-3".into()]).unwrap();
+        assert_eq!(raw.quantity("train.lr").unwrap().unwrap(), "0.003");
+        assert_eq!(raw.entries["train.lr"].origin, Origin::Set);
+        let raw =
+            RawStudy::parse("s", "", &["series.tokens=12M".into(), "series.seeds=[1, 2]".into()]).unwrap();
+        assert_eq!(raw.quantity("series.tokens").unwrap().unwrap(), "12M");
+        assert_eq!(
+            raw.parsed_list("series.seeds", isoflop_base::units::parse_whole).unwrap().unwrap(),
+            [1, 2]
+        );
+    }
+
+    #[test]
+    fn wrong_types_say_what_was_found() {
+        let raw =
+            RawStudy::parse("s", "name = 3\n[train]\ncontext = [1]\n[series]\nmodels = 'x'", &[]).unwrap();
+        for message in [
+            raw.text("name").unwrap_err().to_string(),
+            raw.quantity("train.context").unwrap_err().to_string(),
+            raw.parsed_list("series.models", |t| t.parse::<isoflop_base::ModelShape>())
+                .unwrap_err()
+                .to_string(),
+        ] {
+            assert!(message.contains("should be") && message.contains("found"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Which runs a series consists of: models, lengths in tokens, seeds, learning rates.
+
+use super::raw::{RawStudy, quantity_text};
+use super::recipe;
+use super::resolve::{FlopsPerToken, note, number};
+use crate::error::UserError;
+use crate::train::program::{decay_steps, warmup_steps};
+use isoflop_base::ModelShape;
+use isoflop_base::study::*;
+use isoflop_base::units::{parse_count, parse_whole, si};
+
+/// How much a series trains, before it is known for which model.
+enum Amount {
+    Tokens(Vec<f64>),
+    PerParam(f64),
+    Flops(Vec<f64>),
+}
+
+fn amount(raw: &RawStudy, train_tokens: u64) -> Result<Amount, UserError> {
+    let keys = ["series.tokens", "series.epochs", "series.tokens_per_param", "series.flops"];
+    let given: Vec<&str> = keys.into_iter().filter(|k| raw.entries.contains_key(*k)).collect();
+    let list = |key: &str| -> Result<Vec<f64>, UserError> {
+        match raw.entries.get(key).map(|e| &e.value) {
+            Some(toml::Value::Array(_)) => Ok(raw.parsed_list(key, parse_count)?.unwrap_or_default()),
+            _ => Ok(raw.parsed(key, parse_count)?.into_iter().collect()),
+        }
+    };
+    let positive =
+        |key: &str, values: Vec<f64>| match values.iter().all(|v| *v > 0.0) && !values.is_empty() {
+            true => Ok(values),
+            false => Err(UserError::new(format!("{}: must be above zero", raw.place(key)))
+                .hint("write tokens = \"12M\"")),
+        };
+    match given.as_slice() {
+        ["series.tokens"] => Ok(Amount::Tokens(positive("series.tokens", list("series.tokens")?)?)),
+        ["series.epochs"] => {
+            let epochs = positive("series.epochs", list("series.epochs")?)?;
+            Ok(Amount::Tokens(epochs.iter().map(|e| e * train_tokens as f64).collect()))
+        }
+        ["series.tokens_per_param"] => {
+            let ratio = positive("series.tokens_per_param", list("series.tokens_per_param")?)?;
+            Ok(Amount::PerParam(ratio[0]))
+        }
+        ["series.flops"] => Ok(Amount::Flops(positive("series.flops", list("series.flops")?)?)),
+        [] => Err(UserError::new(format!("{}: [series] does not say how long to train", raw.file))
+            .hint("write one of tokens = \"12M\", epochs = 1, tokens_per_param = 20, flops = [\"1e13\"]")),
+        several => Err(UserError::new(format!("{}: {} exclude each other", raw.file, several.join(", ")))
+            .hint("keep one of tokens, epochs, tokens_per_param, flops")),
+    }
+}
+
+/// The runs in training order: smaller models first, a size's extra seeds right after it.
+pub(super) fn runs(
+    raw: &RawStudy,
+    study: &mut Study,
+    models: &[ModelShape],
+    flops_per_token: FlopsPerToken,
+) -> Result<Vec<RunSpec>, UserError> {
+    let amount = amount(raw, study.data.train_tokens)?;
+    let branches = raw.parsed_list("series.branches", parse_count)?.unwrap_or_default();
+    if !branches.is_empty() && study.train.schedule != ScheduleName::Wsd {
+        return Err(UserError::new(format!(
+            "{}: branches need schedule = \"wsd\", this is \"{}\"",
+            raw.place("series.branches"),
+            study.train.schedule.word()
+        ))
+        .hint("remove branches, or list several tokens to train a run for each"));
+    }
+    let seeds = raw.parsed_list("series.seeds", parse_whole)?.unwrap_or_else(|| vec![1]);
+    if seeds.is_empty() {
+        return Err(
+            UserError::new(format!("{}: no seed", raw.place("series.seeds"))).hint("write seeds = [1]")
+        );
+    }
+    let extra = extra_seeds(raw, models)?;
+    let lr = learning_rate(raw, study)?;
+    let mut models = models.to_vec();
+    models.sort_by_key(|m| (m.params(), *m));
+    models.dedup();
+    let mut runs = Vec::new();
+    for &shape in &models {
+        let per_token = flops_per_token(shape, study.data.vocab, study.train.context);
+        let mut ends = match &amount {
+            Amount::Tokens(tokens) => tokens.clone(),
+            Amount::PerParam(ratio) => vec![ratio * shape.params() as f64],
+            Amount::Flops(flops) => flops.iter().map(|c| c / per_token).collect(),
+        };
+        let longest = ends.iter().copied().fold(0.0, f64::max);
+        if let Some(beyond) = branches.iter().find(|b| **b >= longest) {
+            return Err(UserError::new(format!(
+                "{}: a branch at {} tokens does not lie inside the run of {}",
+                raw.place("series.branches"),
+                si(*beyond),
+                si(longest)
+            ))
+            .hint("branches end before the run does"));
+        }
+        ends.extend(&branches);
+        let steps = whole_steps(raw, study, shape, &ends)?;
+        let more = extra.iter().filter(|(s, _)| *s == shape).flat_map(|(_, seeds)| seeds);
+        let all_seeds = seeds.iter().map(|s| (*s, false)).chain(more.map(|s| (*s, true)));
+        for (seed, extra_seed) in all_seeds {
+            let id = format!("{}-{shape}-s{seed}", study.name);
+            let run = RunSpec { id, shape, seed, lr: lr.of(shape), ends: steps.clone(), extra_seed };
+            if runs.iter().any(|r: &RunSpec| r.id == run.id) {
+                continue;
+            }
+            split_unless_wsd(study, run, &mut runs);
+        }
+    }
+    note_epochs(study, &runs);
+    Ok(runs)
+}
+
+/// Only WSD gives several points from one trunk; other schedules train a run for each length.
+fn split_unless_wsd(study: &Study, run: RunSpec, runs: &mut Vec<RunSpec>) {
+    if study.train.schedule == ScheduleName::Wsd || run.ends.len() == 1 {
+        runs.push(run);
+        return;
+    }
+    for &end in &run.ends {
+        let tokens = study.tokens_at(end);
+        runs.push(RunSpec { id: format!("{}-D{tokens}", run.id), ends: vec![end], ..run.clone() });
+    }
+}
+
+/// Ends in whole optimiser steps, ascending, rounded down so that no point sees more than it was promised.
+fn whole_steps(
+    raw: &RawStudy,
+    study: &Study,
+    shape: ModelShape,
+    tokens: &[f64],
+) -> Result<Vec<u64>, UserError> {
+    let batch = study.train.batch_tokens as f64;
+    let mut steps: Vec<u64> = tokens.iter().map(|t| (t / batch).floor() as u64).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    let first = steps[0];
+    if first < 10 {
+        return Err(UserError::new(format!(
+            "{}: {shape} would end after {first} optimiser steps, which finishes no schedule",
+            raw.file
+        ))
+        .hint(format!("train at least {} tokens, or use smaller batches", si(10.0 * batch))));
+    }
+    if study.train.schedule == ScheduleName::Wsd {
+        let last = *steps.last().expect("not empty");
+        let warmup = warmup_steps(study.train.warmup, last);
+        let fork = first - decay_steps(study.train.decay, first);
+        if warmup > fork {
+            return Err(UserError::new(format!(
+                "{}: {shape} warms up over {warmup} steps, but its first branch forks at step {fork}",
+                raw.place("train.warmup")
+            ))
+            .hint("lower warmup, or put the first branch later"));
+        }
+    }
+    Ok(steps)
+}
+
+/// `auto`, `auto*0.5` (the rule's rate times a factor, for sweeps), or a rate for every size.
+enum Rate {
+    Rule(f64),
+    Fixed(f64),
+}
+
+impl Rate {
+    fn of(&self, shape: ModelShape) -> f64 {
+        match self {
+            Self::Rule(factor) => factor * recipe::auto_lr(shape),
+            Self::Fixed(lr) => *lr,
+        }
+    }
+}
+
+fn learning_rate(raw: &RawStudy, study: &mut Study) -> Result<Rate, UserError> {
+    let text = raw.quantity("train.lr")?;
+    let factor =
+        text.as_deref().and_then(|t| t.strip_prefix("auto")).map(|t| t.trim().trim_start_matches(['*', '×']));
+    let factor: f64 = match (text.as_deref(), factor) {
+        (None, _) => 1.0,
+        (Some(_), Some(times)) => {
+            times.trim().parse().ok().filter(|f: &f64| *f > 0.0 && f.is_finite()).ok_or_else(|| {
+                UserError::new(format!("{}: `{times}` is no factor", raw.place("train.lr")))
+                    .hint("write lr = \"auto\", \"auto*0.5\", or a rate such as 3e-3")
+            })?
+        }
+        (Some(_), None) => {
+            let range = "a rate above 0, e.g. 3e-3";
+            return number(raw, "train.lr", 0.0, |v| v > 0.0 && v.is_finite(), range).map(Rate::Fixed);
+        }
+    };
+    let value =
+        if factor == 1.0 { recipe::LR_RULE.to_owned() } else { format!("{factor}·{}", recipe::LR_RULE) };
+    note(&mut study.resolutions, "train.lr", value, recipe::LR_REASON, false);
+    Ok(Rate::Rule(factor))
+}
+
+fn extra_seeds(raw: &RawStudy, models: &[ModelShape]) -> Result<Vec<(ModelShape, Vec<u64>)>, UserError> {
+    let key = "series.extra_seeds";
+    let Some(entry) = raw.entries.get(key) else { return Ok(Vec::new()) };
+    let wrong = |what: String| {
+        UserError::new(format!("{}: {what}", raw.place(key)))
+            .hint("write extra_seeds = { \"L2-d32-h2\" = [2, 3] } with models of this series")
+    };
+    let toml::Value::Table(table) = &entry.value else { return Err(wrong("should be a table".into())) };
+    let mut out = Vec::new();
+    for (model, seeds) in table {
+        let shape: ModelShape = model.parse().map_err(|e| wrong(format!("{e}")))?;
+        if !models.contains(&shape) {
+            return Err(wrong(format!("{shape} is not among the models")));
+        }
+        let toml::Value::Array(seeds) = seeds else {
+            return Err(wrong(format!("seeds of {shape} should be a list")));
+        };
+        let one = |v: &toml::Value| {
+            quantity_text(v)
+                .and_then(|t| parse_whole(&t).ok())
+                .ok_or_else(|| wrong(format!("a seed of {shape} is no whole number")))
+        };
+        out.push((shape, seeds.iter().map(one).collect::<Result<_, _>>()?));
+    }
+    Ok(out)
+}
+
+/// Says so when text is read more than once.
+fn note_epochs(study: &mut Study, runs: &[RunSpec]) {
+    let longest = runs.iter().filter_map(|r| r.ends.last()).max().copied().unwrap_or(0);
+    let epochs = study.tokens_at(longest) as f64 / study.data.train_tokens as f64;
+    if epochs > 1.0 {
+        let reason = format!(
+            "{} tokens over a training split of {}: the text is repeated, losses are not those of fresh data",
+            si(study.tokens_at(longest) as f64),
+            si(study.data.train_tokens as f64)
+        );
+        note(&mut study.resolutions, "series.epochs", format!("{epochs:.2}"), &reason, false);
+    }
+}

@@ -1,0 +1,358 @@
+//! The loop driven by a small engine: interrupted anywhere it comes to the same end, branches do not touch the trunk,
+//! divergence and damage are dealt with.
+
+use super::job::Job;
+use super::program::tests::{small_recipe, small_run};
+use super::train_loop::{Outcome, train};
+use crate::error::Stopped;
+use crate::record::{RunRecorder, Silent};
+use crate::stop::{Stop, StopReason};
+use isoflop_base::study::{DataSpec, RunSpec, Study, StudyKind};
+use isoflop_base::tensor::{Dtype, TensorGroup, TensorSink, TensorSource, TensorSpec};
+use isoflop_base::{CurveRow, Measured, Point, Status};
+use isoflop_data::{ByteTokens, Corpus, CorpusInfo, TokenizerKind};
+use isoflop_nn::engine::NoisePair;
+use isoflop_nn::{
+    BatchStats, Engine, EngineError, GptConfig, Init, Reduce, SequenceLoss, TokenBatch, Update,
+};
+use isoflop_store::{Run, RunView, Store};
+use std::path::Path;
+
+/// The text is ASCII.
+const V: usize = 128;
+const WEIGHT: &str = "bigram.weight";
+const MOMENT: &str = "exp_avg.bigram.weight";
+
+/// Logits of the next byte given this one, trained by SGD with momentum: a model with a state worth losing.
+struct Bigram {
+    weight: Vec<f32>,
+    moment: Vec<f32>,
+    grad: Vec<f32>,
+    steps: u64,
+    calls: u64,
+    /// |G|² of the step's first micro-batch, and tokens so far.
+    small: Option<(f64, u64)>,
+    tokens: u64,
+    /// Raises a signal at this call of `accumulate` or `evaluate`.
+    signal_at: Option<(u64, Stop)>,
+    /// Returns a loss that is no number at this step.
+    diverge_at: Option<u64>,
+}
+
+impl Bigram {
+    fn new() -> Self {
+        let zeros = || vec![0.0f32; V * V];
+        Self {
+            weight: zeros(),
+            moment: zeros(),
+            grad: zeros(),
+            steps: 0,
+            calls: 0,
+            small: None,
+            tokens: 0,
+            signal_at: None,
+            diverge_at: None,
+        }
+    }
+
+    fn call(&mut self) {
+        self.calls += 1;
+        if let Some((at, stop)) = &self.signal_at
+            && *at == self.calls
+        {
+            stop.ask(StopReason::Signal(15));
+        }
+    }
+
+    fn squares(&self) -> f64 {
+        f64::from(self.grad.iter().map(|g| g * g).sum::<f32>())
+    }
+
+    /// Probabilities after `input` and the loss of `target`.
+    fn forward(&self, input: u32, target: u32) -> (Vec<f32>, f64) {
+        let row = &self.weight[input as usize * V..][..V];
+        let exps: Vec<f32> = row.iter().map(|w| w.exp()).collect();
+        let sum: f32 = exps.iter().sum();
+        let p: Vec<f32> = exps.iter().map(|e| e / sum).collect();
+        let loss = -f64::from(p[target as usize].ln());
+        (p, loss)
+    }
+}
+
+impl Engine for Bigram {
+    type Batch = TokenBatch;
+
+    fn accumulate(&mut self, batch: &TokenBatch, scale: f32) -> Result<BatchStats, EngineError> {
+        self.call();
+        if self.diverge_at == Some(self.steps) {
+            return Ok(BatchStats { loss: f64::NAN, tokens: 1 });
+        }
+        let (mut sum, mut tokens) = (0.0, 0);
+        for i in 0..batch.sequences() {
+            for (&input, &target) in batch.inputs(i).iter().zip(batch.targets(i)) {
+                let (mut p, loss) = self.forward(input, target);
+                p[target as usize] -= 1.0;
+                for (g, p) in self.grad[input as usize * V..][..V].iter_mut().zip(p) {
+                    *g += scale * p;
+                }
+                sum += loss;
+                tokens += 1;
+            }
+        }
+        if scale < 1.0 && self.small.is_none() {
+            self.small = Some((self.squares() / f64::from(scale).powi(2), tokens));
+        }
+        self.tokens += tokens;
+        Ok(BatchStats { loss: sum / tokens as f64, tokens })
+    }
+
+    fn reduce(&mut self, _group: &mut dyn Reduce) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn update(&mut self, lr: f32) -> Result<Update, EngineError> {
+        let squares = self.squares();
+        let big_tokens = std::mem::take(&mut self.tokens);
+        let noise = self.small.take().map(|(small_squared, small_tokens)| NoisePair {
+            small_squared,
+            small_tokens,
+            big_squared: squares,
+            big_tokens,
+        });
+        for i in 0..V * V {
+            self.moment[i] = 0.9 * self.moment[i] + self.grad[i];
+            self.weight[i] -= lr * self.moment[i];
+            self.grad[i] = 0.0;
+        }
+        self.steps += 1;
+        Ok(Update { grad_norm: squares.sqrt(), clipped: false, noise })
+    }
+
+    fn evaluate(
+        &mut self,
+        batch: &TokenBatch,
+        each: &mut dyn FnMut(SequenceLoss),
+    ) -> Result<(), EngineError> {
+        self.call();
+        for index in 0..batch.sequences() {
+            let pairs = batch.inputs(index).iter().zip(batch.targets(index));
+            let sum = pairs.map(|(i, t)| self.forward(*i, *t).1).sum();
+            each(SequenceLoss { index, sum, tokens: batch.inputs(index).len() as u64 });
+        }
+        Ok(())
+    }
+
+    fn save(&self, sink: &mut dyn TensorSink) -> Result<(), EngineError> {
+        let spec = |name: &str, group| TensorSpec {
+            name: name.to_owned(),
+            group,
+            dtype: Dtype::F32,
+            shape: vec![V, V],
+        };
+        sink.begin(&[spec(WEIGHT, TensorGroup::Model), spec(MOMENT, TensorGroup::Optimizer)])?;
+        for (name, values) in [(WEIGHT, &self.weight), (MOMENT, &self.moment)] {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            sink.write(name, &bytes)?;
+        }
+        sink.counter("step", self.steps)?;
+        Ok(())
+    }
+
+    fn load(&mut self, source: &mut dyn TensorSource) -> Result<(), EngineError> {
+        source.read_f32(TensorGroup::Model, WEIGHT, &[V, V], &mut self.weight)?;
+        source.read_f32(TensorGroup::Optimizer, MOMENT, &[V, V], &mut self.moment)?;
+        self.steps = source.counter("step").unwrap_or(0);
+        self.grad.fill(0.0);
+        Ok(())
+    }
+
+    fn memory(&self) -> isoflop_nn::engine::MemoryUse {
+        isoflop_nn::engine::MemoryUse { groups: Vec::new() }
+    }
+}
+
+fn corpus() -> Corpus {
+    let text =
+        |n: usize, k: usize| (0..n).map(|i| b"abcdefgh "[(i * i / 7 + k * i) % 9]).collect::<Vec<u8>>();
+    let (train, val) = (text(3000, 3), text(300, 5));
+    let info = CorpusInfo {
+        name: "t".to_owned(),
+        vocab: V,
+        train_tokens: train.len() as u64,
+        val_tokens: val.len() as u64,
+        tokenizer: TokenizerKind::Bytes,
+        bytes_per_token: Some(1.0),
+        sha256: "0".to_owned(),
+        sha256_covers: "text".to_owned(),
+        block_tokens: 64,
+    };
+    Corpus { train: Box::new(ByteTokens::new("t", train)), val: Box::new(ByteTokens::new("v", val)), info }
+}
+
+fn study(run: RunSpec) -> Study {
+    Study {
+        name: "t".to_owned(),
+        kind: StudyKind::Scaling,
+        data: DataSpec {
+            corpus: "t".to_owned(),
+            train: None,
+            val: None,
+            vocab: V,
+            train_tokens: 3000,
+            val_tokens: 300,
+            bytes_per_token: Some(1.0),
+            fingerprint: "0".to_owned(),
+        },
+        train: small_recipe(),
+        runs: vec![run],
+        claims: Vec::new(),
+        resolutions: Vec::new(),
+    }
+}
+
+fn open(dir: &Path, study: &Study) -> Run {
+    Store::open(dir)
+        .unwrap()
+        .create_or_open_run(&study.runs[0].id, &study.run_document(&study.runs[0]))
+        .unwrap()
+}
+
+fn go(run: &mut Run, study: &Study, engine: &mut Bigram, stop: &Stop) -> anyhow::Result<Outcome> {
+    let corpus = corpus();
+    let spec = &study.runs[0];
+    let config = GptConfig { shape: spec.shape, vocab: V, context: 8, init: Init::Scaled };
+    let job = Job::new(study, spec, config, 100.0, &corpus, stop).unwrap();
+    train(&job, engine, &mut RunRecorder { run, world: &mut Silent })
+}
+
+/// Everything that must not depend on interruptions: no seconds, no speeds.
+fn essence(view: &RunView) -> Essence {
+    let unmeasured = || Measured::missing("");
+    let mut points = view.points().unwrap();
+    for p in &mut points {
+        (p.seconds, p.tokens_per_s, p.energy_j) = (unmeasured(), unmeasured(), unmeasured());
+    }
+    let mut curves = view.curves().unwrap();
+    for row in &mut curves {
+        row.tokens_per_s = None;
+    }
+    let last = points.last().map(|p| format!("point-{}", p.tokens)).unwrap_or_default();
+    let weights = std::fs::read(view.dir().join("checkpoints").join(last).join("model.safetensors")).unwrap();
+    (points, curves, weights)
+}
+
+/// What [`essence`] returns.
+type Essence = (Vec<Point>, Vec<CurveRow>, Vec<u8>);
+
+/// A study of two branches and an end, trained without interruption.
+fn whole(dir: &Path) -> (Study, Essence, u64) {
+    let mut study = study(small_run(&[15, 30, 60]));
+    study.train.checkpoint_every_s = 1e9;
+    let mut run = open(dir, &study);
+    let mut engine = Bigram::new();
+    assert_eq!(go(&mut run, &study, &mut engine, &Stop::never()).unwrap(), Outcome::Done);
+    assert_eq!(run.status().unwrap(), Status::Done);
+    let essence = essence(&run);
+    (study, essence, engine.calls)
+}
+
+#[test]
+fn interrupted_anywhere_it_comes_to_the_same_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (study, expected, calls) = whole(&dir.path().join("whole"));
+    assert_eq!(expected.0.len(), 3);
+    assert!(expected.0[2].loss < expected.0[0].loss, "it learns");
+    for at in (1..calls).step_by(13) {
+        let root = dir.path().join(format!("at-{at}"));
+        let mut run = open(&root, &study);
+        // Interrupted a first time, then again a little later, then left to finish.
+        for more in [at, 11] {
+            let stop = Stop::never();
+            let mut engine = Bigram { signal_at: Some((more, stop.clone())), ..Bigram::new() };
+            match go(&mut run, &study, &mut engine, &stop) {
+                Err(e) => {
+                    assert_eq!(e.downcast_ref::<Stopped>(), Some(&Stopped(StopReason::Signal(15))), "{e:#}")
+                }
+                Ok(outcome) => assert_eq!(outcome, Outcome::Done),
+            }
+            drop(run);
+            run = open(&root, &study);
+            if run.status().unwrap() == Status::Done {
+                break;
+            }
+        }
+        if run.status().unwrap() != Status::Done {
+            go(&mut run, &study, &mut Bigram::new(), &Stop::never()).unwrap();
+        }
+        assert!(essence(&run) == expected, "interrupted at call {at}");
+    }
+}
+
+#[test]
+fn noise_pairs_between_two_rows_survive_an_interruption_and_a_return_to_the_fork() {
+    let dir = tempfile::tempdir().unwrap();
+    // 600 steps have a row every third: pairs wait for it.
+    let mut study = study(small_run(&[151, 600]));
+    study.train.checkpoint_every_s = 1e9;
+    let mut run = open(&dir.path().join("whole"), &study);
+    let mut engine = Bigram::new();
+    go(&mut run, &study, &mut engine, &Stop::never()).unwrap();
+    let (expected, calls) = (essence(&run), engine.calls);
+    let pairs: Vec<u64> = expected.1.iter().filter_map(|row| row.noise.map(|n| n.pairs)).collect();
+    assert!(pairs.iter().filter(|&&n| n == 3).count() > 150, "{pairs:?}");
+    assert!(expected.1.iter().flat_map(|row| row.noise).all(|n| n.small_tokens == 8 && n.big_tokens == 16));
+    let rows = expected.1.iter().filter(|row| row.segment == "trunk");
+    assert_eq!(rows.flat_map(|row| row.noise).map(|n| n.pairs).sum::<u64>(), 600, "one a step, none lost");
+    for at in (calls / 7..calls).step_by(calls as usize / 3) {
+        let root = dir.path().join(format!("at-{at}"));
+        let mut run = open(&root, &study);
+        let stop = Stop::never();
+        let mut engine = Bigram { signal_at: Some((at, stop.clone())), ..Bigram::new() };
+        go(&mut run, &study, &mut engine, &stop).unwrap_err();
+        go(&mut run, &study, &mut Bigram::new(), &Stop::never()).unwrap();
+        assert!(essence(&run) == expected, "interrupted at call {at}");
+    }
+}
+
+#[test]
+fn branches_leave_the_trunk_as_if_they_had_not_been() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, (points, _, weights), _) = whole(&dir.path().join("with"));
+    let alone = study(small_run(&[60]));
+    let mut run = open(&dir.path().join("without"), &alone);
+    go(&mut run, &alone, &mut Bigram::new(), &Stop::never()).unwrap();
+    let (points_alone, _, weights_alone) = essence(&run);
+    assert_eq!(points.last().unwrap().blocks, points_alone[0].blocks);
+    assert_eq!(weights, weights_alone);
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let study = study(small_run(&[15, 60]));
+    let mut run = open(dir.path(), &study);
+    let mut engine = Bigram { diverge_at: Some(40), ..Bigram::new() };
+    assert_eq!(go(&mut run, &study, &mut engine, &Stop::never()).unwrap(), Outcome::Diverged);
+    assert_eq!(run.status().unwrap(), Status::Diverged { step: 40, segment: "trunk".to_owned() });
+    assert_eq!(run.points().unwrap().len(), 1);
+    assert!(run.curves().unwrap().iter().all(|row| row.train_loss.is_finite()));
+}
+
+#[test]
+fn a_damaged_checkpoint_falls_back_to_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (study, expected, calls) = whole(&dir.path().join("whole"));
+    let root = dir.path().join("damaged");
+    let mut run = open(&root, &study);
+    let stop = Stop::never();
+    let mut engine = Bigram { signal_at: Some((calls / 2, stop.clone())), ..Bigram::new() };
+    go(&mut run, &study, &mut engine, &stop).unwrap_err();
+    let newest = run.checkpoints().unwrap().complete[0].clone();
+    let file = newest.dir.join("model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    go(&mut run, &study, &mut Bigram::new(), &Stop::never()).unwrap();
+    assert!(essence(&run) == expected);
+}
