@@ -6,7 +6,7 @@ use crate::exit::UserError;
 use crate::study::raw::{KEYS, RawStudy};
 use crate::study::{self, resolve};
 use isoflop_base::ModelShape;
-use isoflop_base::study::ScheduleName;
+use isoflop_base::ScheduleKind;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{GptConfig, Init};
 
@@ -52,7 +52,7 @@ impl Setting {
                     context: study.train.context,
                     batch_tokens: study.train.batch_tokens as f64,
                     most_tokens: study.data.train_tokens as f64,
-                    branches: study.train.schedule == ScheduleName::Wsd,
+                    branches: study.train.schedule == ScheduleKind::Wsd,
                     raw: Some(raw),
                 }
             }
