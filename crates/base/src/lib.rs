@@ -2,6 +2,7 @@
 //! points, and the two traits through which named tensors travel. Plain data, no I/O, no other room.
 
 pub mod measured;
+pub mod recipe;
 pub mod record;
 pub mod shape;
 pub mod study;
@@ -9,6 +10,7 @@ pub mod tensor;
 pub mod units;
 
 pub use measured::Measured;
+pub use recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word};
 pub use record::{BlockLoss, CurveRow, NoisePairs, Point, PointKind, Status};
 pub use shape::ModelShape;
 pub use study::Study;

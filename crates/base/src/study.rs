@@ -2,6 +2,7 @@
 //! and resolves it, each run stores the part that determines its bits.
 
 use crate::ModelShape;
+use crate::recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word, choice};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -24,12 +25,12 @@ pub struct Study {
     pub resolutions: Vec<Resolution>,
 }
 
-/// What question a study asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StudyKind {
-    /// Loss against model size, tokens and compute.
-    Scaling,
+choice! {
+    /// What question a study asks.
+    StudyKind {
+        /// Loss against model size, tokens and compute.
+        Scaling = "scaling",
+    }
 }
 
 /// Where the tokens come from, and what identifies them.
@@ -80,13 +81,13 @@ pub struct TrainSpec {
     /// Sequences per forward and backward; divides the batch.
     pub micro_batch: usize,
     /// Operands of the products.
-    pub precision: PrecisionName,
+    pub precision: Precision,
     /// Optimiser.
-    pub optimizer: OptimizerName,
+    pub optimizer: Optimizer,
     /// Initial values.
-    pub init: InitName,
+    pub init: Init,
     /// Learning-rate schedule.
-    pub schedule: ScheduleName,
+    pub schedule: ScheduleKind,
     /// WSD: share of a point's steps over which the rate falls linearly to zero.
     pub decay: f64,
     /// Share of the run's steps over which the rate rises linearly.
@@ -104,7 +105,7 @@ pub struct TrainSpec {
     /// Largest global gradient norm.
     pub clip: f64,
     /// Activation checkpointing.
-    pub recompute: RecomputeName,
+    pub recompute: Recompute,
     /// Share of the run between two evaluations for the training curve.
     pub eval_every: f64,
     /// Validation tokens of a finished point.
@@ -120,84 +121,6 @@ pub struct TrainSpec {
     /// The kernel set: part of what determines a run's bits.
     pub kernels: String,
 }
-
-/// Operands of the products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PrecisionName {
-    /// Single precision throughout.
-    F32,
-    /// bf16 operands, f32 everywhere else.
-    Bf16,
-}
-
-/// Optimiser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerName {
-    /// AdamW with f32 moments.
-    AdamW,
-    /// AdamW with 8-bit moments.
-    AdamW8bit,
-}
-
-/// Initial values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InitName {
-    /// std 0.02·√(768/d), residual projections divided by √(2L).
-    Scaled,
-    /// GPT-2's fixed 0.02.
-    Gpt2,
-}
-
-/// Learning-rate schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScheduleName {
-    /// Half a cosine from the peak to `min_lr`.
-    Cosine,
-    /// Warm-up, stable, linear decay; several points from one trunk.
-    Wsd,
-    /// Constant after the warm-up.
-    Constant,
-}
-
-/// Activation checkpointing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecomputeName {
-    /// Keep all activations.
-    None,
-    /// Keep block inputs, recompute the rest in the backward pass.
-    Block,
-}
-
-macro_rules! words {
-    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        impl $type {
-            /// Every value, as a study file writes it.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-
-            /// The word a study file and a table use.
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-
-            /// The value of a word.
-            pub fn from_word(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-    };
-}
-
-words!(StudyKind { Scaling = "scaling" });
-words!(PrecisionName { F32 = "f32", Bf16 = "bf16" });
-words!(OptimizerName { AdamW = "adamw", AdamW8bit = "adamw8bit" });
-words!(InitName { Scaled = "scaled", Gpt2 = "gpt2" });
-words!(ScheduleName { Cosine = "cosine", Wsd = "wsd", Constant = "constant" });
-words!(RecomputeName { None = "none", Block = "block" });
 
 /// A published statement the report is to judge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -254,19 +177,5 @@ impl Study {
             "train": train,
             "resolutions": resolutions,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_go_both_ways() {
-        for word in ScheduleName::WORDS {
-            assert_eq!(ScheduleName::from_word(word).unwrap().word(), *word);
-        }
-        assert_eq!(serde_json::to_value(OptimizerName::AdamW8bit).unwrap(), "adamw8bit");
-        assert!(PrecisionName::from_word("fp8").is_none());
     }
 }

@@ -1,7 +1,9 @@
 //! The command line: global options, one variant per verb, and the way to each verb's module.
 
 use crate::verbs;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use isoflop_base::Word;
 use std::{path::PathBuf, process::ExitCode};
 
 /// A scaling-law laboratory: trains a series of language models on the hardware at hand, keeps an exact
@@ -53,6 +55,11 @@ enum Verb {
     Doctor(verbs::doctor::DoctorArgs),
     /// Measures the engine against the machine's limits.
     Bench(verbs::bench::BenchArgs),
+}
+
+/// Reads one of a choice's words, and shows all of them in the help.
+pub(crate) fn word<T: Word>() -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(T::WORDS).map(|word| T::from_word(&word).expect("one of the words"))
 }
 
 /// What every verb is told besides its own arguments.

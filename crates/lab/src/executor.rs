@@ -8,7 +8,7 @@ use crate::study::resolve::Machine;
 use crate::train::job::Job;
 use crate::train::train_loop::{Outcome, train};
 use anyhow::Context as _;
-use isoflop_base::study::{InitName, OptimizerName, PrecisionName, RecomputeName, RunSpec, Study};
+use isoflop_base::study::{RunSpec, Study};
 use isoflop_base::{ModelShape, Status};
 use isoflop_data::Corpus;
 use isoflop_kernels::KernelSet;
@@ -48,11 +48,7 @@ pub fn flops_per_token(shape: ModelShape, vocab: usize, context: usize) -> f64 {
 
 /// The model of a shape in a study.
 pub fn model_config(study: &Study, shape: ModelShape) -> GptConfig {
-    let init = match study.train.init {
-        InitName::Scaled => Init::Scaled,
-        InitName::Gpt2 => Init::Gpt2,
-    };
-    GptConfig { shape, vocab: study.data.vocab, context: study.train.context, init }
+    GptConfig { shape, vocab: study.data.vocab, context: study.train.context, init: study.train.init }
 }
 
 fn adamw(study: &Study) -> AdamWConfig {
@@ -64,22 +60,13 @@ fn adamw(study: &Study) -> AdamWConfig {
 pub fn options(study: &Study, seed: u64) -> anyhow::Result<EngineOptions> {
     let t = &study.train;
     Ok(EngineOptions {
-        precision: match t.precision {
-            PrecisionName::F32 => Precision::F32,
-            PrecisionName::Bf16 => Precision::Bf16,
-        },
+        precision: t.precision,
         kernels: KernelSet::by_name(&t.kernels).map_err(UserError::from_error)?,
         threads: t.threads,
         micro_batch: t.micro_batch,
         seed,
-        recompute: match t.recompute {
-            RecomputeName::None => Recompute::None,
-            RecomputeName::Block => Recompute::Block,
-        },
-        optimizer: match t.optimizer {
-            OptimizerName::AdamW => Optimizer::AdamW,
-            OptimizerName::AdamW8bit => Optimizer::AdamW8bit,
-        },
+        recompute: t.recompute,
+        optimizer: t.optimizer,
     })
 }
 

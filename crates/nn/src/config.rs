@@ -1,18 +1,10 @@
 //! What a model is, how it is optimised, and how an engine is to run it.
 
+pub use isoflop_base::recipe::{Init, Optimizer, Precision, Recompute};
+
 use isoflop_base::ModelShape;
 use isoflop_kernels::KernelSet;
 use serde::{Deserialize, Serialize};
-
-/// How weights start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Init {
-    /// Standard deviation 0.02·√(768/d): what 0.02 is at GPT-2's width, at every width.
-    Scaled,
-    /// GPT-2's 0.02 whatever the width.
-    Gpt2,
-}
 
 /// A GPT-2 as Hugging Face defines it: pre-norm, learned positions, biases, GELU (tanh), tied head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,36 +48,6 @@ impl Default for AdamWConfig {
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1.0 }
     }
-}
-
-/// Type of the operands of products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Single precision throughout.
-    F32,
-    /// bf16 operands, f32 everything else.
-    Bf16,
-}
-
-/// Which optimiser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// Moments in f32.
-    AdamW,
-    /// Block-wise 8-bit moments.
-    AdamW8bit,
-}
-
-/// What the backward pass computes again instead of storing it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Recompute {
-    /// Only what is cheap: norms and activation functions.
-    None,
-    /// Everything inside a block, from its input.
-    Block,
 }
 
 /// How to run a model on this machine.

@@ -87,8 +87,7 @@ impl Change {
             Self::MicroBatch(n) => format!("--set train.micro_batch={n}"),
             Self::Recompute => "--set train.recompute=block".to_owned(),
             Self::Adam8bit => "--set train.optimizer=adamw8bit".to_owned(),
-            Self::Precision(Precision::F32) => "--set train.precision=f32".to_owned(),
-            Self::Precision(Precision::Bf16) => "--set train.precision=bf16".to_owned(),
+            Self::Precision(precision) => format!("--set train.precision={}", precision.word()),
         }
     }
 }
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
     use crate::study::raw::RawStudy;
     use crate::study::resolve::{Machine, resolve};
-    use isoflop_base::study::{OptimizerName, RecomputeName, TrainSpec};
+    use isoflop_base::study::TrainSpec;
 
     fn study(train: &str) -> Study {
         let text = format!(
@@ -181,10 +180,10 @@ mod tests {
     fn each_change_is_named_where_no_smaller_one_fits() {
         let study = study("");
         let one = needed(&study, |t| t.micro_batch = 1);
-        let both = needed(&study, |t| (t.micro_batch, t.recompute) = (1, RecomputeName::Block));
+        let both = needed(&study, |t| (t.micro_batch, t.recompute) = (1, Recompute::Block));
         let eight = needed(&study, |t| {
-            (t.micro_batch, t.recompute) = (1, RecomputeName::Block);
-            t.optimizer = OptimizerName::AdamW8bit;
+            (t.micro_batch, t.recompute) = (1, Recompute::Block);
+            t.optimizer = Optimizer::AdamW8bit;
         });
         assert!(eight < both && both < one, "{eight} {both} {one}");
         for (available, hint) in [

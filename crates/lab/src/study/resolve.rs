@@ -5,6 +5,7 @@ use super::raw::RawStudy;
 use super::{claims, recipe, series};
 use crate::error::UserError;
 use isoflop_base::ModelShape;
+use isoflop_base::recipe::*;
 use isoflop_base::study::*;
 use isoflop_base::units::{parse_count, parse_seconds, parse_share, parse_whole, si};
 use isoflop_data::{BinOptions, Corpus, TokenDtype};
@@ -72,7 +73,7 @@ pub fn resolve(
 ) -> Result<Study, UserError> {
     let mut notes = Vec::new();
     let name = study_name(raw)?;
-    let kind = word(raw, "kind", StudyKind::from_word, StudyKind::WORDS)?.unwrap_or(StudyKind::Scaling);
+    let kind = choice::<StudyKind>(raw, "kind")?.unwrap_or(StudyKind::Scaling);
     let models = raw.parsed_list("series.models", |t| t.parse::<ModelShape>())?.unwrap_or_default();
     if models.is_empty() {
         return Err(UserError::new(format!("{}: no models to train", raw.place("series.models")))
@@ -121,6 +122,11 @@ fn word<T>(
         None => Err(UserError::new(format!("{}: \"{text}\" is not one of them", raw.place(key)))
             .hint(format!("write one of: {}", words.join(", ")))),
     }
+}
+
+/// One of a choice's words.
+fn choice<T: Word>(raw: &RawStudy, key: &str) -> Result<Option<T>, UserError> {
+    word(raw, key, T::from_word, T::WORDS)
 }
 
 /// A number inside a range.
@@ -180,8 +186,7 @@ fn resolve_train(
         .hint(format!("write batch_tokens = {near}")));
     }
     let sequences = (batch_tokens / context as u64) as usize;
-    let schedule = word(raw, "train.schedule", ScheduleName::from_word, ScheduleName::WORDS)?
-        .unwrap_or(ScheduleName::Wsd);
+    let schedule = choice::<ScheduleKind>(raw, "train.schedule")?.unwrap_or(ScheduleKind::Wsd);
     let share = |key: &str, default: f64| -> Result<f64, UserError> {
         Ok(raw.parsed(key, parse_share)?.unwrap_or(default))
     };
@@ -195,10 +200,9 @@ fn resolve_train(
             );
         }
     }
-    let optimizer = word(raw, "train.optimizer", OptimizerName::from_word, OptimizerName::WORDS)?
-        .unwrap_or(OptimizerName::AdamW);
+    let optimizer = choice::<Optimizer>(raw, "train.optimizer")?.unwrap_or(Optimizer::AdamW);
     let beta2 = number(raw, "train.beta2", 0.95, unit, "0 up to, but not, 1")?;
-    if optimizer == OptimizerName::AdamW8bit && beta2 > EIGHT_BIT_BETA2 {
+    if optimizer == Optimizer::AdamW8bit && beta2 > EIGHT_BIT_BETA2 {
         note(
             notes,
             "train.beta2",
@@ -214,7 +218,7 @@ fn resolve_train(
         micro_batch: micro_batch(raw, models, corpus.info.vocab, context, sequences, notes)?,
         precision: precision(raw, machine, notes)?,
         optimizer,
-        init: word(raw, "train.init", InitName::from_word, InitName::WORDS)?.unwrap_or(InitName::Scaled),
+        init: choice::<Init>(raw, "train.init")?.unwrap_or(Init::Scaled),
         schedule,
         decay,
         warmup: share("train.warmup", 0.05)?,
@@ -230,8 +234,7 @@ fn resolve_train(
         eps: number(raw, "train.eps", 1e-8, |v| v > 0.0 && v < 1.0, "a small number above 0, e.g. 1e-8")?,
         weight_decay: number(raw, "train.weight_decay", 0.1, |v| (0.0..10.0).contains(&v), "0 to 10")?,
         clip: number(raw, "train.clip", 1.0, |v| v > 0.0 && v.is_finite(), "a norm above 0, e.g. 1.0")?,
-        recompute: word(raw, "train.recompute", RecomputeName::from_word, RecomputeName::WORDS)?
-            .unwrap_or(RecomputeName::None),
+        recompute: choice::<Recompute>(raw, "train.recompute")?.unwrap_or(Recompute::None),
         eval_every,
         eval_tokens,
         curve_tokens: curve_tokens(raw, eval_tokens, notes)?,
@@ -290,24 +293,20 @@ fn micro_batch(
     Ok(smallest)
 }
 
-fn precision(
-    raw: &RawStudy,
-    machine: &Machine,
-    notes: &mut Vec<Resolution>,
-) -> Result<PrecisionName, UserError> {
+fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Vec<Resolution>) -> Result<Precision, UserError> {
     let text = raw.text("train.precision")?.unwrap_or_else(|| "auto".to_owned());
     match text.as_str() {
         "auto" => {
             let (value, reason) = if machine.bf16 {
-                (PrecisionName::Bf16, "the engine computes in bf16 under this kernel set")
+                (Precision::Bf16, "the engine computes in bf16 under this kernel set")
             } else {
-                (PrecisionName::F32, "the engine computes in f32 under this kernel set")
+                (Precision::F32, "the engine computes in f32 under this kernel set")
             };
             note(notes, "train.precision", value.word(), reason, false);
             Ok(value)
         }
-        "f32" => Ok(PrecisionName::F32),
-        "bf16" if machine.bf16 => Ok(PrecisionName::Bf16),
+        "f32" => Ok(Precision::F32),
+        "bf16" if machine.bf16 => Ok(Precision::Bf16),
         "bf16" => Err(UserError::new(format!(
             "{}: bf16 is not computed under kernel set `{}`, and never emulated silently",
             raw.place("train.precision"),

@@ -6,6 +6,7 @@ use super::resolve::{FlopsPerToken, note, number};
 use crate::error::UserError;
 use crate::train::program::{decay_steps, warmup_steps};
 use isoflop_base::ModelShape;
+use isoflop_base::recipe::*;
 use isoflop_base::study::*;
 use isoflop_base::units::{parse_count, parse_whole, si};
 
@@ -58,7 +59,7 @@ pub(super) fn runs(
 ) -> Result<Vec<RunSpec>, UserError> {
     let amount = amount(raw, study.data.train_tokens)?;
     let branches = raw.parsed_list("series.branches", parse_count)?.unwrap_or_default();
-    if !branches.is_empty() && study.train.schedule != ScheduleName::Wsd {
+    if !branches.is_empty() && study.train.schedule != ScheduleKind::Wsd {
         return Err(UserError::new(format!(
             "{}: branches need schedule = \"wsd\", this is \"{}\"",
             raw.place("series.branches"),
@@ -114,7 +115,7 @@ pub(super) fn runs(
 
 /// Only WSD gives several points from one trunk; other schedules train a run for each length.
 fn split_unless_wsd(study: &Study, run: RunSpec, runs: &mut Vec<RunSpec>) {
-    if study.train.schedule == ScheduleName::Wsd || run.ends.len() == 1 {
+    if study.train.schedule == ScheduleKind::Wsd || run.ends.len() == 1 {
         runs.push(run);
         return;
     }
@@ -143,7 +144,7 @@ fn whole_steps(
         ))
         .hint(format!("train at least {} tokens, or use smaller batches", si(10.0 * batch))));
     }
-    if study.train.schedule == ScheduleName::Wsd {
+    if study.train.schedule == ScheduleKind::Wsd {
         let last = *steps.last().expect("not empty");
         let warmup = warmup_steps(study.train.warmup, last);
         let fork = first - decay_steps(study.train.decay, first);

@@ -2,7 +2,8 @@
 
 use super::raw::RawStudy;
 use super::resolve::{Machine, resolve};
-use isoflop_base::study::{ScheduleName, Study};
+use isoflop_base::ScheduleKind;
+use isoflop_base::study::Study;
 use isoflop_data::{ByteTokens, Corpus, CorpusInfo, TokenizerKind};
 
 /// 100,000 training tokens, 10,000 held out.
@@ -75,7 +76,7 @@ fn only_wsd_shares_a_trunk_between_lengths() {
             ("t-L1-d16-h1-s1-D64000", &[1000]),
         ],
     );
-    assert_eq!(resolved("tokens = 64000", "").unwrap().train.schedule, ScheduleName::Wsd);
+    assert_eq!(resolved("tokens = 64000", "").unwrap().train.schedule, ScheduleKind::Wsd);
 }
 
 #[test]

@@ -16,8 +16,9 @@
 //! Steps count optimiser updates along a path from the start, so a branch's first step is its fork's.
 
 use isoflop_base::PointKind;
-use isoflop_base::study::{RunSpec, ScheduleName, TrainSpec};
-use isoflop_nn::schedule::{Kind, Schedule};
+use isoflop_base::ScheduleKind;
+use isoflop_base::study::{RunSpec, TrainSpec};
+use isoflop_nn::schedule::Schedule;
 
 /// A stretch of optimiser steps and what is done at its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,16 +67,11 @@ impl Program {
     pub fn new(run: &RunSpec, train: &TrainSpec) -> Self {
         let total = *run.ends.last().expect("a run has an end");
         let warmup = warmup_steps(train.warmup, total);
-        let kind = match train.schedule {
-            ScheduleName::Cosine => Kind::Cosine,
-            ScheduleName::Wsd => Kind::Wsd,
-            ScheduleName::Constant => Kind::Constant,
-        };
         let schedule = |end: u64| Schedule {
-            kind,
+            kind: train.schedule,
             peak: run.lr,
             warmup_steps: warmup,
-            decay_steps: if kind == Kind::Wsd { decay_steps(train.decay, end) } else { 0 },
+            decay_steps: if train.schedule == ScheduleKind::Wsd { decay_steps(train.decay, end) } else { 0 },
             total_steps: end,
             min_lr: train.min_lr,
         };
@@ -132,15 +128,15 @@ pub mod tests {
 
     /// A recipe for tests: sequences of 8 tokens, 2 a batch.
     pub fn small_recipe() -> TrainSpec {
-        use isoflop_base::study::*;
+        use isoflop_base::recipe::*;
         TrainSpec {
             context: 8,
             batch_tokens: 16,
             micro_batch: 1,
-            precision: PrecisionName::F32,
-            optimizer: OptimizerName::AdamW,
-            init: InitName::Scaled,
-            schedule: ScheduleName::Wsd,
+            precision: Precision::F32,
+            optimizer: Optimizer::AdamW,
+            init: Init::Scaled,
+            schedule: ScheduleKind::Wsd,
             decay: 0.2,
             warmup: 0.05,
             min_lr: 0.1,
@@ -149,7 +145,7 @@ pub mod tests {
             eps: 1e-8,
             weight_decay: 0.1,
             clip: 1.0,
-            recompute: RecomputeName::None,
+            recompute: Recompute::None,
             eval_every: 0.25,
             eval_tokens: 200,
             curve_tokens: 50,
@@ -200,7 +196,7 @@ pub mod tests {
     #[test]
     fn one_end_is_one_segment() {
         let mut recipe = small_recipe();
-        recipe.schedule = ScheduleName::Cosine;
+        recipe.schedule = ScheduleKind::Cosine;
         let program = Program::new(&small_run(&[40]), &recipe);
         assert_eq!(program.segments.len(), 1);
         assert_eq!(program.segments[0].ending, Ending::Point(PointKind::Final, "point-640".to_owned()));

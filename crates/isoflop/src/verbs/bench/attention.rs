@@ -4,10 +4,8 @@
 //! Operations are the model's: two products forward and four backward (dv, dp, dq, dk) over the causal half, so
 //! 2·T²·S and 4·T²·S for a head of width S. The scores that the backward computes again are not counted.
 
-use super::{
-    PrecisionArg, best_seconds, check_memory, check_sizes, peak_flops_per_s, precision, precision_word,
-};
-use crate::cli::Context;
+use super::{best_seconds, check_memory, check_sizes, peak_flops_per_s, precision};
+use crate::cli::{Context, word};
 use isoflop_base::units::si;
 use isoflop_kernels::KernelSet;
 use isoflop_kernels::attention::{self, Head};
@@ -30,8 +28,8 @@ pub(crate) struct AttentionBenchArgs {
     #[arg(long)]
     heads: Option<usize>,
     /// Operands of products [default: bf16 where the processor multiplies it, else f32].
-    #[arg(long, value_enum)]
-    precision: Option<PrecisionArg>,
+    #[arg(long, value_parser = word::<Precision>())]
+    precision: Option<Precision>,
 }
 
 /// Seconds of the forward and the backward of some heads.
@@ -91,7 +89,7 @@ pub(crate) fn run(args: &AttentionBenchArgs, ctx: &Context) -> anyhow::Result<Ex
         println!(
             "{t} positions, heads of {} in {}, {} kernels, one thread; peak {}FLOP/s; causal operations",
             c / heads,
-            precision_word(precision),
+            precision.word(),
             set.name(),
             si(peak)
         );

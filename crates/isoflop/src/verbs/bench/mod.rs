@@ -42,28 +42,9 @@ pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Operands of products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum PrecisionArg {
-    F32,
-    Bf16,
-}
-
 /// The precision asked for, else bf16 where the processor multiplies it.
-fn precision(asked: Option<PrecisionArg>, kernels: KernelSet) -> Precision {
-    match asked {
-        Some(PrecisionArg::F32) => Precision::F32,
-        Some(PrecisionArg::Bf16) => Precision::Bf16,
-        None if kernels.computes_bf16() => Precision::Bf16,
-        None => Precision::F32,
-    }
-}
-
-fn precision_word(precision: Precision) -> &'static str {
-    match precision {
-        Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
-    }
+fn precision(asked: Option<Precision>, kernels: KernelSet) -> Precision {
+    asked.unwrap_or(if kernels.computes_bf16() { Precision::Bf16 } else { Precision::F32 })
 }
 
 /// Most of any one size on the command line: beyond it products of sizes could not be counted.

@@ -1,9 +1,7 @@
 //! `isoflop bench gemm`: one product on one thread, in the layouts training uses.
 
-use super::{
-    PrecisionArg, best_seconds, check_memory, check_sizes, peak_flops_per_s, precision, precision_word,
-};
-use crate::cli::Context;
+use super::{best_seconds, check_memory, check_sizes, peak_flops_per_s, precision};
+use crate::cli::{Context, word};
 use isoflop_base::units::si;
 use isoflop_kernels::matmul::{Init, Left, PANEL, Right, multiply, pack, packed_len};
 use isoflop_kernels::tiles::{Cells, cells, convert, len, product};
@@ -26,8 +24,8 @@ pub(crate) struct GemmBenchArgs {
     #[arg(long, default_value_t = 128)]
     k: usize,
     /// Operands [default: bf16 where the processor multiplies it, else f32].
-    #[arg(long, value_enum)]
-    precision: Option<PrecisionArg>,
+    #[arg(long, value_parser = word::<Precision>())]
+    precision: Option<Precision>,
 }
 
 /// Runs the verb.
@@ -52,7 +50,7 @@ pub(crate) fn run(args: &GemmBenchArgs, ctx: &Context) -> anyhow::Result<ExitCod
         });
         println!("{document:#}");
     } else {
-        let word = precision_word(precision);
+        let word = precision.word();
         println!("{m}×{n}×{k} in {word}, {} kernels, one thread; peak {}FLOP/s", set.name(), si(peak));
         for (name, speed) in [("x·W, W packed", forward), ("xᵀ·dy", weight_gradient)] {
             println!("  {name:<14} {}FLOP/s, {:.0} % of the peak", si(speed), 100.0 * speed / peak);

@@ -1,7 +1,7 @@
 //! `isoflop bench train`: whole training steps of one shape.
 
-use super::{PrecisionArg, check_sizes, peak_flops_per_s, precision, precision_word};
-use crate::cli::Context;
+use super::{check_sizes, peak_flops_per_s, precision};
+use crate::cli::{Context, word};
 use isoflop_base::ModelShape;
 use isoflop_base::units::{bytes, si};
 use isoflop_lab::UserError;
@@ -9,7 +9,8 @@ use isoflop_lab::executor::{kernel_set, machine};
 use isoflop_lab::plan::memory::{self, Change};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Recompute, TokenBatch,
+    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute,
+    TokenBatch,
 };
 use std::process::ExitCode;
 use std::time::Instant;
@@ -45,14 +46,14 @@ pub(crate) struct TrainBenchArgs {
     #[arg(long, default_value_t = 2)]
     warmup: usize,
     /// Operands of products [default: bf16 where the processor multiplies it, else f32].
-    #[arg(long, value_enum)]
-    precision: Option<PrecisionArg>,
+    #[arg(long, value_parser = word::<Precision>())]
+    precision: Option<Precision>,
     /// What the backward pass computes again instead of keeping it.
-    #[arg(long, value_enum, default_value = "none")]
-    recompute: RecomputeArg,
+    #[arg(long, value_parser = word::<Recompute>(), default_value = "none")]
+    recompute: Recompute,
     /// Moments in f32 or in blocks of 8 bits.
-    #[arg(long, value_enum, default_value = "adamw")]
-    optimizer: OptimizerArg,
+    #[arg(long, value_parser = word::<Optimizer>(), default_value = "adamw")]
+    optimizer: Optimizer,
     /// Threads [default: one per usable core].
     #[arg(long)]
     threads: Option<usize>,
@@ -60,18 +61,6 @@ pub(crate) struct TrainBenchArgs {
 
 /// As in a study.
 const MOST_THREADS: usize = 1024;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum RecomputeArg {
-    None,
-    Block,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum OptimizerArg {
-    Adamw,
-    Adamw8bit,
-}
 
 /// Bytes the engine will take; refused if more than are free.
 fn planned(config: &GptConfig, options: &EngineOptions) -> anyhow::Result<u64> {
@@ -95,7 +84,7 @@ fn option(change: Change) -> String {
         Change::MicroBatch(n) => format!("--micro-batch {n}"),
         Change::Recompute => "--recompute block".to_owned(),
         Change::Adam8bit => "--optimizer adamw8bit".to_owned(),
-        Change::Precision(precision) => format!("--precision {}", precision_word(precision)),
+        Change::Precision(precision) => format!("--precision {}", precision.word()),
     }
 }
 
@@ -129,20 +118,13 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
     let threads = args.threads.map_or_else(|| machine().map(|m| m.threads), Ok)?;
     let kernels = kernel_set()?;
     let precision = precision(args.precision, kernels);
-    let recompute = match args.recompute {
-        RecomputeArg::None => Recompute::None,
-        RecomputeArg::Block => Recompute::Block,
-    };
     let options = EngineOptions {
         kernels,
         threads,
         precision,
-        recompute,
         micro_batch,
-        optimizer: match args.optimizer {
-            OptimizerArg::Adamw => Optimizer::AdamW,
-            OptimizerArg::Adamw8bit => Optimizer::AdamW8bit,
-        },
+        recompute: args.recompute,
+        optimizer: args.optimizer,
         ..EngineOptions::default()
     };
     let planned = planned(&config, &options)?;
@@ -180,7 +162,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             "batch": args.batch, "micro_batch": micro_batch, "steps": args.steps, "seconds_per_step": seconds, "tokens_per_s": tokens_per_s,
             "flops_per_s": flops_per_s, "peak_flops_per_s": peak, "share_of_peak": flops_per_s / peak,
             "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": options.kernels.name(),
-            "precision": precision, "recompute": recompute, "optimizer": options.optimizer,
+            "precision": precision, "recompute": options.recompute, "optimizer": options.optimizer,
             "threads": threads,
         });
         println!("{document:#}");
@@ -199,7 +181,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             100.0 * flops_per_s / peak,
             si(peak),
             options.kernels.name(),
-            precision_word(precision)
+            precision.word()
         );
         let used = used.map_or_else(|| "not measured here".to_owned(), bytes);
         println!("memory planned {}, measured {used}", bytes(planned));

@@ -3,7 +3,7 @@
 use super::DesignArgs;
 use crate::cli::Context;
 use isoflop_base::ModelShape;
-use isoflop_base::study::ScheduleName;
+use isoflop_base::ScheduleKind;
 use isoflop_lab::UserError;
 use isoflop_lab::study::raw::{KEYS, RawStudy};
 use isoflop_lab::study::{self, resolve};
@@ -53,7 +53,7 @@ impl Setting {
                     context: study.train.context,
                     batch_tokens: study.train.batch_tokens as f64,
                     most_tokens: study.data.train_tokens as f64,
-                    branches: study.train.schedule == ScheduleName::Wsd,
+                    branches: study.train.schedule == ScheduleKind::Wsd,
                     raw: Some(raw),
                 }
             }
