@@ -19,7 +19,7 @@ fn main() {
     let (data, _) = Data::of(form, &table);
     let problem =
         Problem { form, data: &data, w: &data.w, penalty: Penalty::of(Loss::Huber, 1e-3), pull: None };
-    let starts = (form.starts)(&data, true);
+    let starts = (form.starts)(&data.columns(), true);
     let clock = Instant::now();
     let best = search::search(&problem, &starts, threads).expect("an optimum");
     let searched = clock.elapsed().as_secs_f64();

@@ -3,6 +3,7 @@
 //! Losses are in the unit `loss_unit` names (nats per token unless the table said otherwise), sizes are counts, compute is
 //! FLOPs. Logarithms are natural. A number that does not exist is absent or `null`, never NaN; the words beside it say why.
 
+use isoflop_base::units::si;
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -110,6 +111,23 @@ pub struct FitRecord {
     pub notes: Vec<String>,
 }
 
+/// `D = 3.00 M`, …
+pub fn condition_words(condition: &BTreeMap<String, f64>) -> String {
+    let parts: Vec<String> = condition
+        .iter()
+        .map(|(name, value)| {
+            let symbol = match name.as_str() {
+                "tokens" => "D",
+                "params" => "N",
+                "flops" => "C",
+                other => other,
+            };
+            format!("{symbol} = {}", si(*value))
+        })
+        .collect();
+    parts.join(", ")
+}
+
 /// The fit in the coordinates it was made in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -143,9 +161,6 @@ pub struct ParamEstimate {
     /// Profile interval, if it is not the one in `lo`, `hi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Ends>,
-    /// Bootstrap percentile interval, if it is not the one in `lo`, `hi`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bootstrap: Option<Ends>,
 }
 
 /// Two ends of an interval; an absent one is open.

@@ -63,3 +63,10 @@ pub enum LawError {
         hint: String,
     },
 }
+
+impl LawError {
+    /// The error with its hint on the same line, for lists of reasons.
+    pub fn in_a_line(&self) -> String {
+        self.to_string().replace("\nhint: ", "; ")
+    }
+}

@@ -2,15 +2,16 @@
 
 use crate::document::{Ends, FitRecord, Forecast, FormForecast, Outcome};
 use crate::fitting::data::Data;
+use crate::fitting::fitted::{Fitted, around, base_of};
 use crate::fitting::minimise::{Functional, Problem};
 use crate::fitting::penalty::Penalty;
-use crate::fitting::{profile, search};
+use crate::fitting::residuals::aicc;
+use crate::fitting::{Setting, profile, search};
 use crate::forms::{self, Form};
 use crate::numeric::Theta;
 use crate::numeric::linear::quadratic;
-use crate::record::{Fitted, Setting, around, base_of};
-use crate::seeds::Repeats;
 use crate::table::same_level;
+use crate::table::seeds::Repeats;
 use crate::{LawError, Options, Table};
 use isoflop_base::units::si;
 
@@ -104,7 +105,7 @@ fn opinion(
             .zip(quantile)
             .map(|(v, q)| libm::sqrt(v.value) * q)
             .filter(|h| h.is_finite()),
-        aicc: aicc(&fitted),
+        aicc: aicc(fitted.ssr, fitted.data.len(), form.p()),
         rows: fitted.data.len(),
     })
 }
@@ -119,7 +120,7 @@ pub(crate) fn quick_fit<'a>(
     let (data, _) = Data::of(form, table);
     let penalty = Penalty::of(options.loss, options.delta);
     let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
-    let mut starts = (form.starts)(&data, options.dense && data.x.len() == 1);
+    let mut starts = (form.starts)(&data.columns(), options.dense && data.x.len() == 1);
     if let Some(part) = form.linear {
         starts
             .extend(crate::fitting::varpro::search(&problem, part, options.threads).iter().map(|o| o.theta));
@@ -142,12 +143,6 @@ pub(crate) fn new_run(fitted: &Fitted<'_>, g: &Functional<'_>, options: &Options
     }
     let ends = profile::interval(&base, profile::Of::NewRun, g, step, (centre - 20.0, centre + 20.0));
     Ends { lo: ends.lo.map(|l| l.min(centre)), hi: ends.hi.map(|h| h.max(centre)) }
-}
-
-fn aicc(fitted: &Fitted<'_>) -> Option<f64> {
-    let (n, k) = (fitted.data.len() as f64, fitted.form.p() as f64 + 1.0);
-    (n - k - 1.0 > 0.0 && fitted.ssr > 0.0)
-        .then(|| n * libm::log(fitted.ssr / n) + 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0))
 }
 
 /// Akaike weights where all forms have the criterion; equal ones where it does not exist.

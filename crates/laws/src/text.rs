@@ -1,8 +1,9 @@
 //! A law document as people read it: aligned tables with units, and LaTeX.
 
-use crate::document::{Allocation, Comparison, FitRecord, Forecast, LawDocument, ParamEstimate};
-use crate::judge::number;
-use crate::series::condition_words;
+use crate::document::{
+    Allocation, Comparison, FitRecord, Forecast, LawDocument, ParamEstimate, condition_words,
+};
+use crate::fitting::verdict::number;
 use isoflop_base::units::si;
 use std::fmt::Write as _;
 
@@ -158,7 +159,7 @@ pub fn ends(p: &ParamEstimate) -> String {
 }
 
 fn comparison(c: &Comparison) -> String {
-    let verdict = if c.supported == crate::compare::NEITHER {
+    let verdict = if c.supported == crate::fit_table::compare::NEITHER {
         "the data cannot tell".to_owned()
     } else {
         format!("the data support {}", c.supported)
@@ -195,7 +196,7 @@ fn allocations(list: &[Allocation]) -> String {
 pub fn kaplan() -> String {
     let mut out = String::from("derived from the constants of Kaplan et al. 2020 (arXiv 2001.08361)\n");
     let _ = writeln!(out, "  {:<52} {:>9} {:>8}  formula", "figure", "computed", "printed");
-    for d in crate::kaplan_figures::derived(&crate::kaplan_figures::PUBLISHED) {
+    for d in crate::forms::kaplan_figures::derived(&crate::forms::kaplan_figures::PUBLISHED) {
         let _ = writeln!(out, "  {:<52} {:>9.4} {:>8}  {}", d.name, d.computed, d.printed, d.formula);
     }
     out

@@ -104,7 +104,7 @@ pub(crate) fn run(args: FitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     }
     let options = args.how.options();
     for name in options.forms.iter().filter(|f| f.as_str() != "all") {
-        if !isoflop_laws::series::is_known(name) {
+        if !forms::is_known(name) {
             return Err(UserError::from_error(forms::unknown(name)).into());
         }
     }

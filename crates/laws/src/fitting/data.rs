@@ -1,7 +1,7 @@
 //! Rows as a form reads them: columns of (log) variables, the (log) response, weights, and which run each row belongs to.
 
 use crate::document::DroppedRow;
-use crate::forms::{Form, Kernel, Slot};
+use crate::forms::{Columns, Form, Kernel, Slot};
 use crate::numeric::{MAX_COORDS, Square, Theta, fast};
 use crate::{Row, Table};
 
@@ -77,9 +77,9 @@ impl Data {
         self.y.is_empty()
     }
 
-    /// The variables of one row.
-    pub fn row(&self, i: usize) -> Vec<f64> {
-        self.x.iter().map(|c| c[i]).collect()
+    /// The numbers alone, for a form's starts.
+    pub fn columns(&self) -> Columns<'_> {
+        Columns { x: &self.x, y: &self.y, w: &self.w }
     }
 }
 

@@ -1,9 +1,8 @@
 //! L(N, D) = E + A/N^alpha + B/D^beta (Hoffmann et al. 2022, arXiv 2203.15556, approach 3), exponents free or tied.
 
 use super::{
-    Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord,
+    Columns, Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord,
 };
-use crate::fitting::data::Data;
 use crate::numeric::{Theta, theta_of};
 
 const VARIABLES: &[Variable] =
@@ -94,7 +93,7 @@ pub static FORMS: [Form; 2] = [
 ];
 
 /// The published grid (α, β 0:0.5:2; e −1:0.5:1; a, b 0:5:25; 4,500 starts), or a coarser one around the data.
-fn free_starts(_data: &Data, dense: bool) -> Vec<Theta> {
+fn free_starts(_data: &Columns<'_>, dense: bool) -> Vec<Theta> {
     let steps = |from: f64, step: f64, count: usize| (0..count).map(move |i| from + step * i as f64);
     let mut out = Vec::new();
     if dense {
@@ -118,7 +117,7 @@ fn free_starts(_data: &Data, dense: bool) -> Vec<Theta> {
     out
 }
 
-fn tied_starts(data: &Data, dense: bool) -> Vec<Theta> {
+fn tied_starts(data: &Columns<'_>, dense: bool) -> Vec<Theta> {
     free_starts(data, dense)
         .into_iter()
         .filter(|t| t[3] == t[4])

@@ -54,7 +54,7 @@ pub static FORMS: [Form; 1] = [Form {
     }),
     starts: |data, _| {
         let lowest = data.y.iter().copied().fold(f64::INFINITY, f64::min);
-        let first = data.x[0].iter().sum::<f64>() / data.len() as f64;
+        let first = data.x[0].iter().sum::<f64>() / data.y.len() as f64;
         let mut out = Vec::new();
         for alpha in [0.2, 0.5, 1.0] {
             for share in [0.4, 0.8, 0.95] {

@@ -1,7 +1,6 @@
 //! Kaplan et al. 2020 (arXiv 2001.08361): L(N, D) of equation 1.5, L(N, S_min) of 1.6, and B_crit(L) of 5.3.
 
-use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, ln_coord};
-use crate::fitting::data::Data;
+use super::{Columns, Coord, Form, Kernel, Reported, Role, Variable, exponent, ln_coord};
 use crate::numeric::{Theta, theta_of};
 
 macro_rules! reported {
@@ -120,9 +119,9 @@ pub static FORMS: [Form; 3] = [
 ];
 
 /// Exponents on a grid; each term gives about half of the middle loss in the middle of the data.
-fn pair_starts(data: &Data, _dense: bool) -> Vec<Theta> {
+fn pair_starts(data: &Columns<'_>, _dense: bool) -> Vec<Theta> {
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
-    let (n, s, y) = (mean(&data.x[0]), mean(&data.x[1]), mean(&data.y));
+    let (n, s, y) = (mean(&data.x[0]), mean(&data.x[1]), mean(data.y));
     let mut out = Vec::new();
     for a in [0.03, 0.08, 0.2, 0.5] {
         for b in [0.1, 0.3, 0.7, 1.2] {

@@ -3,8 +3,7 @@
 //! Shares that add up to one leave one rate free: k·exp(t·Σr) is k again. The last source is then the reference, its rate zero, and
 //! every other t says what a share costs or earns when it is taken from that source.
 
-use super::{Coord, Form, Kernel, Reported, Role, Variable, floor_coord};
-use crate::fitting::data::Data;
+use super::{Columns, Coord, Form, Kernel, Reported, Role, Variable, floor_coord};
 use crate::numeric::linear::least_squares;
 use crate::numeric::{Theta, theta_of};
 use crate::{LawError, Table};
@@ -184,14 +183,16 @@ pub static FORMS: [Form; 7] = [
 ];
 
 /// With the floor given, ln(L − c) is linear in the shares: floors on a grid, the rest by least squares.
-fn starts(data: &Data, _dense: bool) -> Vec<Theta> {
+fn starts(data: &Columns<'_>, _dense: bool) -> Vec<Theta> {
     let lowest = libm::exp(data.y.iter().copied().fold(f64::INFINITY, f64::min));
-    let x: Vec<Vec<f64>> = (0..data.len()).map(|i| [vec![1.0], data.row(i)].concat()).collect();
+    let x: Vec<Vec<f64>> = (0..data.y.len())
+        .map(|i| std::iter::once(1.0).chain(data.x.iter().map(|column| column[i])).collect())
+        .collect();
     let mut out = Vec::new();
     for part in [0.001, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 0.99, 0.995, 0.999] {
         let floor = part * lowest;
         let y: Vec<f64> = data.y.iter().map(|v| libm::log(libm::exp(*v) - floor)).collect();
-        if let Some(line) = least_squares(&x, &y, &data.w) {
+        if let Some(line) = least_squares(&x, &y, data.w) {
             out.push(theta_of(&[&[libm::log(floor)], line.beta.as_slice()].concat()));
         }
     }

@@ -7,12 +7,12 @@ pub mod chinchilla;
 pub mod curve;
 pub mod data_quality;
 pub mod kaplan;
+pub mod kaplan_figures;
 pub mod mixture;
 pub mod overtraining;
 pub mod power;
 pub mod settings;
 
-use crate::fitting::data::Data;
 use crate::numeric::Theta;
 use crate::numeric::dual::Dual;
 use crate::{LawError, Table};
@@ -43,12 +43,26 @@ pub struct Form {
     /// How it is computed.
     pub kernel: Kernel,
     /// Where the searches start; `dense` asks for the literature's full grid.
-    pub starts: fn(&Data, dense: bool) -> Vec<Theta>,
-    /// Exponents that variable projection may search, if the rest is linear: see [`crate::fitting::varpro`].
+    pub starts: fn(&Columns<'_>, dense: bool) -> Vec<Theta>,
+    /// Exponents that variable projection may search, if the rest is linear.
     pub linear: Option<&'static LinearPart>,
     /// Fewest rows.
     pub min_rows: usize,
 }
+
+/// The rows as a search's starts may see them: variables by column, the response, the weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    /// `x[variable][row]`, logarithms where the form reads logarithms.
+    pub x: &'a [Vec<f64>],
+    /// (ln) response.
+    pub y: &'a [f64],
+    /// Weights.
+    pub w: &'a [f64],
+}
+
+/// Names that are recipes rather than single forms.
+pub const RECIPES: &[&str] = &["all", "isoflop", "envelope"];
 
 /// A variable of a form.
 #[derive(Debug, Clone, Copy)]
@@ -190,12 +204,17 @@ pub fn ids() -> Vec<&'static str> {
 /// The error for a name that is no form.
 pub fn unknown(name: &str) -> LawError {
     let mut known = ids();
-    known.extend(crate::series::RECIPES);
+    known.extend(RECIPES);
     let nearest = known.iter().min_by_key(|k| distance(k, name)).copied().unwrap_or("l_n");
     LawError::UnknownForm {
         name: name.to_owned(),
         hint: format!("did you mean `{nearest}`? known: {}", known.join(", ")),
     }
+}
+
+/// Whether a name is a form or a recipe.
+pub fn is_known(name: &str) -> bool {
+    RECIPES.contains(&name) || ids().contains(&name)
 }
 
 /// Edit distance.
@@ -212,6 +231,18 @@ pub(crate) fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+impl Reported {
+    /// How far a profile is walked from `centre` (of the logarithm, if `log`) before its end is called open.
+    pub(crate) fn reach(&self, centre: f64) -> (f64, f64) {
+        match self.role {
+            Role::Floor => (-11.5, 5.9),
+            Role::Exponent => (-2.9, 11.9),
+            Role::Scale if self.log => (centre - 80.0, centre + 80.0),
+            _ => (centre - 1e3 - 1e3 * centre.abs(), centre + 1e3 + 1e3 * centre.abs()),
+        }
+    }
 }
 
 impl Form {

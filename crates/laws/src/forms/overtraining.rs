@@ -51,7 +51,7 @@ pub static FORMS: [Form; 1] = [Form {
     starts: |data, _| {
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
         let (n, d, c) = (mean(&data.x[0]), mean(&data.x[1]), mean(&data.x[2]));
-        let middle = libm::exp(mean(&data.y));
+        let middle = libm::exp(mean(data.y));
         let mut out = Vec::new();
         for eta in [0.05, 0.12, 0.2, 0.35] {
             for share in [0.1, 0.3, 0.6, 0.85] {

@@ -4,9 +4,8 @@
 //! meaning of its own, and A is reported.
 
 use super::{
-    Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord,
+    Columns, Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord,
 };
-use crate::fitting::data::Data;
 use crate::numeric::{Theta, theta_of};
 
 const PURE: &[Coord] = &[Coord { name: "ln_a", lo: -200.0, hi: 500.0 }, exponent("alpha")];
@@ -100,13 +99,13 @@ const fn joined() -> [Form; 8] {
 pub static FORMS: [Form; 8] = joined();
 
 /// The straight line through the logarithms.
-fn pure_starts(data: &Data, _dense: bool) -> Vec<Theta> {
+fn pure_starts(data: &Columns<'_>, _dense: bool) -> Vec<Theta> {
     let (slope, intercept) = line(data);
     vec![theta_of(&[intercept, -slope])]
 }
 
 /// Floors from nothing to just under the lowest loss; for each, the line through what is left.
-fn floored_starts(data: &Data, dense: bool) -> Vec<Theta> {
+fn floored_starts(data: &Columns<'_>, dense: bool) -> Vec<Theta> {
     let lowest = data.y.iter().copied().fold(f64::INFINITY, f64::min);
     let shares: &[f64] = if dense {
         &[0.001, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99]
@@ -117,19 +116,17 @@ fn floored_starts(data: &Data, dense: bool) -> Vec<Theta> {
         .iter()
         .map(|share| {
             let floor = share * libm::exp(lowest);
-            let mut rest = data.clone();
-            for y in &mut rest.y {
-                *y = libm::log((libm::exp(*y) - floor).max(1e-12));
-            }
-            let (slope, intercept) = line(&rest);
+            let rest: Vec<f64> =
+                data.y.iter().map(|y| libm::log((libm::exp(*y) - floor).max(1e-12))).collect();
+            let (slope, intercept) = line(&Columns { y: &rest, ..*data });
             theta_of(&[intercept, -slope, libm::log(floor)])
         })
         .collect()
 }
 
 /// Weighted straight line of y on the first variable: (slope, intercept).
-pub(crate) fn line(data: &Data) -> (f64, f64) {
-    let (x, y, w) = (&data.x[0], &data.y, &data.w);
+pub(crate) fn line(data: &Columns<'_>) -> (f64, f64) {
+    let (x, y, w) = (&data.x[0], data.y, data.w);
     let total: f64 = w.iter().sum();
     let mean = |v: &[f64]| v.iter().zip(w).map(|(a, b)| a * b).sum::<f64>() / total;
     let (mx, my) = (mean(x), mean(y));

@@ -1,6 +1,7 @@
 //! Which column is which.
 
-use crate::LawError;
+use crate::table::same_level;
+use crate::{LawError, Table};
 
 /// Columns that become fields of a row; all others are kept under their names.
 pub(super) const CORE: &[&str] = &["n", "d", "c", "loss", "loss_se", "weight", "run", "seed", "status"];
@@ -291,6 +292,23 @@ impl Mapping {
             .iter()
             .find(|(_, i, _)| *i == index)
             .map_or_else(|| title.trim().to_lowercase(), |(c, _, _)| c.clone())
+    }
+}
+
+impl Table {
+    /// The rows whose column, number or text, has this value.
+    pub fn with_value(&self, column: &str, value: &str) -> Self {
+        let key = canonical_name(column);
+        let wanted = isoflop_base::units::parse_count(value).ok();
+        self.filtered(|r| {
+            let text = r.labels.get(&key).or_else(|| r.labels.get(column));
+            let matches_run = key == "run" && r.run == value;
+            let same_number = match (r.get(&key).or_else(|| r.get(column)), wanted) {
+                (Some(have), Some(want)) => have == want || same_level(have, want) && want > 100.0,
+                _ => false,
+            };
+            matches_run || text.is_some_and(|t| t == value) || same_number
+        })
     }
 }
 

@@ -127,7 +127,7 @@ fn completion(index: usize) -> Completion {
 
 /// The laws of the points, and the paired differences.
 fn fitted(points: &[Point]) -> LawDocument {
-    let table = Table::from_finished(points);
+    let table = Table::from_points(points.iter().map(|p| (p, &isoflop_base::Status::Done)));
     let mut laws =
         isoflop_laws::fit(&table, &Options { bootstrap: 10, ..Options::default() }).unwrap_or_default();
     laws.paired = isoflop_laws::paired_differences(&table, &|row| {
@@ -143,7 +143,7 @@ fn forecasts(points: &[Point]) -> Vec<ForecastRow> {
     let asked: Vec<Target> =
         targets.iter().map(|p| Target { n: p.params as f64, d: p.tokens as f64 }).collect();
     let made = isoflop_laws::forecast(
-        &Table::from_finished(&small),
+        &Table::from_points(small.iter().map(|p| (p, &isoflop_base::Status::Done))),
         &asked,
         &Options { bootstrap: 10, ..Options::default() },
     )

@@ -1,5 +1,9 @@
 //! Rows to fit to: N (parameters), D (tokens), C (FLOPs), loss, and whatever else a form asks for by name.
 
+pub mod critical;
+pub mod paired;
+pub mod seeds;
+
 use crate::LawError;
 use crate::document::DroppedRow;
 use isoflop_base::{Point, Status};
@@ -67,7 +71,7 @@ pub struct Table {
     pub c_convention: String,
     /// All rows were scored on the same held-out tokens: their standard errors are shared, and tell nothing of their differences.
     pub shared_evaluation: bool,
-    /// `c_min` and `s_min` were computed from batches, see [`crate::critical`]: the rows are plain runs, of which only the frontier is L(C_min).
+    /// `c_min` and `s_min` were computed from batches, see [`critical`]: the rows are plain runs, of which only the frontier is L(C_min).
     pub c_min_from_batch: bool,
     /// Columns whose names say N, D or C but that hold no numbers, with what they hold, in words.
     pub unreadable: BTreeMap<String, String>,
@@ -108,11 +112,6 @@ impl Table {
             }
         }
         table
-    }
-
-    /// The same points, all of them from finished runs.
-    pub fn from_finished(points: &[Point]) -> Self {
-        Self::from_points(points.iter().map(|p| (p, &Status::Done)))
     }
 
     /// That there is a usable row at all.
@@ -167,21 +166,6 @@ impl Table {
                 *mine = format!("{mine} and {theirs}");
             }
         }
-    }
-
-    /// The rows whose column, number or text, has this value.
-    pub fn with_value(&self, column: &str, value: &str) -> Self {
-        let key = crate::read::columns::canonical_name(column);
-        let wanted = isoflop_base::units::parse_count(value).ok();
-        self.filtered(|r| {
-            let text = r.labels.get(&key).or_else(|| r.labels.get(column));
-            let matches_run = key == "run" && r.run == value;
-            let same_number = match (r.get(&key).or_else(|| r.get(column)), wanted) {
-                (Some(have), Some(want)) => have == want || same_level(have, want) && want > 100.0,
-                _ => false,
-            };
-            matches_run || text.is_some_and(|t| t == value) || same_number
-        })
     }
 
     /// Whether every row has this value.

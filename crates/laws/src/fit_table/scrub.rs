@@ -76,7 +76,7 @@ fn estimate(p: &mut ParamEstimate) {
     for v in [&mut p.se, &mut p.lo, &mut p.hi] {
         *v = v.filter(|x| x.is_finite());
     }
-    for ends in [&mut p.profile, &mut p.bootstrap].into_iter().flatten() {
+    if let Some(ends) = &mut p.profile {
         ends.lo = ends.lo.filter(|x| x.is_finite());
         ends.hi = ends.hi.filter(|x| x.is_finite());
     }

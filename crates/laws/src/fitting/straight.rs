@@ -1,9 +1,9 @@
 //! Is it a straight line on log-log axes? R² alone hides a bend, so three things are asked together. Also what the residuals say.
 
+use super::variance;
 use crate::document::{LocalSlope, ParamEstimate, Residual, ResidualTests, Straightness};
 use crate::numeric::linear::{Linear, least_squares};
 use crate::numeric::quantile::t_quantile;
-use crate::seeds;
 use crate::table::same_level;
 
 /// R² a straight line must reach.
@@ -79,7 +79,7 @@ pub fn curvature(lx: &[f64], ly: &[f64], seeds: Option<(f64, usize)>, level: f64
     let fit = polynomial(lx, ly, 2)?;
     let dof = lx.len() as f64 - 3.0;
     let value = fit.beta[2];
-    let Some(variance) = seeds::variance(fit.ssr, dof, seeds.unwrap_or((0.0, 0))) else {
+    let Some(variance) = variance::variance(fit.ssr, dof, seeds.unwrap_or((0.0, 0))) else {
         return Some(ParamEstimate { value, ..ParamEstimate::default() });
     };
     let se = libm::sqrt(variance.value * fit.inverse[2][2]);

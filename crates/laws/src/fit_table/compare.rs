@@ -1,7 +1,7 @@
 //! Which of several forms do the data support? Judged by the corrected Akaike criterion and by rows that were held out; when the two
 //! disagree, or the difference is small, the answer is that the data cannot tell.
 
-use crate::document::{Candidate, Comparison, FitRecord};
+use crate::document::{Candidate, Comparison, FitRecord, LawDocument, condition_words};
 
 /// Name of the verdict when the data cannot tell.
 pub const NEITHER: &str = "neither";
@@ -46,6 +46,41 @@ pub fn compare(question: &str, records: &[(&str, &FitRecord)]) -> Comparison {
         (None, None) => (NEITHER.to_owned(), "neither the fit nor held-out rows tell them apart".to_owned()),
     };
     Comparison { question: question.to_owned(), candidates, supported, words }
+}
+
+/// Pure against irreducible, wherever both were fitted to the same rows.
+pub(super) fn floors(document: &LawDocument) -> Vec<Comparison> {
+    let mut out = Vec::new();
+    for pure in document.fits.iter().filter(|f| f.variant == "pure") {
+        let partner = document
+            .fits
+            .iter()
+            .find(|f| f.variant == "irreducible" && f.form == pure.form && f.condition == pure.condition);
+        if let Some(floored) = partner {
+            let question = if pure.condition.is_empty() {
+                format!("{}: is there an irreducible loss?", pure.form)
+            } else {
+                format!(
+                    "{} at {}: is there an irreducible loss?",
+                    pure.form,
+                    condition_words(&pure.condition)
+                )
+            };
+            out.push(compare(&question, &[("pure", pure), ("irreducible", floored)]));
+        }
+    }
+    out
+}
+
+/// The forms of L(N, D) against each other, by the rows held out of each.
+pub(super) fn surfaces(document: &LawDocument) -> Option<Comparison> {
+    let found: Vec<(&str, &FitRecord)> = document
+        .fits
+        .iter()
+        .filter(|f| f.form.starts_with("l_nd_") && f.condition.is_empty())
+        .map(|f| (f.form.as_str(), f))
+        .collect();
+    (found.len() > 1).then(|| compare("L(N, D): which form?", &found))
 }
 
 /// The candidate with the lowest score, if it is clearly lower than the next.

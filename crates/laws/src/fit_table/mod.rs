@@ -1,0 +1,226 @@
+//! All the laws of one table: [`fit`].
+
+pub mod compare;
+mod scrub;
+mod slices;
+
+use crate::allocation::allocate;
+use crate::document::{Convention, FitRecord, LawDocument, NotFitted, SCHEMA, condition_words};
+use crate::fitting::{Setting, fit_form};
+use crate::forms::{self, Form, RECIPES};
+use crate::table::seeds::Repeats;
+use crate::{LawError, Options, Row, Table};
+use compare::{floors, surfaces};
+use slices::{Slice, frontier_slice, groups, slices, with_s_min, worthwhile};
+use std::collections::BTreeMap;
+
+/// Fits every form in `options.forms` (or all the columns allow) to the table.
+///
+/// For a series of sizes and token counts: `l_n` at each D, `l_d` at each N (each pure and with an irreducible term),
+/// `l_nd_chinchilla`, and `l_c` on the frontier of the rows.
+///
+/// # Errors
+/// A form asked for by name that does not exist or cannot be fitted; a table without usable rows.
+pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
+    check(options)?;
+    table.not_empty()?;
+    let all = options.forms.iter().any(|f| f == "all");
+    let asked: Vec<&str> =
+        options.forms.iter().map(String::as_str).filter(|f| !all && !f.is_empty()).collect();
+    let ids = if asked.is_empty() {
+        forms::ids().into_iter().filter(|id| offered(id, table)).collect()
+    } else {
+        asked.clone()
+    };
+    let mut document = start(table);
+    let repeats = Repeats::of(table);
+    document.seed_spread = repeats.spread();
+    let mut first_error = None;
+    for id in ids {
+        if matches!(id, "isoflop" | "envelope") {
+            continue;
+        }
+        let before = document.fits.len();
+        let reason = one(id, table, &repeats, options, &mut document)?;
+        if let Some(error) = reason.filter(|_| document.fits.len() == before) {
+            if asked.contains(&id) {
+                return Err(error);
+            }
+            let missing = matches!(error, LawError::MissingColumn { .. });
+            first_error.get_or_insert_with(|| error.clone());
+            if !missing {
+                document.not_fitted.push(NotFitted { form: id.to_owned(), reason: error.in_a_line() });
+            }
+        }
+    }
+    let recipes_only = !asked.is_empty() && asked.iter().all(|f| RECIPES.contains(f));
+    if document.fits.is_empty() && !recipes_only {
+        let nothing = || LawError::NoOptimum {
+            form: "the table".to_owned(),
+            why: "no form applies to its columns".to_owned(),
+        };
+        return Err(first_error.unwrap_or_else(nothing));
+    }
+    document.comparisons.extend(floors(&document));
+    document.comparisons.extend(surfaces(&document));
+    if asked.is_empty() || asked.iter().any(|f| f.starts_with("l_nd") || RECIPES.contains(f)) {
+        document.allocation = allocate(table, &document, options);
+    }
+    document.conventions = conventions(table, &document, options);
+    scrub::scrub(&mut document);
+    Ok(document)
+}
+
+/// Exponents of the fits so far beside those with all parameters counted, where the rows know both.
+fn conventions(table: &Table, document: &LawDocument, options: &Options) -> Vec<Convention> {
+    let Some(total) = table.with_total_params() else { return Vec::new() };
+    let wanted = |f: &&FitRecord| matches!(f.form.as_str(), "l_n" | "l_nd_chinchilla");
+    let ids: Vec<String> = ["l_n", "l_nd_chinchilla"]
+        .into_iter()
+        .filter(|id| document.fits.iter().any(|f| f.form == *id))
+        .map(str::to_owned)
+        .collect();
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    let repeats = Repeats::of(&total);
+    let quick = Options { bootstrap: 0, dense: false, holdout: false, ..options.clone() };
+    let mut other = start(&total);
+    for id in &ids {
+        // What cannot be fitted under the other count is simply not shown beside this one.
+        let _ = one(id, &total, &repeats, &quick, &mut other);
+    }
+    let mut out = Vec::new();
+    for record in document.fits.iter().filter(wanted) {
+        let partner = other.fits.iter().find(|f| {
+            f.form == record.form && f.variant == record.variant && f.condition == record.condition
+        });
+        for f in [Some(record), partner].into_iter().flatten() {
+            let exponents = f.params.iter().filter(|(name, _)| matches!(*name, "alpha" | "beta" | "a"));
+            out.extend(exponents.map(|(name, estimate)| Convention {
+                form: f.form.clone(),
+                variant: f.variant.clone(),
+                condition: f.condition.clone(),
+                n_convention: f.n_convention.clone(),
+                param: name.to_owned(),
+                estimate: estimate.clone(),
+            }));
+        }
+    }
+    out
+}
+
+/// Whether a form is worth fitting unasked: some would fit a table whose columns mean something else.
+fn offered(id: &str, table: &Table) -> bool {
+    let any = |f: &dyn Fn(&Row) -> bool| table.rows.iter().any(f);
+    match id {
+        // Steps against batch size is only a hyperbola at one fixed loss.
+        "hyperbola" => any(&|r| r.get("target").is_some()),
+        // Without a row that sees its data more than once, the repeats are not there.
+        "repeat" => any(&|r| matches!((r.d, r.get("unique_tokens")), (Some(d), Some(u)) if d > 1.05 * u)),
+        _ => true,
+    }
+}
+
+fn check(options: &Options) -> Result<(), LawError> {
+    let bad = |what: String, hint: &str| Err(LawError::BadOption { what, hint: hint.to_owned() });
+    if !(options.delta > 0.0 && options.delta.is_finite()) {
+        return bad(format!("delta {} is not a positive number", options.delta), "1e-3 is the literature's");
+    }
+    if !(options.level > 0.0 && options.level < 1.0) {
+        return bad(format!("level {} is not between 0 and 1", options.level), "write 0.95");
+    }
+    Ok(())
+}
+
+fn start(table: &Table) -> LawDocument {
+    LawDocument {
+        schema: SCHEMA.to_owned(),
+        rows_read: table.rows.len(),
+        rows_dropped: table.dropped.clone(),
+        notes: table.notes.clone(),
+        ..LawDocument::default()
+    }
+}
+
+/// Fits all variants of one id on each slice it is made for. An error about the whole id comes back as a value.
+fn one(
+    id: &str,
+    table: &Table,
+    repeats: &Repeats,
+    options: &Options,
+    document: &mut LawDocument,
+) -> Result<Option<LawError>, LawError> {
+    let mut variants = forms::by_id(id)?;
+    let mut slices = match id {
+        "l_n" => slices(table, "n", "d", "tokens"),
+        "l_d" => slices(table, "d", "n", "params"),
+        "l_c" => vec![frontier_slice(table, "c")],
+        "l_cmin" if table.c_min_from_batch => vec![frontier_slice(table, "c_min")],
+        "l_ns" => vec![with_s_min(table)],
+        "hyperbola" => groups(table),
+        "mixture" => match forms::mixture::shares(table) {
+            Ok(shares) => {
+                variants.retain(|f| f.variables.len() == shares.count);
+                vec![Slice { table: shares.table, condition: BTreeMap::new(), notes: shares.notes }]
+            }
+            Err(error) => return Ok(Some(error)),
+        },
+        "l_t" => forms::curve::by_run(table)
+            .into_iter()
+            .map(|(run, rows)| Slice {
+                table: rows,
+                condition: BTreeMap::new(),
+                notes: vec![format!("run {run}; S1 and S2 from its column lr")],
+            })
+            .collect(),
+        _ => vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }],
+    };
+    let unasked = !options.forms.iter().any(|f| f == id);
+    if unasked && matches!(id, "l_n" | "l_d") && slices.iter().any(|s| !s.condition.is_empty()) {
+        slices = worthwhile(slices, table, document, id);
+        if slices.is_empty() {
+            return Ok(None);
+        }
+    }
+    let mut last = None;
+    for slice in &slices {
+        let setting = Setting { condition: slice.condition.clone(), repeats: repeats.clone() };
+        for form in &variants {
+            match fit_form(form, &slice.table, &setting, options) {
+                Ok(mut record) => {
+                    record.notes.extend(slice.notes.clone());
+                    document.fits.push(record);
+                }
+                Err(error) => {
+                    if !slice.condition.is_empty() {
+                        let at = condition_words(&slice.condition);
+                        document.not_fitted.push(NotFitted {
+                            form: format!("{} at {at}", form.label()),
+                            reason: error.in_a_line(),
+                        });
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+    }
+    if slices.is_empty() {
+        last = Some(no_slice(variants[0], table));
+    }
+    Ok(last)
+}
+
+fn no_slice(form: &Form, table: &Table) -> LawError {
+    match form.check(table) {
+        Err(error) => error,
+        Ok(()) => LawError::TooFewRows {
+            form: form.id.to_owned(),
+            needed: 3,
+            found: 0,
+            of: if form.id == "l_n" { " at one D".to_owned() } else { " at one N".to_owned() },
+            hint: "no three rows share the other variable; fit l_nd_chinchilla, which needs no such grid"
+                .to_owned(),
+        },
+    }
+}
