@@ -1,24 +1,24 @@
-//! A resolved study: every `auto` replaced by a value, every unit by a number. Plain data; the binary parses
-//! and resolves it, each run stores the part that determines its bits.
+//! A resolved study: every `auto` replaced by a value, every unit by a number. Plain data: the laboratory parses and
+//! resolves it. Each run owns its whole recipe; what of it determines a run's bits is its
+//! [`RunIdentity`](crate::identity::RunIdentity).
 
 use crate::ModelShape;
 use crate::recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word, choice};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A series of runs on one corpus under one recipe.
+/// Runs that answer a question together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Study {
     /// Its name; run ids start with it.
     pub name: String,
     /// What question it asks.
     pub kind: StudyKind,
-    /// Where the tokens come from.
-    pub data: DataSpec,
-    /// The recipe all runs share.
-    pub train: TrainSpec,
     /// The runs, in the order in which they will be trained: smaller models first.
     pub runs: Vec<RunSpec>,
+    /// How they are run here; changes no bit.
+    pub machine: MachineSpec,
     /// Claims to be judged by the report.
     pub claims: Vec<ClaimSpec>,
     /// What `auto` became, and other choices made for the user, each with its reason.
@@ -30,10 +30,81 @@ choice! {
     StudyKind {
         /// Loss against model size, tokens and compute.
         Scaling = "scaling",
+        /// The best model size for a budget of compute.
+        Isoflop = "isoflop",
     }
 }
 
-/// Where the tokens come from, and what identifies them.
+/// How runs are run; their bits do not depend on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachineSpec {
+    /// Worker threads.
+    pub threads: usize,
+    /// Seconds between two checkpoints.
+    pub checkpoint_every_s: f64,
+}
+
+/// One run: what is trained, on what, how, and which points it finishes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// `<study>-L2-d32-h2-s1`, the name of its directory.
+    pub id: String,
+    /// Seed of initialisation and data order.
+    pub seed: u64,
+    /// Its place in the study: value by axis, e.g. `budget` → `1e13`. A label; what it means is in the recipe.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arm: BTreeMap<String, String>,
+    /// Why it is run.
+    pub role: Role,
+    /// What is trained.
+    pub model: ModelSpec,
+    /// On what.
+    pub data: DataSpec,
+    /// How.
+    pub train: TrainSpec,
+    /// Optimiser steps at the end of each finished point, ascending; the last is the run's own end.
+    pub ends: Vec<u64>,
+}
+
+choice! {
+    /// Why a run is run.
+    Role {
+        /// One of the study's own.
+        Series = "series",
+        /// A further seed of a setting, to measure the spread between seeds.
+        SeedSpread = "seed-spread",
+    }
+}
+
+/// A model, by family.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "lowercase")]
+pub enum ModelSpec {
+    /// GPT-2 as `transformers` has it.
+    Gpt2(GptSpec),
+    /// A model of another family, which only its own task understands.
+    Other {
+        /// Family and size in a word, e.g. `softmax-8x4`.
+        name: String,
+        /// Parameters that are trained.
+        params: u64,
+    },
+}
+
+/// A GPT-2.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GptSpec {
+    /// Layers, width, heads.
+    pub shape: ModelShape,
+    /// Vocabulary V.
+    pub vocab: usize,
+    /// Context length T.
+    pub context: usize,
+    /// Initial values.
+    pub init: Init,
+}
+
+/// Where the samples come from, and what identifies them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DataSpec {
     /// `builtin`, or the training file's name.
@@ -42,8 +113,6 @@ pub struct DataSpec {
     pub train: Option<PathBuf>,
     /// Validation tokens file, unless built in.
     pub val: Option<PathBuf>,
-    /// Vocabulary V.
-    pub vocab: usize,
     /// Tokens of the training split.
     pub train_tokens: u64,
     /// Tokens of the validation split.
@@ -54,28 +123,11 @@ pub struct DataSpec {
     pub fingerprint: String,
 }
 
-/// One run: a model shape and a seed under the study's recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunSpec {
-    /// `<study>-L2-d32-h2-s1`, the name of its directory.
-    pub id: String,
-    /// Layers, width, heads.
-    pub shape: ModelShape,
-    /// Seed of initialisation and data order.
-    pub seed: u64,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Optimiser steps at the end of each finished point, ascending; the last is the run's own end.
-    pub ends: Vec<u64>,
-    /// Run only for its seed's spread: fits of a single seed leave it out.
-    pub extra_seed: bool,
-}
-
-/// The recipe: model context, batch, optimiser, schedule.
+/// Batch, optimiser, schedule, evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainSpec {
-    /// Context length T.
-    pub context: usize,
+    /// Peak learning rate.
+    pub lr: f64,
     /// Tokens per optimiser step; a multiple of the context.
     pub batch_tokens: u64,
     /// Sequences per forward and backward; divides the batch.
@@ -84,14 +136,15 @@ pub struct TrainSpec {
     pub precision: Precision,
     /// Optimiser.
     pub optimizer: Optimizer,
-    /// Initial values.
-    pub init: Init,
     /// Learning-rate schedule.
     pub schedule: ScheduleKind,
     /// WSD: share of a point's steps over which the rate falls linearly to zero.
     pub decay: f64,
-    /// Share of the run's steps over which the rate rises linearly.
-    pub warmup: f64,
+    /// How long the rate rises, as the study says it.
+    pub warmup: Warmup,
+    /// Steps over which the rate rises. A share is taken of the longest point the run was to have when it began, and
+    /// kept when the run is extended: its trunk is trained once.
+    pub warmup_steps: u64,
     /// Cosine: the last rate as a share of the peak.
     pub min_lr: f64,
     /// AdamW's β₁.
@@ -112,14 +165,39 @@ pub struct TrainSpec {
     pub eval_tokens: u64,
     /// Validation tokens of a row of the training curve.
     pub curve_tokens: u64,
-    /// A GPT-2 checkpoint directory to start from instead of fresh values.
-    pub init_from: Option<PathBuf>,
-    /// Worker threads; bits do not depend on them.
-    pub threads: usize,
-    /// Seconds between two checkpoints.
-    pub checkpoint_every_s: f64,
+    /// A checkpoint to start from instead of fresh values.
+    pub init_from: Option<InitFrom>,
     /// The kernel set: part of what determines a run's bits.
     pub kernels: String,
+}
+
+/// How long the learning rate rises.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Warmup {
+    /// Share of the run's steps.
+    Share(f64),
+    /// Optimiser steps.
+    Steps(u64),
+}
+
+impl Warmup {
+    /// Steps of a run that ends after `total`.
+    pub fn steps(self, total: u64) -> u64 {
+        match self {
+            Self::Share(share) => (share * total as f64).round() as u64,
+            Self::Steps(steps) => steps,
+        }
+    }
+}
+
+/// A checkpoint as initial values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InitFrom {
+    /// A GPT-2 checkpoint directory.
+    pub path: PathBuf,
+    /// SHA-256 of its weights.
+    pub fingerprint: String,
 }
 
 /// A published statement the report is to judge.
@@ -154,28 +232,71 @@ pub struct Resolution {
     pub machine: bool,
 }
 
-impl Study {
-    /// The tokens of a point that ends after `steps`.
+impl ModelSpec {
+    /// Its name in tables: `L2-d32-h2`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Gpt2(gpt) => gpt.shape.to_string(),
+            Self::Other { name, .. } => name.clone(),
+        }
+    }
+
+    /// The GPT-2, if it is one.
+    pub fn gpt(&self) -> Option<&GptSpec> {
+        match self {
+            Self::Gpt2(gpt) => Some(gpt),
+            Self::Other { .. } => None,
+        }
+    }
+
+    /// N: parameters that laws are fitted to, Kaplan's 12·L·d² for a GPT-2.
+    pub fn params(&self) -> u64 {
+        match self {
+            Self::Gpt2(gpt) => gpt.shape.params(),
+            Self::Other { params, .. } => *params,
+        }
+    }
+
+    /// All parameters.
+    pub fn params_total(&self) -> u64 {
+        match self {
+            Self::Gpt2(gpt) => gpt.shape.params_total(gpt.vocab, gpt.context),
+            Self::Other { params, .. } => *params,
+        }
+    }
+}
+
+impl RunSpec {
+    /// Optimiser steps at the end of its last point.
+    pub fn end(&self) -> u64 {
+        *self.ends.last().expect("a run has an end")
+    }
+
+    /// Tokens seen after `steps`.
     pub fn tokens_at(&self, steps: u64) -> u64 {
         steps * self.train.batch_tokens
     }
 
-    /// What determines the bits of a run, stored with it: a run is resumed only under an equal spec. Threads and
-    /// the seconds between checkpoints are left out, for they change no result.
-    pub fn run_document(&self, run: &RunSpec) -> serde_json::Value {
-        let mut train = serde_json::to_value(&self.train).expect("plain data serialises");
-        let fields = train.as_object_mut().expect("a struct is an object");
-        fields.remove("threads");
-        fields.remove("checkpoint_every_s");
-        let resolutions: Vec<&Resolution> = self.resolutions.iter().filter(|r| !r.machine).collect();
-        serde_json::json!({
-            "schema": "isoflop.run/1",
-            "study": self.name,
-            "kind": self.kind,
-            "data": self.data,
-            "run": run,
-            "train": train,
-            "resolutions": resolutions,
-        })
+    /// Tokens at the end of each point, ascending.
+    pub fn tokens(&self) -> impl Iterator<Item = u64> + '_ {
+        self.ends.iter().map(|end| self.tokens_at(*end))
+    }
+
+    /// The GPT-2 it trains. Panics for another family: only language models' code asks.
+    pub fn gpt(&self) -> &GptSpec {
+        self.model.gpt().expect("a language model")
+    }
+}
+
+impl Study {
+    /// One run of each model, in the order of the runs.
+    pub fn one_of_each_model(&self) -> Vec<&RunSpec> {
+        let mut firsts: Vec<&RunSpec> = Vec::new();
+        for run in &self.runs {
+            if !firsts.iter().any(|first| first.model == run.model) {
+                firsts.push(run);
+            }
+        }
+        firsts
     }
 }

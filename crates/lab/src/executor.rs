@@ -1,128 +1,16 @@
-//! From a resolved study to engines, and from engines to finished runs: the one place where an engine is made.
+//! Trains a run of a store to its end, from wherever it stands.
 
 use crate::error::{Stopped, UserError};
-use crate::hf_config;
+use crate::gpt;
 use crate::record::{Event, Recorder, RunRecorder};
 use crate::stop::Stop;
-use crate::study::resolve::Machine;
 use crate::train::job::Job;
 use crate::train::train_loop::{Outcome, train};
 use anyhow::Context as _;
+use isoflop_base::Status;
 use isoflop_base::study::{RunSpec, Study};
-use isoflop_base::{ModelShape, Status};
 use isoflop_data::Corpus;
-use isoflop_kernels::KernelSet;
-use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, MemoryPlan, Optimizer, Precision,
-    Recompute,
-};
-use isoflop_store::{Checkpoint, Store, StoreError};
-
-/// Names the kernel set to use instead of the fastest one the machine has.
-const KERNELS_VARIABLE: &str = "ISOFLOP_KERNELS";
-
-/// The kernel set of this process: the one `ISOFLOP_KERNELS` names, else the fastest.
-pub fn kernel_set() -> Result<KernelSet, UserError> {
-    match std::env::var(KERNELS_VARIABLE) {
-        Ok(name) if !name.is_empty() => KernelSet::by_name(&name).map_err(UserError::from_error),
-        _ => Ok(KernelSet::detect()),
-    }
-}
-
-/// What this machine offers a study.
-pub fn machine() -> Result<Machine, UserError> {
-    let kernels = kernel_set()?;
-    Ok(Machine {
-        kernels: kernels.name().to_owned(),
-        threads: isoflop_meter::System::real().cpu().usable.value().copied().unwrap_or(1).max(1),
-        bf16: kernels.computes_bf16(),
-    })
-}
-
-/// Exact training FLOPs per token of a shape.
-pub fn flops_per_token(shape: ModelShape, vocab: usize, context: usize) -> f64 {
-    let config = GptConfig { shape, vocab, context, init: Init::Scaled };
-    training_flops_per_token(&config, Convention::Exact)
-}
-
-/// The model of a shape in a study.
-pub fn model_config(study: &Study, shape: ModelShape) -> GptConfig {
-    GptConfig { shape, vocab: study.data.vocab, context: study.train.context, init: study.train.init }
-}
-
-fn adamw(study: &Study) -> AdamWConfig {
-    let t = &study.train;
-    AdamWConfig { beta1: t.beta1, beta2: t.beta2, eps: t.eps, weight_decay: t.weight_decay, clip: t.clip }
-}
-
-/// How the study's engines run.
-pub fn options(study: &Study, seed: u64) -> anyhow::Result<EngineOptions> {
-    let t = &study.train;
-    Ok(EngineOptions {
-        precision: t.precision,
-        kernels: KernelSet::by_name(&t.kernels).map_err(UserError::from_error)?,
-        threads: t.threads,
-        micro_batch: t.micro_batch,
-        seed,
-        recompute: t.recompute,
-        optimizer: t.optimizer,
-    })
-}
-
-/// An engine with fresh weights for a model of the study.
-pub fn engine(study: &Study, shape: ModelShape, seed: u64) -> anyhow::Result<CpuGpt> {
-    CpuGpt::new(&model_config(study, shape), &adamw(study), &options(study, seed)?)
-        .with_context(|| format!("making the engine for {shape}"))
-}
-
-/// Bytes that engine will allocate, by group, counted before it does.
-pub fn memory_plan(study: &Study, shape: ModelShape) -> anyhow::Result<MemoryPlan> {
-    Ok(plan_of(&model_config(study, shape), &options(study, 0)?)?)
-}
-
-/// No machine has as many bytes; a thousand times less than where the exact count would overflow.
-const NO_MACHINE_HAS: f64 = 1e15;
-
-/// The memory plan of an engine, unless its sizes are beyond any machine.
-pub fn plan_of(config: &GptConfig, options: &EngineOptions) -> Result<MemoryPlan, UserError> {
-    let GptConfig { shape, vocab, context, .. } = *config;
-    let (l, d, v) = (shape.n_layer as f64, shape.d_model as f64, vocab as f64);
-    let tokens = options.micro_batch as f64 * context as f64;
-    let least = 16.0 * (12.0 * l * d * d + (v + context as f64) * d) + 4.0 * tokens * (l * d + v);
-    if least > NO_MACHINE_HAS {
-        return Err(UserError::new(format!(
-            "{shape} with vocabulary {vocab} and {} sequences of {context} tokens needs about {least:.0e} bytes of memory",
-            options.micro_batch
-        ))
-        .hint("choose a smaller model, vocabulary, context or micro-batch"));
-    }
-    Ok(CpuGpt::plan(config, options))
-}
-
-/// All of them together.
-pub fn planned_bytes(study: &Study, shape: ModelShape) -> anyhow::Result<u64> {
-    Ok(memory_plan(study, shape)?.total())
-}
-
-/// An engine holding a checkpoint's weights, for evaluation and sampling.
-pub fn engine_of(checkpoint: &mut Checkpoint, sequences: usize) -> anyhow::Result<(CpuGpt, GptConfig)> {
-    let config = hf_config::from_checkpoint(checkpoint)?;
-    let options = EngineOptions {
-        precision: Precision::F32,
-        kernels: kernel_set()?,
-        threads: machine()?.threads,
-        micro_batch: sequences,
-        seed: 0,
-        recompute: Recompute::None,
-        // Moments are not needed here, but are read with the rest.
-        optimizer: CpuGpt::saved_optimizer(&config, checkpoint).unwrap_or(Optimizer::AdamW),
-    };
-    let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, clip: 1.0 };
-    let mut engine = CpuGpt::new(&config, &adamw, &options)?;
-    engine.load(checkpoint).with_context(|| format!("loading {}", checkpoint.dir().display()))?;
-    Ok((engine, config))
-}
+use isoflop_store::{Store, StoreError};
 
 /// Trains a run in the store to its end, from wherever it stands. A run that is finished is left alone.
 pub fn execute(

@@ -30,6 +30,14 @@ pub enum StoreError {
         /// The value asked for, as JSON (`nothing` if absent).
         asked: String,
     },
+    /// The run on disk is of a format that is not read here.
+    #[error("run `{run}` exists already, but {why}")]
+    UnknownFormat {
+        /// Run id.
+        run: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// A run id or a checkpoint label that cannot be a file name.
     #[error(
         "`{name}` is not a {what}: {why}\nhint: use letters, digits, `.`, `_`, `-`, at most 128, beginning with a letter or digit"

@@ -238,25 +238,31 @@ impl Deref for Run {
 }
 
 impl Run {
-    /// Creates the run in `dir` or opens it, after comparing specifications.
-    pub(crate) fn open(id: &str, dir: PathBuf, asked: &Value, ignored: &[&str]) -> Result<Self, StoreError> {
+    /// Creates the run in `dir` with the specification `asked`, or opens it. `reconcile` says which specification a
+    /// stored run goes on under, or why it is not the run that is asked for.
+    pub(crate) fn open(
+        id: &str,
+        dir: PathBuf,
+        asked: &Value,
+        reconcile: &dyn Fn(&Value) -> Result<Value, StoreError>,
+    ) -> Result<Self, StoreError> {
         files::make_directory(&dir)?;
         let lock = lock(id, &dir)?;
+        let write = |spec: &Value| {
+            let text = serde_json::to_string_pretty(spec).expect("JSON values are plain data") + "\n";
+            files::replace_file(&dir.join(SPEC), text.as_bytes())
+        };
         let view = match RunView::read(id, dir.clone())? {
-            Some(view) => {
-                if let Some(first) = spec::differences(&view.spec, asked, ignored).into_iter().next() {
-                    return Err(StoreError::SpecMismatch {
-                        run: id.to_owned(),
-                        key: first.key,
-                        stored: first.left,
-                        asked: first.right,
-                    });
+            Some(mut view) => {
+                let spec = reconcile(&view.spec)?;
+                if spec != view.spec {
+                    write(&spec)?;
+                    view.spec = spec;
                 }
                 view
             }
             None => {
-                let text = serde_json::to_string_pretty(asked).expect("JSON values are plain data") + "\n";
-                files::replace_file(&dir.join(SPEC), text.as_bytes())?;
+                write(asked)?;
                 RunView { id: id.to_owned(), dir: dir.clone(), spec: asked.clone() }
             }
         };

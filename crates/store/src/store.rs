@@ -5,7 +5,7 @@ use crate::{
     index::{self, Fresh, Index},
     names, run,
 };
-use isoflop_base::{ModelShape, Point, PointKind, Status};
+use isoflop_base::{ModelShape, Point, PointKind, RunDocument, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -118,7 +118,44 @@ impl Store {
         ignored: &[&str],
     ) -> Result<Run, StoreError> {
         names::check("run id", id)?;
-        Run::open(id, self.root.join(id), spec, ignored)
+        Run::open(id, self.root.join(id), spec, &|stored| match crate::spec::differences(stored, spec, ignored)
+            .into_iter()
+            .next()
+        {
+            Some(first) => Err(StoreError::SpecMismatch {
+                run: id.to_owned(),
+                key: first.key,
+                stored: first.left,
+                asked: first.right,
+            }),
+            None => Ok(stored.clone()),
+        })
+    }
+
+    /// Creates the run of a document, or opens it for writing if it exists with the same identity: then it goes on
+    /// with the points that are asked for now, and with the warm-up it began with. Takes the run's lock.
+    ///
+    /// # Errors
+    /// [`StoreError::SpecMismatch`] with both values; [`StoreError::UnknownFormat`] if what is stored is of a format not
+    /// known here; [`StoreError::Locked`].
+    pub fn open_run(&self, document: &RunDocument) -> Result<Run, StoreError> {
+        let id = document.run.id.as_str();
+        names::check("run id", id)?;
+        let as_value = |document: &RunDocument| serde_json::to_value(document).expect("plain data");
+        Run::open(id, self.root.join(id), &as_value(document), &|stored| {
+            let known = RunDocument::read(stored)
+                .map_err(|e| StoreError::UnknownFormat { run: id.to_owned(), why: e.to_string() })?;
+            let goes_on = known.gone_on_with(document).map_err(|mut differences| {
+                let first = differences.swap_remove(0);
+                StoreError::SpecMismatch {
+                    run: id.to_owned(),
+                    key: first.key,
+                    stored: first.stored,
+                    asked: first.asked,
+                }
+            })?;
+            Ok(as_value(&goes_on))
+        })
     }
 
     /// A run as it is on disk, without its lock. Errors: [`StoreError::NoSuchRun`] with the nearest ids.

@@ -1,12 +1,11 @@
-//! From a study file to a resolved study: parse ([`raw`]), open its corpus, resolve every `auto` ([`resolve`]).
+//! From a study file to what its runs are made of: parse ([`raw`]), resolve every `auto` ([`resolve`]), lay out a grid of
+//! models, lengths and seeds ([`series`]). Which grid a study has is its kind's to say ([`crate::kinds`]).
 
-mod claims;
+pub mod claims;
 pub mod raw;
 pub mod recipe;
 pub mod resolve;
-mod series;
-#[cfg(test)]
-mod tests;
+pub mod series;
 
 use crate::error::UserError;
 use raw::RawStudy;
@@ -17,7 +16,7 @@ pub fn read(path: &Path, sets: &[String]) -> Result<RawStudy, UserError> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| {
         UserError::new(format!("{name}: {}", io_words(&e)))
-            .hint("name a study file; studies/demo.toml is one with every key")
+            .hint("name a study file; studies/demo.toml is one to start from")
     })?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let valid = e.utf8_error().valid_up_to();

@@ -3,6 +3,7 @@
 //! Nothing is interpreted here. `--set a.b=c` replaces one value and becomes its origin.
 
 use crate::error::UserError;
+use isoflop_base::units::parse_whole;
 use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
@@ -230,6 +231,51 @@ impl RawStudy {
         self.quantity(key)?
             .map(|text| parse(&text).map_err(|e| UserError::new(format!("{}: {e}", self.place(key)))))
             .transpose()
+    }
+
+    /// One of a fixed set of words.
+    pub fn word<T>(
+        &self,
+        key: &str,
+        parse: fn(&str) -> Option<T>,
+        words: &[&str],
+    ) -> Result<Option<T>, UserError> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        match parse(&text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(UserError::new(format!("{}: \"{text}\" is not one of them", self.place(key)))
+                .hint(format!("write one of: {}", words.join(", ")))),
+        }
+    }
+
+    /// A number inside a range.
+    pub fn number(
+        &self,
+        key: &str,
+        default: f64,
+        ok: fn(f64) -> bool,
+        range: &str,
+    ) -> Result<f64, UserError> {
+        let parse = |t: &str| {
+            t.parse::<f64>()
+                .map_err(|_| format!("`{t}` is not a number\nhint: write a number such as 0.1 or 1e-3"))
+        };
+        let value = self.parsed(key, parse)?.unwrap_or(default);
+        if ok(value) {
+            Ok(value)
+        } else {
+            Err(UserError::new(format!("{}: {value} is out of range", self.place(key)))
+                .hint(format!("choose {range}")))
+        }
+    }
+
+    /// A whole number of at least 1.
+    pub fn whole(&self, key: &str, default: u64) -> Result<u64, UserError> {
+        match self.parsed(key, parse_whole)?.unwrap_or(default) {
+            0 => Err(UserError::new(format!("{}: must be at least 1", self.place(key)))
+                .hint(format!("leave it out for {default}"))),
+            value => Ok(value),
+        }
     }
 
     /// A list of quantities.

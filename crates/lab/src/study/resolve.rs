@@ -1,15 +1,16 @@
-//! From the keys of a file to a resolved study: defaults filled in, `auto` decided and its reason kept, everything
+//! From the keys of a file to what its runs share: defaults filled in, `auto` decided and its reason kept, everything
 //! validated once so that nothing after this checks again.
 
 use super::raw::RawStudy;
-use super::{claims, recipe, series};
+use super::recipe;
 use crate::error::UserError;
 use isoflop_base::ModelShape;
 use isoflop_base::recipe::*;
 use isoflop_base::study::*;
 use isoflop_base::units::{parse_count, parse_seconds, parse_share, parse_whole, si};
 use isoflop_data::{BinOptions, Corpus, TokenDtype};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// The largest β2 under which 8-bit second moments follow changing gradients (`isoflop_kernels::adamw8bit`).
 const EIGHT_BIT_BETA2: f64 = 0.95;
@@ -19,21 +20,84 @@ const EIGHT_BIT_BETA2: f64 = 0.95;
 pub struct Machine {
     /// Name of the kernel set in use.
     pub kernels: String,
-    /// Worker threads when the study says `auto`, and why that many.
+    /// Worker threads when the study does not say how many.
     pub threads: usize,
     /// Whether the engine computes in bf16 under this kernel set.
     pub bf16: bool,
 }
 
-/// Exact training FLOPs per token of a shape (vocabulary, context), for isoFLOP series.
-pub type FlopsPerToken = fn(ModelShape, usize, usize) -> f64;
+/// Choices made for the user, each with its reason.
+#[derive(Debug, Clone, Default)]
+pub struct Notes(pub Vec<Resolution>);
+
+impl Notes {
+    /// A choice that determines results; `machine`: one that depends on the machine alone and changes no bit.
+    pub fn add(&mut self, key: &str, value: impl Into<String>, reason: &str, machine: bool) {
+        self.0.push(Resolution {
+            key: key.to_owned(),
+            value: value.into(),
+            reason: reason.to_owned(),
+            machine,
+        });
+    }
+}
+
+/// What the runs of a study start from: a kind of study makes runs of it by choosing model, rate, seed and length.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The study's name.
+    pub name: String,
+    /// The tokens.
+    pub data: DataSpec,
+    /// Vocabulary V.
+    pub vocab: usize,
+    /// Context length T.
+    pub context: usize,
+    /// Initial values.
+    pub init: Init,
+    /// The recipe; a run sets its own rate, micro-batch and steps of warm-up.
+    pub train: TrainSpec,
+    /// The micro-batch the study asks for, if it does not leave it to the rule.
+    pub micro_batch: Option<usize>,
+    /// How runs are run here.
+    pub machine: MachineSpec,
+}
+
+impl Base {
+    /// A run of a model under the study's recipe, finishing points after these optimiser steps (ascending).
+    pub fn run(&self, shape: ModelShape, lr: f64, seed: u64, ends: Vec<u64>, role: Role) -> RunSpec {
+        let sequences = (self.train.batch_tokens / self.context as u64) as usize;
+        let auto = || recipe::auto_micro_batch(shape, self.vocab, self.context, sequences);
+        let total = *ends.last().expect("a run has an end");
+        RunSpec {
+            id: format!("{}-{shape}-s{seed}", self.name),
+            seed,
+            arm: BTreeMap::new(),
+            role,
+            model: ModelSpec::Gpt2(GptSpec {
+                shape,
+                vocab: self.vocab,
+                context: self.context,
+                init: self.init,
+            }),
+            data: self.data.clone(),
+            train: TrainSpec {
+                lr,
+                micro_batch: self.micro_batch.unwrap_or_else(auto),
+                warmup_steps: self.train.warmup.steps(total),
+                ..self.train.clone()
+            },
+            ends,
+        }
+    }
+}
 
 /// Opens the corpus a study names. Paths are relative to where the command is run.
 pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
     let options = BinOptions {
         vocab: raw.parsed("data.vocab", parse_whole)?.map(|v| v as usize),
         bytes_per_token: raw.parsed("data.bytes_per_token", parse_count)?,
-        dtype: word(raw, "data.dtype", dtype_from_word, &["u16", "u32"])?,
+        dtype: raw.word("data.dtype", dtype_from_word, &["u16", "u32"])?,
         ..BinOptions::default()
     };
     let (train, val) = (raw.text("data.train")?, raw.text("data.val")?);
@@ -64,28 +128,49 @@ fn dtype_from_word(word: &str) -> Option<TokenDtype> {
     [TokenDtype::U16, TokenDtype::U32].into_iter().find(|d| d.name() == word)
 }
 
-/// Resolves a parsed study against its corpus and the machine.
-pub fn resolve(
+/// Resolves what all runs of a parsed study share, against its corpus and the machine.
+///
+/// # Errors
+/// A value that is missing, of the wrong type, out of range, or beyond what corpus and machine can do.
+pub fn base(
     raw: &RawStudy,
     corpus: &Corpus,
     machine: &Machine,
-    flops_per_token: FlopsPerToken,
-) -> Result<Study, UserError> {
-    let mut notes = Vec::new();
+    notes: &mut Notes,
+) -> Result<Base, UserError> {
     let name = study_name(raw)?;
-    let kind = choice::<StudyKind>(raw, "kind")?.unwrap_or(StudyKind::Scaling);
-    let models = raw.parsed_list("series.models", |t| t.parse::<ModelShape>())?.unwrap_or_default();
+    let context = raw.whole("train.context", 256)? as usize;
+    let train = resolve_train(raw, context, corpus, machine, notes)?;
+    corpus.check_context(context).map_err(UserError::from_error)?;
+    let sequences = (train.batch_tokens / context as u64) as usize;
+    Ok(Base {
+        name,
+        data: data_spec(raw, corpus)?,
+        vocab: corpus.info.vocab,
+        context,
+        init: raw.word("train.init", Init::from_word, Init::WORDS)?.unwrap_or(Init::Scaled),
+        train,
+        micro_batch: micro_batch(raw, sequences)?,
+        machine: MachineSpec {
+            threads: threads(raw, machine, notes)?,
+            checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
+        },
+    })
+}
+
+/// The models of a series, smallest first, each once.
+///
+/// # Errors
+/// None, or one that is no model shape.
+pub fn models(raw: &RawStudy) -> Result<Vec<ModelShape>, UserError> {
+    let mut models = raw.parsed_list("series.models", |t| t.parse::<ModelShape>())?.unwrap_or_default();
     if models.is_empty() {
         return Err(UserError::new(format!("{}: no models to train", raw.place("series.models")))
             .hint("write models = [\"L2-d32-h2\", \"L3-d64-h4\"] under [series]"));
     }
-    let train = resolve_train(raw, &models, corpus, machine, &mut notes)?;
-    corpus.check_context(train.context).map_err(UserError::from_error)?;
-    let data = data_spec(raw, corpus)?;
-    let mut study =
-        Study { name, kind, data, train, runs: Vec::new(), claims: claims::claims(raw)?, resolutions: notes };
-    study.runs = series::runs(raw, &mut study, &models, flops_per_token)?;
-    Ok(study)
+    models.sort_by_key(|m| (m.params(), *m));
+    models.dedup();
+    Ok(models)
 }
 
 fn study_name(raw: &RawStudy) -> Result<String, UserError> {
@@ -109,74 +194,14 @@ fn study_name(raw: &RawStudy) -> Result<String, UserError> {
     Ok(name)
 }
 
-/// One of a fixed set of words.
-fn word<T>(
-    raw: &RawStudy,
-    key: &str,
-    parse: fn(&str) -> Option<T>,
-    words: &[&str],
-) -> Result<Option<T>, UserError> {
-    let Some(text) = raw.text(key)? else { return Ok(None) };
-    match parse(&text) {
-        Some(value) => Ok(Some(value)),
-        None => Err(UserError::new(format!("{}: \"{text}\" is not one of them", raw.place(key)))
-            .hint(format!("write one of: {}", words.join(", ")))),
-    }
-}
-
-/// One of a choice's words.
-fn choice<T: Word>(raw: &RawStudy, key: &str) -> Result<Option<T>, UserError> {
-    word(raw, key, T::from_word, T::WORDS)
-}
-
-/// A number inside a range.
-pub(super) fn number(
-    raw: &RawStudy,
-    key: &str,
-    default: f64,
-    ok: fn(f64) -> bool,
-    range: &str,
-) -> Result<f64, UserError> {
-    let parse = |t: &str| {
-        t.parse::<f64>()
-            .map_err(|_| format!("`{t}` is not a number\nhint: write a number such as 0.1 or 1e-3"))
-    };
-    let value = raw.parsed(key, parse)?.unwrap_or(default);
-    if ok(value) {
-        Ok(value)
-    } else {
-        Err(UserError::new(format!("{}: {value} is out of range", raw.place(key)))
-            .hint(format!("choose {range}")))
-    }
-}
-
-fn whole(raw: &RawStudy, key: &str, default: u64) -> Result<u64, UserError> {
-    match raw.parsed(key, parse_whole)?.unwrap_or(default) {
-        0 => Err(UserError::new(format!("{}: must be at least 1", raw.place(key)))
-            .hint(format!("leave it out for {default}"))),
-        value => Ok(value),
-    }
-}
-
-pub(super) fn note(
-    notes: &mut Vec<Resolution>,
-    key: &str,
-    value: impl Into<String>,
-    reason: &str,
-    machine: bool,
-) {
-    notes.push(Resolution { key: key.to_owned(), value: value.into(), reason: reason.to_owned(), machine });
-}
-
 fn resolve_train(
     raw: &RawStudy,
-    models: &[ModelShape],
+    context: usize,
     corpus: &Corpus,
     machine: &Machine,
-    notes: &mut Vec<Resolution>,
+    notes: &mut Notes,
 ) -> Result<TrainSpec, UserError> {
-    let context = whole(raw, "train.context", 256)? as usize;
-    let batch_tokens = whole(raw, "train.batch_tokens", 2048)?;
+    let batch_tokens = raw.whole("train.batch_tokens", 2048)?;
     if !batch_tokens.is_multiple_of(context as u64) {
         let near = (batch_tokens / context as u64).max(1) * context as u64;
         return Err(UserError::new(format!(
@@ -185,13 +210,12 @@ fn resolve_train(
         ))
         .hint(format!("write batch_tokens = {near}")));
     }
-    let sequences = (batch_tokens / context as u64) as usize;
     let schedule = choice::<ScheduleKind>(raw, "train.schedule")?.unwrap_or(ScheduleKind::Wsd);
     let share = |key: &str, default: f64| -> Result<f64, UserError> {
         Ok(raw.parsed(key, parse_share)?.unwrap_or(default))
     };
     let unit = |v: f64| (0.0..1.0).contains(&v);
-    let eval_tokens = whole(raw, "train.eval_tokens", 1_000_000)?.min(corpus.info.val_tokens);
+    let eval_tokens = raw.whole("train.eval_tokens", 1_000_000)?.min(corpus.info.val_tokens);
     let (eval_every, decay) = (share("train.eval_every", 0.05)?, share("train.decay", 0.2)?);
     for (key, value) in [("train.eval_every", eval_every), ("train.decay", decay)] {
         if value <= 0.0 {
@@ -201,10 +225,9 @@ fn resolve_train(
         }
     }
     let optimizer = choice::<Optimizer>(raw, "train.optimizer")?.unwrap_or(Optimizer::AdamW);
-    let beta2 = number(raw, "train.beta2", 0.95, unit, "0 up to, but not, 1")?;
+    let beta2 = raw.number("train.beta2", 0.95, unit, "0 up to, but not, 1")?;
     if optimizer == Optimizer::AdamW8bit && beta2 > EIGHT_BIT_BETA2 {
-        note(
-            notes,
+        notes.add(
             "train.beta2",
             beta2.to_string(),
             "warning: 8-bit second moments stand still where a step changes them by less than half a code, and lag \
@@ -213,45 +236,41 @@ fn resolve_train(
         );
     }
     Ok(TrainSpec {
-        context,
+        lr: 0.0,
         batch_tokens,
-        micro_batch: micro_batch(raw, models, corpus.info.vocab, context, sequences, notes)?,
+        micro_batch: 0,
         precision: precision(raw, machine, notes)?,
         optimizer,
         init: choice::<Init>(raw, "train.init")?.unwrap_or(Init::Scaled),
         schedule,
         decay,
-        warmup: share("train.warmup", 0.05)?,
-        min_lr: number(
-            raw,
-            "train.min_lr",
+        warmup: warmup(raw, batch_tokens)?,
+        warmup_steps: 0,
+        min_lr: raw.number("train.min_lr",
             0.1,
             |v| (0.0..=1.0).contains(&v),
             "a share of the peak, 0 to 1",
         )?,
-        beta1: number(raw, "train.beta1", 0.9, unit, "0 up to, but not, 1")?,
+        beta1: raw.number("train.beta1", 0.9, unit, "0 up to, but not, 1")?,
         beta2,
-        eps: number(raw, "train.eps", 1e-8, |v| v > 0.0 && v < 1.0, "a small number above 0, e.g. 1e-8")?,
-        weight_decay: number(raw, "train.weight_decay", 0.1, |v| (0.0..10.0).contains(&v), "0 to 10")?,
-        clip: number(raw, "train.clip", 1.0, |v| v > 0.0 && v.is_finite(), "a norm above 0, e.g. 1.0")?,
+        eps: raw.number("train.eps", 1e-8, |v| v > 0.0 && v < 1.0, "a small number above 0, e.g. 1e-8")?,
+        weight_decay: raw.number("train.weight_decay", 0.1, |v| (0.0..10.0).contains(&v), "0 to 10")?,
+        clip: raw.number("train.clip", 1.0, |v| v > 0.0 && v.is_finite(), "a norm above 0, e.g. 1.0")?,
         recompute: choice::<Recompute>(raw, "train.recompute")?.unwrap_or(Recompute::None),
         eval_every,
         eval_tokens,
         curve_tokens: curve_tokens(raw, eval_tokens, notes)?,
-        init_from: raw.text("train.init_from")?.map(PathBuf::from),
-        threads: threads(raw, machine, notes)?,
-        checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
+        init_from: raw.text("train.init_from")?.map(|path| init_from(Path::new(&path))).transpose()?,
         kernels: machine.kernels.clone(),
     })
 }
 
-fn curve_tokens(raw: &RawStudy, eval_tokens: u64, notes: &mut Vec<Resolution>) -> Result<u64, UserError> {
+fn curve_tokens(raw: &RawStudy, eval_tokens: u64, notes: &mut Notes) -> Result<u64, UserError> {
     if let Some(given) = raw.parsed("train.curve_tokens", parse_whole)? {
         return Ok(given.clamp(1, eval_tokens));
     }
     let auto = (eval_tokens / 16).max(eval_tokens.min(16_384));
-    note(
-        notes,
+    notes.add(
         "train.curve_tokens",
         si(auto as f64),
         "a sixteenth of eval_tokens: the training curve needs no more, finished points get all of them",
@@ -260,40 +279,47 @@ fn curve_tokens(raw: &RawStudy, eval_tokens: u64, notes: &mut Vec<Resolution>) -
     Ok(auto)
 }
 
-fn micro_batch(
-    raw: &RawStudy,
-    models: &[ModelShape],
-    vocab: usize,
-    context: usize,
-    sequences: usize,
-    notes: &mut Vec<Resolution>,
-) -> Result<usize, UserError> {
-    if let Some(given) = raw.parsed("train.micro_batch", parse_whole)? {
-        let given = given as usize;
-        if given == 0 || !sequences.is_multiple_of(given) {
-            let divisors: Vec<String> =
-                (1..=sequences).filter(|n| sequences.is_multiple_of(*n)).map(|n| n.to_string()).collect();
-            return Err(UserError::new(format!(
-                "{}: {given} sequences do not divide the batch of {sequences}",
-                raw.place("train.micro_batch")
-            ))
-            .hint(format!("choose one of {}", divisors.join(", "))));
-        }
-        return Ok(given);
-    }
-    let smallest =
-        models.iter().map(|m| recipe::auto_micro_batch(*m, vocab, context, sequences)).min().unwrap_or(1);
-    note(
-        notes,
-        "train.micro_batch",
-        format!("{smallest} sequences"),
-        "the most whose activations stay under 1 GiB for every size, so that all sizes sum in the same order",
-        false,
-    );
-    Ok(smallest)
+/// `5%` of the run's longest point, or an absolute length in tokens.
+fn warmup(raw: &RawStudy, batch_tokens: u64) -> Result<Warmup, UserError> {
+    let parse = |text: &str| match parse_share(text) {
+        Ok(share) => Ok(Warmup::Share(share)),
+        Err(e) if text.trim().ends_with('%') => Err(e.to_string()),
+        Err(_) => match parse_count(text) {
+            Ok(tokens) => Ok(Warmup::Steps((tokens / batch_tokens as f64).round() as u64)),
+            Err(_) => Err(format!(
+                "`{text}` is no length of a warm-up\nhint: write a share of the run such as 5%, or tokens such as 600k"
+            )),
+        },
+    };
+    Ok(raw.parsed("train.warmup", parse)?.unwrap_or(Warmup::Share(0.05)))
 }
 
-fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Vec<Resolution>) -> Result<Precision, UserError> {
+/// A checkpoint to start from, known by its weights rather than by where they lie.
+fn init_from(path: &Path) -> Result<InitFrom, UserError> {
+    let problem = |e: isoflop_store::StoreError| UserError::new(format!("train.init_from: {e}"));
+    let checkpoint = isoflop_store::Checkpoint::open_dir(path).map_err(problem)?;
+    let fingerprint = checkpoint.weights_sha256().map_err(problem)?;
+    Ok(InitFrom { path: path.to_owned(), fingerprint })
+}
+
+/// Sequences per forward and backward, if the study says so.
+fn micro_batch(raw: &RawStudy, sequences: usize) -> Result<Option<usize>, UserError> {
+    let Some(given) = raw.parsed("train.micro_batch", parse_whole)?.map(|n| n as usize) else {
+        return Ok(None);
+    };
+    if given == 0 || !sequences.is_multiple_of(given) {
+        let divisors: Vec<String> =
+            (1..=sequences).filter(|n| sequences.is_multiple_of(*n)).map(|n| n.to_string()).collect();
+        return Err(UserError::new(format!(
+            "{}: {given} sequences do not divide the batch of {sequences}",
+            raw.place("train.micro_batch")
+        ))
+        .hint(format!("choose one of {}", divisors.join(", "))));
+    }
+    Ok(Some(given))
+}
+
+fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<Precision, UserError> {
     let text = raw.text("train.precision")?.unwrap_or_else(|| "auto".to_owned());
     match text.as_str() {
         "auto" => {
@@ -302,7 +328,7 @@ fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Vec<Resolution>) -> 
             } else {
                 (Precision::F32, "the engine computes in f32 under this kernel set")
             };
-            note(notes, "train.precision", value.word(), reason, false);
+            notes.add("train.precision", value.word(), reason, false);
             Ok(value)
         }
         "f32" => Ok(Precision::F32),
@@ -327,14 +353,14 @@ fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Vec<Resolution>) -> 
     }
 }
 
-fn threads(raw: &RawStudy, machine: &Machine, notes: &mut Vec<Resolution>) -> Result<usize, UserError> {
+fn threads(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<usize, UserError> {
     match raw.parsed("train.threads", parse_whole)? {
         Some(n) if (1..=1024).contains(&n) => Ok(n as usize),
         Some(n) => Err(UserError::new(format!("{}: {n} is out of range", raw.place("train.threads")))
             .hint("choose 1 to 1024")),
         None => {
             let reason = "one per processor core this process may use";
-            note(notes, "train.threads", machine.threads.to_string(), reason, true);
+            notes.add("train.threads", machine.threads.to_string(), reason, true);
             Ok(machine.threads)
         }
     }
@@ -346,7 +372,6 @@ fn data_spec(raw: &RawStudy, corpus: &Corpus) -> Result<DataSpec, UserError> {
         corpus: info.name.clone(),
         train: raw.text("data.train")?.map(PathBuf::from),
         val: raw.text("data.val")?.map(PathBuf::from),
-        vocab: info.vocab,
         train_tokens: info.train_tokens,
         val_tokens: info.val_tokens,
         bytes_per_token: info.bytes_per_token,

@@ -2,13 +2,17 @@
 
 use super::raw::{RawStudy, quantity_text};
 use super::recipe;
-use super::resolve::{FlopsPerToken, note, number};
+use super::resolve::{Base, Notes};
 use crate::error::UserError;
-use crate::train::program::{decay_steps, warmup_steps};
+use crate::gpt;
+use crate::train::program::decay_steps;
 use isoflop_base::ModelShape;
 use isoflop_base::recipe::*;
 use isoflop_base::study::*;
 use isoflop_base::units::{parse_count, parse_whole, si};
+
+/// Optimiser steps a point needs at least.
+pub const LEAST_STEPS: u64 = 10;
 
 /// How much a series trains, before it is known for which model.
 enum Amount {
@@ -50,41 +54,30 @@ fn amount(raw: &RawStudy, train_tokens: u64) -> Result<Amount, UserError> {
     }
 }
 
-/// The runs in training order: smaller models first, a size's extra seeds right after it.
-pub(super) fn runs(
+/// A grid of models, lengths and seeds, in training order: smaller models first, a size's extra seeds right after it.
+///
+/// # Errors
+/// Lengths that finish no schedule, branches outside of their run, seeds of models that are not there.
+pub fn runs(
     raw: &RawStudy,
-    study: &mut Study,
+    base: &Base,
     models: &[ModelShape],
-    flops_per_token: FlopsPerToken,
+    notes: &mut Notes,
 ) -> Result<Vec<RunSpec>, UserError> {
-    let amount = amount(raw, study.data.train_tokens)?;
-    let branches = raw.parsed_list("series.branches", parse_count)?.unwrap_or_default();
-    if !branches.is_empty() && study.train.schedule != ScheduleKind::Wsd {
-        return Err(UserError::new(format!(
-            "{}: branches need schedule = \"wsd\", this is \"{}\"",
-            raw.place("series.branches"),
-            study.train.schedule.word()
-        ))
-        .hint("remove branches, or list several tokens to train a run for each"));
-    }
-    let seeds = raw.parsed_list("series.seeds", parse_whole)?.unwrap_or_else(|| vec![1]);
-    if seeds.is_empty() {
-        return Err(
-            UserError::new(format!("{}: no seed", raw.place("series.seeds"))).hint("write seeds = [1]")
-        );
-    }
+    let amount = amount(raw, base.data.train_tokens)?;
+    let branches = branches(raw, base)?;
+    let seeds = seeds(raw)?;
     let extra = extra_seeds(raw, models)?;
-    let lr = learning_rate(raw, study)?;
-    let mut models = models.to_vec();
-    models.sort_by_key(|m| (m.params(), *m));
-    models.dedup();
+    let lr = learning_rate(raw, notes)?;
     let mut runs = Vec::new();
-    for &shape in &models {
-        let per_token = flops_per_token(shape, study.data.vocab, study.train.context);
+    for &shape in models {
         let mut ends = match &amount {
             Amount::Tokens(tokens) => tokens.clone(),
             Amount::PerParam(ratio) => vec![ratio * shape.params() as f64],
-            Amount::Flops(flops) => flops.iter().map(|c| c / per_token).collect(),
+            Amount::Flops(flops) => {
+                let per_token = gpt::flops_per_token(shape, base.vocab, base.context);
+                flops.iter().map(|c| c / per_token).collect()
+            }
         };
         let longest = ends.iter().copied().fold(0.0, f64::max);
         if let Some(beyond) = branches.iter().find(|b| **b >= longest) {
@@ -97,57 +90,89 @@ pub(super) fn runs(
             .hint("branches end before the run does"));
         }
         ends.extend(&branches);
-        let steps = whole_steps(raw, study, shape, &ends)?;
+        let steps = whole_steps(raw, base, shape, &ends)?;
         let more = extra.iter().filter(|(s, _)| *s == shape).flat_map(|(_, seeds)| seeds);
-        let all_seeds = seeds.iter().map(|s| (*s, false)).chain(more.map(|s| (*s, true)));
-        for (seed, extra_seed) in all_seeds {
-            let id = format!("{}-{shape}-s{seed}", study.name);
-            let run = RunSpec { id, shape, seed, lr: lr.of(shape), ends: steps.clone(), extra_seed };
+        let series = seeds.iter().map(|s| (*s, Role::Series));
+        for (seed, role) in series.chain(more.map(|s| (*s, Role::SeedSpread))) {
+            let run = base.run(shape, lr.of(shape), seed, steps.clone(), role);
             if runs.iter().any(|r: &RunSpec| r.id == run.id) {
                 continue;
             }
-            split_unless_wsd(study, run, &mut runs);
+            split_unless_wsd(run, &mut runs);
         }
     }
-    note_epochs(study, &runs);
+    note_epochs(&runs, notes);
     Ok(runs)
 }
 
+/// Tokens at which decayed side branches end.
+fn branches(raw: &RawStudy, base: &Base) -> Result<Vec<f64>, UserError> {
+    let branches = raw.parsed_list("series.branches", parse_count)?.unwrap_or_default();
+    if !branches.is_empty() && base.train.schedule != ScheduleKind::Wsd {
+        return Err(UserError::new(format!(
+            "{}: branches need schedule = \"wsd\", this is \"{}\"",
+            raw.place("series.branches"),
+            base.train.schedule.word()
+        ))
+        .hint("remove branches, or list several tokens to train a run for each"));
+    }
+    Ok(branches)
+}
+
+/// The seeds of a series, at least one.
+///
+/// # Errors
+/// An empty list, or a seed that is no whole number.
+pub fn seeds(raw: &RawStudy) -> Result<Vec<u64>, UserError> {
+    let seeds = raw.parsed_list("series.seeds", parse_whole)?.unwrap_or_else(|| vec![1]);
+    if seeds.is_empty() {
+        return Err(
+            UserError::new(format!("{}: no seed", raw.place("series.seeds"))).hint("write seeds = [1]")
+        );
+    }
+    Ok(seeds)
+}
+
 /// Only WSD gives several points from one trunk; other schedules train a run for each length.
-fn split_unless_wsd(study: &Study, run: RunSpec, runs: &mut Vec<RunSpec>) {
-    if study.train.schedule == ScheduleKind::Wsd || run.ends.len() == 1 {
+pub fn split_unless_wsd(run: RunSpec, runs: &mut Vec<RunSpec>) {
+    if run.train.schedule == ScheduleKind::Wsd || run.ends.len() == 1 {
         runs.push(run);
         return;
     }
     for &end in &run.ends {
-        let tokens = study.tokens_at(end);
-        runs.push(RunSpec { id: format!("{}-D{tokens}", run.id), ends: vec![end], ..run.clone() });
+        let id = format!("{}-D{}", run.id, run.tokens_at(end));
+        let mut one = RunSpec { id, ends: vec![end], ..run.clone() };
+        one.train.warmup_steps = one.train.warmup.steps(end);
+        runs.push(one);
     }
 }
 
 /// Ends in whole optimiser steps, ascending, rounded down so that no point sees more than it was promised.
-fn whole_steps(
+///
+/// # Errors
+/// A point too short to finish a schedule.
+pub fn whole_steps(
     raw: &RawStudy,
-    study: &Study,
+    base: &Base,
     shape: ModelShape,
     tokens: &[f64],
 ) -> Result<Vec<u64>, UserError> {
-    let batch = study.train.batch_tokens as f64;
+    let train = &base.train;
+    let batch = train.batch_tokens as f64;
     let mut steps: Vec<u64> = tokens.iter().map(|t| (t / batch).floor() as u64).collect();
     steps.sort_unstable();
     steps.dedup();
     let first = steps[0];
-    if first < 10 {
+    if first < LEAST_STEPS {
         return Err(UserError::new(format!(
             "{}: {shape} would end after {first} optimiser steps, which finishes no schedule",
             raw.file
         ))
-        .hint(format!("train at least {} tokens, or use smaller batches", si(10.0 * batch))));
+        .hint(format!("train at least {} tokens, or use smaller batches", si(LEAST_STEPS as f64 * batch))));
     }
-    if study.train.schedule == ScheduleKind::Wsd {
-        let last = *steps.last().expect("not empty");
-        let warmup = warmup_steps(study.train.warmup, last);
-        let fork = first - decay_steps(study.train.decay, first);
+    if train.schedule == ScheduleKind::Wsd {
+        let warmup = train.warmup.steps(*steps.last().expect("not empty"));
+        let fork = first - decay_steps(train.decay, first);
         if warmup > fork {
             return Err(UserError::new(format!(
                 "{}: {shape} warms up over {warmup} steps, but its first branch forks at step {fork}",
@@ -160,13 +185,14 @@ fn whole_steps(
 }
 
 /// `auto`, `auto*0.5` (the rule's rate times a factor, for sweeps), or a rate for every size.
-enum Rate {
+pub enum Rate {
     Rule(f64),
     Fixed(f64),
 }
 
 impl Rate {
-    fn of(&self, shape: ModelShape) -> f64 {
+    /// The peak rate of a model.
+    pub fn of(&self, shape: ModelShape) -> f64 {
         match self {
             Self::Rule(factor) => factor * recipe::auto_lr(shape),
             Self::Fixed(lr) => *lr,
@@ -174,7 +200,11 @@ impl Rate {
     }
 }
 
-fn learning_rate(raw: &RawStudy, study: &mut Study) -> Result<Rate, UserError> {
+/// What `train.lr` says.
+///
+/// # Errors
+/// Neither a rate nor `auto` with a factor.
+pub fn learning_rate(raw: &RawStudy, notes: &mut Notes) -> Result<Rate, UserError> {
     let text = raw.quantity("train.lr")?;
     let factor =
         text.as_deref().and_then(|t| t.strip_prefix("auto")).map(|t| t.trim().trim_start_matches(['*', '×']));
@@ -188,12 +218,12 @@ fn learning_rate(raw: &RawStudy, study: &mut Study) -> Result<Rate, UserError> {
         }
         (Some(_), None) => {
             let range = "a rate above 0, e.g. 3e-3";
-            return number(raw, "train.lr", 0.0, |v| v > 0.0 && v.is_finite(), range).map(Rate::Fixed);
+            return raw.number("train.lr", 0.0, |v| v > 0.0 && v.is_finite(), range).map(Rate::Fixed);
         }
     };
     let value =
         if factor == 1.0 { recipe::LR_RULE.to_owned() } else { format!("{factor}·{}", recipe::LR_RULE) };
-    note(&mut study.resolutions, "train.lr", value, recipe::LR_REASON, false);
+    notes.add("train.lr", value, recipe::LR_REASON, false);
     Ok(Rate::Rule(factor))
 }
 
@@ -225,15 +255,16 @@ fn extra_seeds(raw: &RawStudy, models: &[ModelShape]) -> Result<Vec<(ModelShape,
 }
 
 /// Says so when text is read more than once.
-fn note_epochs(study: &mut Study, runs: &[RunSpec]) {
-    let longest = runs.iter().filter_map(|r| r.ends.last()).max().copied().unwrap_or(0);
-    let epochs = study.tokens_at(longest) as f64 / study.data.train_tokens as f64;
+pub fn note_epochs(runs: &[RunSpec], notes: &mut Notes) {
+    let Some(longest) = runs.iter().max_by_key(|run| run.tokens_at(run.end())) else { return };
+    let (tokens, split) = (longest.tokens_at(longest.end()) as f64, longest.data.train_tokens as f64);
+    let epochs = tokens / split;
     if epochs > 1.0 {
         let reason = format!(
             "{} tokens over a training split of {}: the text is repeated, losses are not those of fresh data",
-            si(study.tokens_at(longest) as f64),
-            si(study.data.train_tokens as f64)
+            si(tokens),
+            si(split)
         );
-        note(&mut study.resolutions, "series.epochs", format!("{epochs:.2}"), &reason, false);
+        notes.add("series.epochs", format!("{epochs:.2}"), &reason, false);
     }
 }

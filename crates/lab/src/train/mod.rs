@@ -1,10 +1,11 @@
-//! Training one run: its linear program ([`program`]), its inputs ([`job`]), the loop ([`train_loop`]), held-out loss
-//! ([`evaluate`]), what is saved and how it is taken up again ([`resume`]).
+//! Training one run: the loop ([`train_loop`]), its linear program ([`program`]), where it stands ([`state`]), what it
+//! costs ([`laps`]), and how it is saved and taken up again ([`checkpoint`]).
 
-pub mod evaluate;
-pub mod job;
+mod checkpoint;
+pub mod laps;
+mod point;
 pub mod program;
-pub mod resume;
+pub mod state;
 #[cfg(test)]
 mod tests;
 pub mod train_loop;

@@ -1,19 +1,24 @@
-//! The training loop: data, accumulate, reduce, update, log, evaluate, save.
+//! The training loop: batches, accumulate, reduce, update, log, evaluate, save.
 //!
-//! Generic over the engine: a device is known only through [`Engine`]. Whatever the loop decides by (steps, rows of the
-//! curve, evaluations) is a function of the step alone, so that a run which was interrupted anywhere and taken up again
-//! is the run that was not: only measured seconds and joules differ.
+//! Generic over the task: a family of models is known only through [`Task`], a device only through
+//! [`Engine`]. Whatever the loop decides by (steps, rows of the curve, evaluations) is a function of the step alone, so
+//! that a run which was interrupted anywhere and taken up again is the run that was not: only measured seconds and
+//! joules differ.
 
-use super::evaluate::held_out;
-use super::job::Job;
-use super::program::{Ending, Segment};
-use super::resume::{self, At, Stepped};
+use super::checkpoint;
+use super::laps::{Activity, Laps};
+use super::point::Finished;
+use super::program::{Ending, Program, Segment};
+use super::state::{Place, Stepped};
 use crate::error::Stopped;
 use crate::record::{Event, Recorder as _, RunRecorder};
+use crate::stop::{Stop, StopReason};
+use crate::task::{Scoring, Task};
 use anyhow::Context as _;
+use isoflop_base::study::RunSpec;
 use isoflop_base::{CurveRow, NoisePairs, PointKind, Status};
 use isoflop_nn::engine::NoisePair;
-use isoflop_nn::{Engine, EngineError, SingleDevice, TokenBatch};
+use isoflop_nn::{Engine, EngineError, SingleDevice};
 use std::time::Instant;
 
 /// Rows of a training curve over the whole run, evaluations aside.
@@ -28,63 +33,95 @@ pub enum Outcome {
     Diverged,
 }
 
-/// Trains a run from wherever it stands to its end. A signal saves it and comes back as [`Stopped`].
-pub fn train<E: Engine<Batch = TokenBatch>>(
+/// A run to be trained: what is asked of the loop.
+pub struct Job<'a> {
+    /// The run.
+    pub spec: &'a RunSpec,
+    /// Its segments.
+    pub program: Program,
+    /// Seconds between two checkpoints.
+    pub checkpoint_every_s: f64,
+    /// Asked between two pieces of work.
+    pub stop: &'a Stop,
+}
+
+/// Trains a run from wherever it stands to its end. A stop saves it and comes back as [`Stopped`].
+///
+/// # Errors
+/// [`Stopped`]; a store that cannot be written; data or checkpoints that cannot be read.
+pub fn train<T: Task>(
     job: &Job<'_>,
-    engine: &mut E,
+    task: &mut T,
+    engine: &mut T::Engine,
     recorder: &mut RunRecorder<'_>,
 ) -> anyhow::Result<Outcome> {
-    let at = resume::take_up(job, engine, recorder)?;
+    let laps = Laps::begin(Activity::Checkpoints);
+    let place = checkpoint::take_up(job, task, engine, recorder)?;
     recorder.record(&Event::RunBegins {
         run: &job.spec.id,
         steps: job.program.steps(),
-        done: job.program.steps_before(at.segment, at.step),
+        done: job.program.steps_before(place.segment, place.step),
     })?;
-    let mut training = Training { job, engine, recorder, at };
+    let mut training = Training { job, task, engine, recorder, place, laps };
     let outcome = training.execute();
-    if matches!(&outcome, Err(error) if error.is::<Stopped>()) {
+    if let Err(Some(Stopped(reason))) = outcome.as_ref().map_err(|error| error.downcast_ref::<Stopped>()) {
+        let reason = reason.clone();
         training.save(None)?;
+        // A signal is nobody's verdict on the run; a limit or an alarm is.
+        if !matches!(reason, StopReason::Signal(_)) {
+            training.recorder.run.set_status(Status::Stopped { reason: reason.to_string() })?;
+        }
     }
     let outcome = outcome?;
     let status = match outcome {
         Outcome::Done => Status::Done,
         Outcome::Diverged => {
-            Status::Diverged { step: training.at.step, segment: training.segment().name.clone() }
+            Status::Diverged { step: training.place.step, segment: training.segment().name.clone() }
         }
     };
     training.recorder.run.set_status(status)?;
     if outcome == Outcome::Done {
-        resume::drop_scaffolding(training.recorder.run)?;
+        checkpoint::drop_scaffolding(training.recorder.run, &job.program)?;
     }
     Ok(outcome)
 }
 
 /// A run in training.
-struct Training<'t, 'j, 'r, E> {
+struct Training<'t, 'j, 'r, T: Task> {
     job: &'t Job<'j>,
-    engine: &'t mut E,
+    task: &'t mut T,
+    engine: &'t mut T::Engine,
     recorder: &'t mut RunRecorder<'r>,
-    at: At,
+    place: Place,
+    laps: Laps,
 }
 
-impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, '_, E> {
+impl<'t, T: Task> Training<'t, '_, '_, T> {
     fn segment(&self) -> &'t Segment {
-        &self.job.program.segments[self.at.segment]
+        &self.job.program.segments[self.place.segment]
+    }
+
+    /// From here on time and energy are this activity's.
+    fn turn_to(&mut self, activity: Activity) {
+        let lap = self.laps.turn_to(activity, &mut self.place.spent);
+        self.place.charge(lap);
     }
 
     /// The run's program, segment by segment.
     fn execute(&mut self) -> anyhow::Result<Outcome> {
         loop {
-            if !self.at.segment_done {
+            if !self.place.segment_done {
+                self.turn_to(Activity::Training);
                 if self.steps()? == Outcome::Diverged {
                     return Ok(Outcome::Diverged);
                 }
                 self.finish_segment()?;
             }
-            if self.at.segment + 1 == self.job.program.segments.len() {
+            if self.place.segment + 1 == self.job.program.segments.len() {
                 return Ok(Outcome::Done);
             }
-            resume::enter_next_segment(self.job, self.engine, self.recorder.run, &mut self.at)?;
+            self.turn_to(Activity::Checkpoints);
+            checkpoint::enter_next_segment::<T>(self.job, self.engine, self.recorder.run, &mut self.place)?;
         }
     }
 
@@ -93,37 +130,48 @@ impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, '_, E> {
         let segment = self.segment();
         let mut saved = Instant::now();
         self.log_and_evaluate()?; // what an interruption left undone
-        while self.at.step < segment.end {
-            let started = Instant::now();
-            let lr = segment.schedule.lr(self.at.step);
-            let batch = self.job.batch(self.at.step)?;
-            let mut loss = 0.0;
-            for micro in &batch {
-                self.job.stop.check()?;
-                loss += self.engine.accumulate(micro, 1.0 / batch.len() as f32)?.loss / batch.len() as f64;
-            }
-            if !loss.is_finite() {
+        while self.place.step < segment.end {
+            if self.step(segment)? == Outcome::Diverged {
                 return Ok(Outcome::Diverged);
             }
-            self.engine.reduce(&mut SingleDevice)?;
-            let update = match self.engine.update(lr as f32) {
-                Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
-                update => update?,
-            };
-            let stepped = Stepped { loss, lr, grad_norm: update.grad_norm };
-            self.at.stepped(stepped, self.job.cost_since(started));
-            if let Some(pair) = update.noise {
-                self.at.saw_noise(one(pair));
-            }
             self.log_and_evaluate()?;
-            let due = saved.elapsed().as_secs_f64() >= self.job.study.train.checkpoint_every_s;
-            if due && self.at.step < segment.end {
+            let due = saved.elapsed().as_secs_f64() >= self.job.checkpoint_every_s;
+            if due && self.place.step < segment.end {
                 self.save(None)?;
+                self.turn_to(Activity::Training);
                 saved = Instant::now();
             }
-            let executed = self.job.program.steps_before(self.at.segment, self.at.step);
-            let loss = self.at.smooth_loss();
+            let executed = self.job.program.steps_before(self.place.segment, self.place.step);
+            let loss = self.place.smooth_loss();
             self.recorder.record(&Event::Stepped { executed, segment: &segment.name, loss })?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// One optimiser step.
+    fn step(&mut self, segment: &Segment) -> anyhow::Result<Outcome> {
+        let started = Instant::now();
+        let lr = segment.schedule.lr(self.place.step);
+        let waited = self.task.waited_s();
+        let batch = self.task.micro_batches(self.place.step)?;
+        let mut loss = 0.0;
+        for micro in batch {
+            self.job.stop.check()?;
+            loss += self.engine.accumulate(micro, 1.0 / batch.len() as f32)?.loss / batch.len() as f64;
+        }
+        self.place.waited_s += self.task.waited_s() - waited;
+        if !loss.is_finite() {
+            return Ok(Outcome::Diverged);
+        }
+        self.engine.reduce(&mut SingleDevice)?;
+        let update = match self.engine.update(lr as f32) {
+            Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
+            update => update?,
+        };
+        let stepped = Stepped { loss, lr, grad_norm: update.grad_norm };
+        self.place.stepped(stepped, started.elapsed().as_secs_f64());
+        if let Some(pair) = update.noise {
+            self.place.saw_noise(one(pair));
         }
         Ok(Outcome::Done)
     }
@@ -131,46 +179,51 @@ impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, '_, E> {
     /// Writes the row of the last step if one is due there, with a held-out loss if that is due too. The last row of a
     /// finished point waits for the point's own evaluation.
     fn log_and_evaluate(&mut self) -> anyhow::Result<()> {
-        let (train, segment) = (&self.job.study.train, self.segment());
-        let at_end = self.at.step == segment.end;
-        if self.at.unlogged.is_none() || (at_end && matches!(segment.ending, Ending::Point(..))) {
+        let segment = self.segment();
+        let at_end = self.place.step == segment.end;
+        if self.place.unlogged.is_none() || (at_end && matches!(segment.ending, Ending::Point(..))) {
             return Ok(());
         }
-        let total = *self.job.spec.ends.last().expect("a run has an end");
-        let every = |steps: f64| self.at.step.is_multiple_of((steps.round() as u64).max(1));
-        let evaluate = every(train.eval_every * total as f64);
+        let total = self.job.spec.end();
+        let every = |steps: f64| self.place.step.is_multiple_of((steps.round() as u64).max(1));
+        let evaluate = every(self.job.spec.train.eval_every * total as f64);
         if evaluate || at_end || every(total as f64 / CURVE_ROWS as f64) {
             let val_loss = match evaluate {
-                true => Some(held_out(self.job, self.engine, train.curve_tokens)?.loss),
+                true => {
+                    self.turn_to(Activity::Evaluation);
+                    let score = self.task.score(self.engine, Scoring::Curve, self.job.stop)?;
+                    self.turn_to(Activity::Training);
+                    Some(score.loss)
+                }
                 false => None,
             };
             self.append_row(val_loss)?;
         }
-        self.at.unlogged = None;
+        self.place.unlogged = None;
         Ok(())
     }
 
     /// Appends the row of the last step, if it has none yet.
     fn append_row(&mut self, val_loss: Option<f64>) -> anyhow::Result<()> {
-        let Some(last) = self.at.unlogged.take() else { return Ok(()) };
+        let Some(last) = self.place.unlogged.take() else { return Ok(()) };
         let segment = self.segment();
-        let tokens = self.job.study.tokens_at(self.at.step);
+        let seen = self.task.seen(self.place.step);
         let row = CurveRow {
             run: self.job.spec.id.clone(),
             segment: segment.name.clone(),
-            step: self.at.step,
-            tokens,
-            flops: tokens as f64 * self.job.flops_per_token,
+            step: self.place.step,
+            tokens: seen.samples,
+            flops: seen.flops,
             train_loss: last.loss,
             val_loss,
             lr: last.lr,
             grad_norm: last.grad_norm,
-            decayed: segment.schedule.decayed(self.at.step - 1),
-            tokens_per_s: self.at.take_speed(self.job.study.train.batch_tokens),
-            noise: self.at.take_noise(),
+            decayed: segment.schedule.decayed(self.place.step - 1),
+            tokens_per_s: self.place.take_speed(self.job.spec.train.batch_tokens),
+            noise: self.place.take_noise(),
         };
-        self.at.position += 1;
-        self.recorder.record(&Event::Row(self.at.position, &row)).context("writing the training curve")
+        self.place.position += 1;
+        self.recorder.record(&Event::Row(self.place.position, &row)).context("writing the training curve")
     }
 
     /// What the end of a segment asks for: a fork is saved and its branch begins, a point is evaluated, recorded and
@@ -183,21 +236,25 @@ impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, '_, E> {
                 label
             }
         };
-        self.at.segment_done = true;
+        self.place.segment_done = true;
         self.save(Some(label))
     }
 
     fn record_point(&mut self, kind: PointKind) -> anyhow::Result<()> {
+        self.turn_to(Activity::Evaluation);
         self.recorder.record(&Event::Evaluating)?;
-        let held_out = held_out(self.job, self.engine, self.job.study.train.eval_tokens)?;
-        self.append_row(Some(held_out.loss))?;
-        let point = self.job.point(&self.at, kind, held_out);
-        self.at.position += 1;
-        self.recorder.record(&Event::Point(self.at.position, &point))
+        let score = self.task.score(self.engine, Scoring::Point, self.job.stop)?;
+        self.append_row(Some(score.loss))?;
+        let (steps, cost) = (self.place.step, self.place.path_cost);
+        let (seen, energy_j) = (self.task.seen(steps), self.laps.energy(cost));
+        let point = Finished { kind, steps, seen, score, cost, energy_j }.point(self.job.spec);
+        self.place.position += 1;
+        self.recorder.record(&Event::Point(self.place.position, &point))
     }
 
     fn save(&mut self, pinned: Option<&str>) -> anyhow::Result<()> {
-        resume::save(self.job, self.engine, self.recorder.run, &self.at, pinned)
+        self.turn_to(Activity::Checkpoints);
+        checkpoint::save(self.job, self.task, self.engine, self.recorder.run, &self.place, pinned)
     }
 }
 

@@ -1,9 +1,17 @@
 //! Reading a checkpoint, ours or one made by `transformers`.
 
-use super::{CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, TOKENIZER, manifest::Manifest};
-use crate::{StoreError, files::unreadable, safetensors::TensorFile};
+use super::{
+    CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, TOKENIZER,
+    manifest::{Manifest, hash_file, hex},
+};
+use crate::{
+    StoreError,
+    files::{self, unreadable},
+    safetensors::TensorFile,
+};
 use isoflop_base::tensor::{TensorError, TensorGroup, TensorSource};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -98,6 +106,20 @@ impl Checkpoint {
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// SHA-256 over the hashes of the files that hold the weights: what a run started from, wherever it lies.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn weights_sha256(&self) -> Result<String, StoreError> {
+        let is_model = |name: &String| name.starts_with("model") && name.ends_with(".safetensors");
+        let mut hasher = Sha256::new();
+        for name in files::names(&self.dir)?.into_iter().filter(is_model) {
+            let path = self.dir.join(&name);
+            hasher.update(hash_file(&path).map_err(unreadable(&path))?);
+        }
+        Ok(hex(&hasher.finalize()))
     }
 
     /// Names of the tensors in a group, as they are in the file, sorted.

@@ -1,0 +1,168 @@
+//! What work costs, in laps that bracket it: seconds and joules are always those of the same interval.
+
+use isoflop_base::Measured;
+use isoflop_meter::EnergyMeter;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// A cost; measured, so outside of what must be equal after an interruption.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Seconds.
+    pub seconds: f64,
+    /// Joules over these seconds; `None` once a reading was missing.
+    pub joules: Option<f64>,
+}
+
+impl Cost {
+    /// No cost yet.
+    pub const NOTHING: Self = Self { seconds: 0.0, joules: Some(0.0) };
+
+    /// This and more; joules only where both have them.
+    pub fn add(&mut self, more: Self) {
+        self.seconds += more.seconds;
+        self.joules = self.joules.zip(more.joules).map(|(a, b)| a + b);
+    }
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self::NOTHING
+    }
+}
+
+/// What a run does with its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Optimiser steps, with their batches and rows.
+    Training,
+    /// Held-out losses.
+    Evaluation,
+    /// Writing checkpoints, and returning to forks.
+    Checkpoints,
+}
+
+/// Costs by activity.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Spent {
+    /// Optimiser steps, branches included.
+    pub training: Cost,
+    /// Held-out losses.
+    pub evaluation: Cost,
+    /// Writing checkpoints, and returning to forks.
+    pub checkpoints: Cost,
+}
+
+impl Spent {
+    /// Charges a lap to its activity.
+    pub fn charge(&mut self, activity: Activity, cost: Cost) {
+        match activity {
+            Activity::Training => self.training.add(cost),
+            Activity::Evaluation => self.evaluation.add(cost),
+            Activity::Checkpoints => self.checkpoints.add(cost),
+        }
+    }
+}
+
+/// Anything that says how many joules were used so far.
+pub trait Joules {
+    /// Since some fixed moment, or why that is not known.
+    fn joules(&mut self) -> Measured<f64>;
+}
+
+impl Joules for EnergyMeter {
+    fn joules(&mut self) -> Measured<f64> {
+        EnergyMeter::joules(self)
+    }
+}
+
+/// A clock and an energy counter, read together where one activity gives way to the next, and not in between.
+pub struct Laps<M = EnergyMeter> {
+    meter: M,
+    activity: Activity,
+    began: Instant,
+    joules: Measured<f64>,
+}
+
+impl Laps {
+    /// Begins with an activity now, on this machine's counters.
+    pub fn begin(activity: Activity) -> Self {
+        Self::with(EnergyMeter::open(&isoflop_meter::System::real()), activity)
+    }
+}
+
+impl<M: Joules> Laps<M> {
+    /// Begins with an activity now.
+    pub fn with(mut meter: M, activity: Activity) -> Self {
+        let joules = meter.joules();
+        Self { meter, activity, began: Instant::now(), joules }
+    }
+
+    /// Ends the lap, which is charged to what was done in it; the next is of `activity`.
+    pub fn turn_to(&mut self, activity: Activity, spent: &mut Spent) -> (Activity, Cost) {
+        let (now, joules) = (Instant::now(), self.meter.joules());
+        let used = self.joules.value().zip(joules.value()).map(|(before, after)| after - before);
+        let cost = Cost { seconds: (now - self.began).as_secs_f64(), joules: used };
+        let ended = std::mem::replace(&mut self.activity, activity);
+        (self.began, self.joules) = (now, joules);
+        spent.charge(ended, cost);
+        (ended, cost)
+    }
+
+    /// A cost's energy, or why there is none.
+    pub fn energy(&self, cost: Cost) -> Measured<f64> {
+        match (cost.joules, &self.joules) {
+            (Some(joules), _) => Measured::measured(joules),
+            (None, Measured::Missing { reason }) => Measured::missing(reason.clone()),
+            (None, _) => Measured::missing("the counters were not there over the whole run"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A counter that rises by 1000 J a second of real time.
+    struct Steady(Instant);
+
+    impl Joules for Steady {
+        fn joules(&mut self) -> Measured<f64> {
+            Measured::measured(1000.0 * self.0.elapsed().as_secs_f64())
+        }
+    }
+
+    #[test]
+    fn joules_are_those_of_the_seconds_beside_them() {
+        let mut laps = Laps::with(Steady(Instant::now()), Activity::Training);
+        let mut spent = Spent::default();
+        for (next, ms) in [(Activity::Evaluation, 20), (Activity::Checkpoints, 40), (Activity::Training, 10)] {
+            std::thread::sleep(Duration::from_millis(ms));
+            let (_, cost) = laps.turn_to(next, &mut spent);
+            let power = cost.joules.unwrap() / cost.seconds;
+            // The two are read one after the other.
+            assert!((power - 1000.0).abs() < 100.0, "{power} W");
+            assert!(cost.seconds >= ms as f64 / 1000.0);
+        }
+        assert!(spent.evaluation.seconds >= 0.04 && spent.evaluation.seconds > spent.training.seconds);
+        assert!(spent.checkpoints.seconds >= 0.01 && spent.checkpoints.joules.unwrap() > 10.0);
+    }
+
+    #[test]
+    fn a_reading_that_is_missing_once_makes_the_sum_missing() {
+        struct Failing(u32);
+        impl Joules for Failing {
+            fn joules(&mut self) -> Measured<f64> {
+                self.0 += 1;
+                if self.0 == 2 { Measured::missing("unplugged") } else { Measured::measured(5.0) }
+            }
+        }
+        let mut laps = Laps::with(Failing(0), Activity::Training);
+        let mut spent = Spent::default();
+        laps.turn_to(Activity::Training, &mut spent);
+        laps.turn_to(Activity::Training, &mut spent);
+        assert_eq!(spent.training.joules, None);
+        assert!(spent.training.seconds > 0.0);
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a run stands: all that decides, together with the engine's tensors, what comes next.
+
+use super::laps::{Activity, Cost, Spent};
+use isoflop_base::NoisePairs;
+use serde::{Deserialize, Serialize};
+
+/// Version of `state.json`.
+pub const STATE_SCHEMA: &str = "isoflop.state/1";
+
+/// What a step left to be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Stepped {
+    /// Mean loss of the batch, nats per token.
+    pub loss: f64,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+}
+
+/// Where a run stands in its program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    pub(super) schema: String,
+    /// Things done so far (steps, rows, points): grows with each, also where the step goes back to a fork.
+    pub position: u64,
+    /// Index of the segment.
+    pub segment: usize,
+    /// Steps from the start along the path that led here; those an engine skipped are among them.
+    pub step: u64,
+    /// The segment's ending has been dealt with; the next one is to be entered.
+    pub segment_done: bool,
+    /// Ends of the points up to and including the one this segment leads to: the part of the program that is behind.
+    /// Empty in checkpoints of the first format.
+    #[serde(default)]
+    pub ends: Vec<u64>,
+    /// The last step, while its row is not written.
+    pub unlogged: Option<Stepped>,
+    /// Smoothed training loss and its weight, for the progress line.
+    smooth: (f64, f64),
+    /// Cost of training along the path.
+    pub path_cost: Cost,
+    /// Cost of training in all, branches included.
+    pub total_cost: Cost,
+    /// Costs of everything, by activity.
+    #[serde(default)]
+    pub spent: Spent,
+    /// Seconds spent waiting for batches.
+    #[serde(default)]
+    pub waited_s: f64,
+    /// Steps and seconds since the last row.
+    since_row: (u64, f64),
+    /// Pairs of gradient norms since the last row.
+    #[serde(default)]
+    noise: Option<NoisePairs>,
+}
+
+impl Place {
+    /// The very beginning.
+    pub fn start() -> Self {
+        Self {
+            schema: STATE_SCHEMA.to_owned(),
+            position: 0,
+            segment: 0,
+            step: 0,
+            segment_done: false,
+            ends: Vec::new(),
+            unlogged: None,
+            smooth: (0.0, 0.0),
+            path_cost: Cost::NOTHING,
+            total_cost: Cost::NOTHING,
+            spent: Spent::default(),
+            waited_s: 0.0,
+            since_row: (0, 0.0),
+            noise: None,
+        }
+    }
+
+    /// A step was done in so many seconds.
+    pub fn stepped(&mut self, step: Stepped, seconds: f64) {
+        self.position += 1;
+        self.step += 1;
+        self.smooth = (0.95 * self.smooth.0 + 0.05 * step.loss, 0.95 * self.smooth.1 + 0.05);
+        self.unlogged = Some(step);
+        self.since_row = (self.since_row.0 + 1, self.since_row.1 + seconds);
+    }
+
+    /// A lap has ended.
+    pub fn charge(&mut self, (activity, cost): (Activity, Cost)) {
+        if activity == Activity::Training {
+            self.path_cost.add(cost);
+            self.total_cost.add(cost);
+        }
+    }
+
+    /// A step measured the gradient of a small and a big batch.
+    pub fn saw_noise(&mut self, pair: NoisePairs) {
+        self.noise = Some(self.noise.map_or(pair, |before| before.with(pair)));
+    }
+
+    /// Means over the pairs since the last row.
+    pub fn take_noise(&mut self) -> Option<NoisePairs> {
+        self.noise.take()
+    }
+
+    /// Mean training loss over about the last twenty steps.
+    pub fn smooth_loss(&self) -> f64 {
+        if self.smooth.1 > 0.0 { self.smooth.0 / self.smooth.1 } else { f64::NAN }
+    }
+
+    /// Tokens per second since the last row.
+    pub fn take_speed(&mut self, batch_tokens: u64) -> Option<f64> {
+        let (steps, seconds) = std::mem::take(&mut self.since_row);
+        (steps > 0 && seconds > 0.0).then(|| (steps * batch_tokens) as f64 / seconds)
+    }
+
+    /// This place as it is returned to from further on: what was spent and logged since stays so.
+    pub fn returned_to_from(self, later: &Self) -> Self {
+        Self {
+            position: later.position,
+            total_cost: later.total_cost,
+            spent: later.spent,
+            waited_s: later.waited_s,
+            ..self
+        }
+    }
+}
