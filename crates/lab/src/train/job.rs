@@ -2,11 +2,11 @@
 
 use super::evaluate::HeldOut;
 use super::program::Program;
-use super::resume::{At, Cost};
+use super::resume::At;
 use crate::error::UserError;
 use crate::stop::Stop;
 use isoflop_base::study::{RunSpec, Study};
-use isoflop_base::{Measured, Point, PointKind};
+use isoflop_base::{Cost, Measured, Point, PointKind};
 use isoflop_data::{Corpus, DataError, Sampler};
 use isoflop_meter::EnergyMeter;
 use isoflop_nn::{GptConfig, TokenBatch};

@@ -5,10 +5,10 @@
 use super::job::Job;
 use crate::record::{Recorder as _, RunRecorder};
 use anyhow::Context as _;
-use isoflop_base::NoisePairs;
 use isoflop_base::tensor::{TensorError, TensorGroup, TensorSource};
+use isoflop_base::{Cost, NoisePairs};
 use isoflop_nn::{Engine, TokenBatch};
-use isoflop_store::{Checkpoint, Run};
+use isoflop_store::{Checkpoint, Damaged, Run, RunView};
 use serde::{Deserialize, Serialize};
 
 /// Version of `state.json`.
@@ -23,24 +23,6 @@ pub struct Stepped {
     pub lr: f64,
     /// Gradient norm before clipping.
     pub grad_norm: f64,
-}
-
-/// What training cost; measured, so outside of what must be equal after an interruption.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
-    /// Seconds of optimiser steps.
-    pub seconds: f64,
-    /// Joules over them; `None` once a reading was missing.
-    pub joules: Option<f64>,
-}
-
-impl Cost {
-    const NOTHING: Self = Self { seconds: 0.0, joules: Some(0.0) };
-
-    fn add(&mut self, more: Cost) {
-        self.seconds += more.seconds;
-        self.joules = self.joules.zip(more.joules).map(|(a, b)| a + b);
-    }
 }
 
 /// Where a run stands in its program.
@@ -62,7 +44,7 @@ pub struct At {
     /// Cost along the path.
     pub path_cost: Cost,
     /// Cost in all, branches included.
-    total_cost: Cost,
+    pub(crate) total_cost: Cost,
     /// Steps and seconds since the last row.
     since_row: (u64, f64),
     /// Pairs of gradient norms since the last row.
@@ -139,6 +121,7 @@ pub fn save<E: Engine<Batch = TokenBatch>>(
             writer.add_text("tokenizer.json", &tokenizer)?;
         }
         writer.finish(&serde_json::to_value(at)?, &crate::hf_config::config_json(&job.config))?;
+        run.set_cost(at.total_cost)?;
         Ok(())
     };
     write().with_context(|| format!("saving checkpoint {label} of {}", job.spec.id))
@@ -192,34 +175,22 @@ pub fn take_up<E: Engine<Batch = TokenBatch>>(
     engine: &mut E,
     recorder: &mut RunRecorder<'_>,
 ) -> anyhow::Result<At> {
-    let found = recorder.run.checkpoints()?;
-    for damaged in &found.damaged {
+    let usable =
+        |view: &RunView, checkpoint: &Checkpoint| usable(job, view, checkpoint).map_err(|e| format!("{e:#}"));
+    let resumed = recorder.run.resume(usable).with_context(|| format!("going on with {}", job.spec.id))?;
+    for Damaged { label, why } in &resumed.passed_over {
         recorder.note(&format!(
-            "{}: checkpoint {} is damaged ({}), going on from the one before",
-            job.spec.id, damaged.label, damaged.why
+            "{}: checkpoint {label} cannot be gone on from ({why}), going on from the one before",
+            job.spec.id
         ))?;
     }
-    let mut resumed = None;
-    for info in &found.complete {
-        match usable(job, recorder.run, &info.label) {
-            Ok(pair) => {
-                resumed = Some(pair);
-                break;
-            }
-            Err(why) => {
-                recorder.note(&format!("{}: {why:#}\n  going on from the checkpoint before", job.spec.id))?
-            }
-        }
-    }
-    let Some((mut checkpoint, at)) = resumed else {
-        recorder.run.cut_back(0)?;
+    let Some((mut checkpoint, at)) = resumed.from else {
         if let Some(dir) = &job.study.train.init_from {
             start_from(job, engine, dir)?;
         }
         return Ok(At::start());
     };
     engine.load(&mut checkpoint).with_context(|| format!("loading checkpoint {}", checkpoint.label()))?;
-    recorder.run.cut_back(at.position)?;
     recorder.note(&format!(
         "{}: going on from step {} of {}",
         job.spec.id,
@@ -229,15 +200,14 @@ pub fn take_up<E: Engine<Batch = TokenBatch>>(
     Ok(at)
 }
 
-/// A checkpoint that verifies, with its place in the program, if what that place needs later is there too.
-fn usable(job: &Job<'_>, run: &Run, label: &str) -> anyhow::Result<(Checkpoint, At)> {
-    let checkpoint = run.open_checkpoint(label)?;
-    let at = read_state(&checkpoint)?;
-    anyhow::ensure!(at.segment < job.program.segments.len(), "{label} is beyond the run's program");
+/// The place in the program of a checkpoint that verifies, if what that place needs later is there too.
+fn usable(job: &Job<'_>, run: &RunView, checkpoint: &Checkpoint) -> anyhow::Result<At> {
+    let at = read_state(checkpoint)?;
+    anyhow::ensure!(at.segment < job.program.segments.len(), "it is beyond the run's program");
     if let Some(fork) = job.program.segments.get(at.segment + 1).and_then(|next| next.from_fork.as_ref()) {
-        run.open_checkpoint(fork).with_context(|| format!("{label} needs {fork} later"))?;
+        run.open_checkpoint(fork).with_context(|| format!("it needs {fork} later"))?;
     }
-    Ok((checkpoint, at))
+    Ok(at)
 }
 
 /// Weights of any GPT-2 directory as initial values; its optimiser's state, if any, is left behind.

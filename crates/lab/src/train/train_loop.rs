@@ -49,6 +49,7 @@ pub fn train<E: Engine<Batch = TokenBatch>>(
     let status = match outcome {
         Outcome::Done => Status::Done,
         Outcome::Diverged => {
+            training.recorder.run.set_cost(training.at.total_cost)?;
             Status::Diverged { step: training.at.step, segment: training.segment().name.clone() }
         }
     };
