@@ -1,6 +1,7 @@
 //! The words every room shares: measured values with their provenance, units, model shapes, run records,
 //! points, and the two traits through which named tensors travel. Plain data, no I/O, no other room.
 
+pub mod columns;
 pub mod identity;
 pub mod measured;
 pub mod recipe;
@@ -13,7 +14,7 @@ pub mod units;
 pub use identity::{RunDocument, RunIdentity};
 pub use measured::Measured;
 pub use recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word};
-pub use record::{BlockLoss, CurveRow, NoisePairs, Point, PointKind, Status};
+pub use record::{BlockLoss, Cost, CurveRow, NoisePairs, Point, PointKind, Status};
 pub use shape::ModelShape;
 pub use study::Study;
 pub use tensor::{TensorError, TensorSink, TensorSource};

@@ -18,6 +18,11 @@ pub enum Status {
         /// The branch it happened in (`trunk` or the branch's tokens).
         segment: String,
     },
+    /// Stopped by a limit or an alarm; it can be gone on with.
+    Stopped {
+        /// Which, in words.
+        reason: String,
+    },
     /// Stopped by an error.
     Failed {
         /// The error in words.
@@ -32,6 +37,7 @@ impl Status {
             Self::Running => "running",
             Self::Done => "done",
             Self::Diverged { .. } => "diverged",
+            Self::Stopped { .. } => "stopped",
             Self::Failed { .. } => "failed",
         }
     }
@@ -45,6 +51,16 @@ pub enum PointKind {
     Final,
     /// A decayed side branch.
     Branch,
+}
+
+impl PointKind {
+    /// One word for tables and CSV.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Final => "final",
+            Self::Branch => "branch",
+        }
+    }
 }
 
 /// Summed validation loss of one held-out block: the unit by which standard errors are clustered.
@@ -65,9 +81,9 @@ pub struct Point {
     pub run: String,
     /// Final or branch.
     pub kind: PointKind,
-    /// Layers, width, heads.
-    pub shape: ModelShape,
-    /// Kaplan's N, 12·L·d².
+    /// Layers, width, heads, of a GPT.
+    pub shape: Option<ModelShape>,
+    /// N that laws are fitted to: Kaplan's 12·L·d² of a GPT.
     pub params: u64,
     /// All parameters.
     pub params_total: u64,
@@ -97,10 +113,10 @@ pub struct Point {
     pub schedule: String,
     /// `scaled`, `gpt2`.
     pub init: String,
-    /// Context length T.
-    pub context: usize,
-    /// Vocabulary V.
-    pub vocab: usize,
+    /// Context length T, of a language model.
+    pub context: Option<usize>,
+    /// Vocabulary V, of a language model.
+    pub vocab: Option<usize>,
     /// Seed of initialisation and data order.
     pub seed: u64,
     /// `f32`, `bf16`.
@@ -115,6 +131,26 @@ pub struct Point {
     pub energy_j: Measured<f64>,
     /// Validation loss by block, for paired and clustered errors. Not in the CSV.
     pub blocks: Vec<BlockLoss>,
+}
+
+/// What training cost: measured, so outside of what must be equal after an interruption.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Seconds of optimiser steps.
+    pub seconds: f64,
+    /// Joules over them; `None` once a reading was missing.
+    pub joules: Option<f64>,
+}
+
+impl Cost {
+    /// What nothing costs.
+    pub const NOTHING: Self = Self { seconds: 0.0, joules: Some(0.0) };
+
+    /// Adds the cost of more training.
+    pub fn add(&mut self, more: Self) {
+        self.seconds += more.seconds;
+        self.joules = self.joules.zip(more.joules).map(|(a, b)| a + b);
+    }
 }
 
 /// Squared gradient norms of a small and a big batch, means over pairs taken at the same steps: what the noise scale is
@@ -176,127 +212,6 @@ pub struct CurveRow {
     pub noise: Option<NoisePairs>,
 }
 
-/// The columns of `points.csv`, in order.
-pub const POINT_COLUMNS: &[&str] = &[
-    "run",
-    "params",
-    "params_total",
-    "tokens",
-    "flops",
-    "flops_6nd",
-    "loss",
-    "loss_se",
-    "bits_per_byte",
-    "epochs",
-    "unique_tokens",
-    "steps",
-    "batch_tokens",
-    "lr",
-    "schedule",
-    "init",
-    "n_layer",
-    "d_model",
-    "context",
-    "vocab",
-    "seed",
-    "status",
-    "seconds",
-    "energy_j",
-    "n_head",
-    "kind",
-    "precision",
-    "kernels",
-    "tokens_per_s",
-];
-
-/// The columns of `curves.csv`, in order.
-pub const CURVE_COLUMNS: &[&str] = &[
-    "run",
-    "segment",
-    "step",
-    "tokens",
-    "flops",
-    "train_loss",
-    "val_loss",
-    "lr",
-    "grad_norm",
-    "decayed",
-    "tokens_per_s",
-    "noise_pairs",
-    "noise_small_tokens",
-    "noise_small_sq",
-    "noise_big_tokens",
-    "noise_big_sq",
-];
-
-impl Point {
-    /// One cell per column of [`POINT_COLUMNS`]; missing values are empty.
-    pub fn csv_cells(&self, status: &str) -> Vec<String> {
-        let or_empty = |v: Option<f64>| v.map(|x| x.to_string()).unwrap_or_default();
-        let kind = match self.kind {
-            PointKind::Final => "final",
-            PointKind::Branch => "branch",
-        };
-        vec![
-            self.run.clone(),
-            self.params.to_string(),
-            self.params_total.to_string(),
-            self.tokens.to_string(),
-            self.flops.to_string(),
-            self.flops_6nd.to_string(),
-            self.loss.to_string(),
-            or_empty(self.loss_se),
-            or_empty(self.bits_per_byte),
-            self.epochs.to_string(),
-            self.unique_tokens.to_string(),
-            self.steps.to_string(),
-            self.batch_tokens.to_string(),
-            self.lr.to_string(),
-            self.schedule.clone(),
-            self.init.clone(),
-            self.shape.n_layer.to_string(),
-            self.shape.d_model.to_string(),
-            self.context.to_string(),
-            self.vocab.to_string(),
-            self.seed.to_string(),
-            status.to_owned(),
-            or_empty(self.seconds.value().copied()),
-            or_empty(self.energy_j.value().copied()),
-            self.shape.n_head.to_string(),
-            kind.to_owned(),
-            self.precision.clone(),
-            self.kernels.clone(),
-            or_empty(self.tokens_per_s.value().copied()),
-        ]
-    }
-}
-
-impl CurveRow {
-    /// One cell per column of [`CURVE_COLUMNS`]; missing values are empty.
-    pub fn csv_cells(&self) -> Vec<String> {
-        let or_empty = |v: Option<f64>| v.map(|x| x.to_string()).unwrap_or_default();
-        let count = |of: fn(&NoisePairs) -> u64| self.noise.map(|n| of(&n).to_string()).unwrap_or_default();
-        vec![
-            self.run.clone(),
-            self.segment.clone(),
-            self.step.to_string(),
-            self.tokens.to_string(),
-            self.flops.to_string(),
-            self.train_loss.to_string(),
-            or_empty(self.val_loss),
-            self.lr.to_string(),
-            self.grad_norm.to_string(),
-            self.decayed.to_string(),
-            or_empty(self.tokens_per_s),
-            count(|n| n.pairs),
-            count(|n| n.small_tokens),
-            or_empty(self.noise.map(|n| n.small_sq)),
-            count(|n| n.big_tokens),
-            or_empty(self.noise.map(|n| n.big_sq)),
-        ]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,7 +222,6 @@ mod tests {
             "lr":0.1,"grad_norm":1.0,"decayed":false,"tokens_per_s":null}"#;
         let row: CurveRow = serde_json::from_str(old).unwrap();
         assert_eq!(row.noise, None);
-        assert_eq!(row.csv_cells().len(), CURVE_COLUMNS.len());
         assert!(
             !serde_json::to_string(&row).unwrap().contains("noise"),
             "rows without pairs stay as they were"
@@ -319,11 +233,5 @@ mod tests {
         let one = NoisePairs { pairs: 1, small_tokens: 8, small_sq: 4.0, big_tokens: 32, big_sq: 1.0 };
         let three = NoisePairs { pairs: 3, small_sq: 8.0, big_sq: 5.0, ..one };
         assert_eq!(one.with(three), NoisePairs { pairs: 4, small_sq: 7.0, big_sq: 4.0, ..one });
-        let row: CurveRow = serde_json::from_value(serde_json::json!({
-            "run": "a", "segment": "trunk", "step": 1, "tokens": 8, "flops": 1.0, "train_loss": 2.0,
-            "val_loss": null, "lr": 0.1, "grad_norm": 1.0, "decayed": false, "tokens_per_s": null, "noise": three,
-        }))
-        .unwrap();
-        assert_eq!(row.csv_cells()[11..], ["3", "8", "8", "32", "5"]);
     }
 }

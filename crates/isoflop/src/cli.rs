@@ -11,7 +11,8 @@ use std::{path::PathBuf, process::ExitCode};
 #[derive(Debug, Parser)]
 #[command(name = "isoflop", version, propagate_version = true, max_term_width = 110)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 diverged, 130/143 interrupted and saved."
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input, 3 diverged, 4 a run is held by another process, \
+                  5 stopped by a limit or an alarm and saved, 130/143 interrupted and saved."
 )]
 pub(crate) struct Cli {
     /// Print one JSON document on stdout and nothing else there; people's text goes to stderr.

@@ -1,13 +1,17 @@
 //! How an error or an ending becomes an exit code: 0 done, 1 failed, 2 usage or bad input, 3 diverged,
-//! 5 stopped by a limit or an alarm and saved, 130/143 interrupted and saved.
+//! 4 a run is held by another process, 5 stopped by a limit or an alarm and saved, 130/143 interrupted and saved.
 
 use isoflop_lab::{StopReason, Stopped, UserError};
+use isoflop_store::StoreError;
 use std::process::ExitCode;
 
 /// The code of a study in which a run diverged.
 pub(crate) fn diverged() -> ExitCode {
     ExitCode::from(3)
 }
+
+/// The code when another process works on a run: nothing is wrong, and the same command may be given again later.
+const HELD: u8 = 4;
 
 /// The exit code an error leaves with.
 pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
@@ -16,6 +20,12 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
             StopReason::Signal(number) => 128 + number,
             StopReason::Limit(_) | StopReason::Alarm(_) => 5,
         };
+    }
+    let held = |e: &(dyn std::error::Error + 'static)| {
+        matches!(e.downcast_ref::<StoreError>(), Some(StoreError::Locked { .. }))
+    };
+    if error.chain().any(held) {
+        return HELD;
     }
     // `downcast_ref` on the error itself also sees a `UserError` given as `.context(…)`.
     if error.is::<UserError>() || error.chain().any(|e| e.is::<UserError>()) { 2 } else { 1 }
@@ -74,5 +84,7 @@ mod tests {
         let stopped = |reason| anyhow::Error::new(Stopped(reason)).context("training");
         assert_eq!(code_of(&stopped(StopReason::Signal(15))), 143);
         assert_eq!(code_of(&stopped(StopReason::Limit("4 h of 4 h".to_owned()))), 5);
+        let held = StoreError::Locked { run: "a".to_owned(), holder: Default::default() };
+        assert_eq!(code_of(&anyhow::Error::new(held).context("training")), 4);
     }
 }

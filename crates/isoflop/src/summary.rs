@@ -79,8 +79,6 @@ fn plot(input: &ReportInput) -> Option<Plot> {
     let mut tokens: Vec<u64> = input.points.iter().map(|p| p.tokens).collect();
     tokens.sort_unstable();
     tokens.dedup();
-    let finished =
-        |run: &str| input.runs.iter().any(|r| r.run == run && r.status == isoflop_base::Status::Done);
     let series: Vec<Series> = tokens
         .iter()
         .map(|&d| Series {
@@ -88,7 +86,7 @@ fn plot(input: &ReportInput) -> Option<Plot> {
             points: input
                 .points
                 .iter()
-                .filter(|p| p.tokens == d && finished(&p.run))
+                .filter(|p| p.tokens == d && *input.status(&p.run) == isoflop_base::Status::Done)
                 .map(|p| (p.params as f64, p.loss))
                 .collect(),
             line: line(input, d as f64),

@@ -7,15 +7,14 @@ use crate::stop::Stop;
 use crate::study::recipe;
 use crate::train::program::Program;
 use anyhow::Context as _;
-use isoflop_base::record::{CURVE_COLUMNS, POINT_COLUMNS};
 use isoflop_base::study::Study;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
 use isoflop_data::{Corpus, TokenizerKind};
-use isoflop_laws::{LawDocument, Options, Table};
+use isoflop_laws::{LawDocument, LawError, Options, Table};
 use isoflop_report::{
     Completion, Fact, LearningRate, LedgerRow, Preset, ReportInput, RunRow, SeedVariance, Totals,
 };
-use isoflop_store::{Checkpoint, RunView, Store, StoreError};
+use isoflop_store::{Checkpoint, Collected, CollectedRun, Store};
 use std::path::Path;
 
 /// The prompt every size completes.
@@ -25,103 +24,64 @@ const COMPLETION_LENGTH: usize = 160;
 
 /// What the runs of a study have left so far.
 pub struct Gathered {
-    pub points: Vec<Point>,
-    pub curves: Vec<CurveRow>,
+    pub collected: Collected,
+    /// A row for each of its runs.
     pub rows: Vec<RunRow>,
-    /// Joules of each row's run.
-    pub joules: Vec<Measured<f64>>,
 }
 
 /// Reads the study's runs as they are on disk; runs that were not begun are left out.
 pub fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
-    let mut all = Gathered { points: Vec::new(), curves: Vec::new(), rows: Vec::new(), joules: Vec::new() };
-    for spec in &study.runs {
-        let view = match store.read_run(&spec.id) {
-            Err(StoreError::NoSuchRun { .. }) => continue,
-            view => view?,
-        };
-        all.points.extend(view.points()?);
-        all.curves.extend(view.curves()?);
-        let status = view.status()?;
-        let (seconds, joules) = total_cost(&view)?;
-        all.joules.push(joules);
+    let ids: Vec<&str> = study.runs.iter().map(|spec| spec.id.as_str()).collect();
+    let collected = store.collect_begun(&ids)?;
+    let mut rows = Vec::new();
+    for run in &collected.runs {
+        let spec =
+            study.runs.iter().find(|spec| spec.id == run.id()).expect("only the study's were asked for");
         let tokens = study.tokens_at(Program::new(spec, &study.train).steps()) as f64;
         let per_token = executor::flops_per_token(spec.shape, study.data.vocab, study.train.context);
-        let rate = match (&status, seconds.value()) {
-            (Status::Done, Some(s)) if *s > 0.0 => Measured::measured(tokens / s),
+        let seconds = seconds(run);
+        let rate = match seconds.value() {
+            Some(s) if run.is_done() && *s > 0.0 => Measured::measured(tokens / s),
             _ => Measured::missing("the run is not finished"),
         };
-        all.rows.push(RunRow {
+        rows.push(RunRow {
             run: spec.id.clone(),
             shape: spec.shape,
             seed: spec.seed,
-            status,
+            status: run.status.clone(),
             seconds,
             flops_per_s: rate.clone().map(|r| r * per_token),
             tokens_per_s: rate,
         });
     }
-    Ok(all)
+    Ok(Gathered { collected, rows })
 }
 
-/// Seconds and joules of training, branches included, as the newest checkpoint has them.
-fn total_cost(view: &RunView) -> anyhow::Result<(Measured<f64>, Measured<f64>)> {
-    let newest = view.checkpoints()?.complete.into_iter().next();
-    let state = match newest {
-        Some(info) => view.open_checkpoint(&info.label)?.state()["total_cost"].clone(),
-        None => serde_json::Value::Null,
-    };
-    let read =
-        |key: &str, why: &str| state[key].as_f64().map_or_else(|| Measured::missing(why), Measured::measured);
-    Ok((read("seconds", "no checkpoint yet"), read("joules", "no energy counter was read during the run")))
+/// Seconds of training, branches included.
+fn seconds(run: &CollectedRun) -> Measured<f64> {
+    run.cost.map_or_else(|| Measured::missing("no checkpoint yet"), |cost| Measured::measured(cost.seconds))
 }
 
-impl Gathered {
-    /// The points with the status of their run, for the laws.
-    pub fn table(&self) -> Table {
-        let status =
-            |run: &str| self.rows.iter().find(|r| r.run == run).map_or(&Status::Running, |r| &r.status);
-        Table::from_points(self.points.iter().map(|p| (p, status(&p.run))))
-    }
-
-    /// The laws, or why there are none yet.
-    pub fn laws(&self, threads: usize) -> Result<LawDocument, isoflop_laws::LawError> {
-        let table = self.table();
-        let mut laws = isoflop_laws::fit(&table, &Options { threads, ..Options::default() })?;
-        laws.paired = isoflop_laws::paired_differences(&table, &|row| {
-            self.points
-                .iter()
-                .find(|p| p.run == row.run && Some(p.tokens as f64) == row.d)
-                .map(|p| p.blocks.as_slice())
-        });
-        Ok(laws)
-    }
-
-    /// `points.csv`.
-    pub fn points_csv(&self) -> anyhow::Result<Vec<u8>> {
-        let word = |run: &str| self.rows.iter().find(|r| r.run == run).map_or("running", |r| r.status.word());
-        csv(POINT_COLUMNS, self.points.iter().map(|p| p.csv_cells(word(&p.run))))
-    }
-
-    /// `points.parquet`.
-    pub fn points_parquet(&self) -> Vec<u8> {
-        let word = |id: &str| self.rows.iter().find(|r| r.run == id).map_or("running", |r| r.status.word());
-        crate::tables::points_parquet(self.points.iter().map(|p| (p, word(&p.run))))
-    }
-
-    /// `curves.csv`.
-    pub fn curves_csv(&self) -> anyhow::Result<Vec<u8>> {
-        csv(CURVE_COLUMNS, self.curves.iter().map(CurveRow::csv_cells))
-    }
+/// Joules of training, branches included.
+fn joules(run: &CollectedRun) -> Measured<f64> {
+    let read = run.cost.and_then(|cost| cost.joules);
+    read.map_or_else(|| Measured::missing("no energy counter was read during the run"), Measured::measured)
 }
 
-fn csv(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> anyhow::Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(columns)?;
-    for row in rows {
-        writer.write_record(&row)?;
-    }
-    Ok(writer.into_inner()?)
+/// The points of runs as the laws see them: those of runs that are not done are left out, and listed with the reason.
+pub fn table(collected: &Collected) -> Table {
+    Table::from_points(collected.points())
+}
+
+/// The laws of runs, with differences between sizes paired by held-out block; or why there are none yet.
+pub fn laws(collected: &Collected, options: &Options) -> Result<LawDocument, LawError> {
+    let table = table(collected);
+    let mut laws = isoflop_laws::fit(&table, options)?;
+    laws.paired = isoflop_laws::paired_differences(&table, &|row| {
+        let mut points = collected.points().map(|(point, _)| point);
+        points.find(|p| p.run == row.run && Some(p.tokens as f64) == row.d).map(|p| p.blocks.as_slice())
+    });
+    Ok(laws)
 }
 
 /// One prompt completed by every size: the first run of each, its last point.
@@ -161,6 +121,7 @@ pub struct Page<'a> {
     pub study: &'a Study,
     pub corpus: &'a Corpus,
     pub gathered: Gathered,
+    pub curves: Vec<CurveRow>,
     pub laws: Option<LawDocument>,
     pub forecasts: Vec<StoredForecast>,
     pub completions: Vec<Completion>,
@@ -173,16 +134,13 @@ impl Page<'_> {
     /// The page's data, for `report-input.json` and the page itself.
     pub fn input(self) -> anyhow::Result<ReportInput> {
         let Page { study, corpus, gathered, .. } = self;
-        let trained: Option<f64> = gathered
-            .rows
-            .iter()
-            .filter(|r| r.status == Status::Done)
-            .map(|r| Some(r.flops_per_s.value()? * r.seconds.value()?))
-            .sum();
+        let points: Vec<Point> = gathered.collected.points().map(|(point, _)| point.clone()).collect();
+        let done = gathered.rows.iter().filter(|r| r.status == Status::Done);
+        let trained: Option<f64> = done.map(|r| Some(r.flops_per_s.value()? * r.seconds.value()?)).sum();
         let totals = Totals {
             flops: trained.map_or_else(|| Measured::missing("a run has no time"), Measured::measured),
             seconds: sum(gathered.rows.iter().map(|r| &r.seconds)),
-            energy_j: sum(&gathered.joules),
+            energy_j: sum(&gathered.collected.runs.iter().map(joules).collect::<Vec<_>>()),
             peak_memory_bytes: isoflop_meter::System::real().peak_memory(),
         };
         Ok(ReportInput {
@@ -198,14 +156,14 @@ impl Page<'_> {
             learning_rate: learning_rate(study),
             claims: study.claims.clone(),
             completions: self.completions,
-            forecasts: self.forecasts.into_iter().map(|f| f.row(&gathered.points)).collect(),
+            forecasts: self.forecasts.into_iter().map(|f| f.row(&points)).collect(),
             seed_variance: seed_variance(study, self.laws.as_ref()),
             laws: self.laws,
             totals,
             notes: self.notes,
             runs: gathered.rows,
-            points: gathered.points,
-            curves: gathered.curves,
+            points,
+            curves: self.curves,
             ..ReportInput::default()
         })
     }

@@ -1,20 +1,21 @@
 //! Conducting a study: the small sizes, a forecast of the two largest, these, then law and page. `demo` and `run` are
 //! this with different defaults; run again, it goes on where it was.
 
-use crate::artifacts::{self, Gathered, Page};
+use crate::artifacts::{self, Page};
 use crate::error::{Stopped, UserError};
-use crate::executor;
 use crate::forecasts::{self, StoredForecast};
 use crate::plan::{self, Plan, Speed};
 use crate::record::{Event, Recorder};
 use crate::stop::Stop;
 use crate::train::train_loop::Outcome;
+use crate::{executor, tables};
 use isoflop_base::Status;
+use isoflop_base::columns::Frame;
 use isoflop_base::study::{RunSpec, Study};
 use isoflop_data::Corpus;
-use isoflop_laws::LawDocument;
+use isoflop_laws::{LawDocument, Options};
 use isoflop_report::{Preset, ReportInput};
-use isoflop_store::{Store, StoreError};
+use isoflop_store::{Collected, Store, StoreError};
 use std::path::{Path, PathBuf};
 
 /// A study ready to be conducted.
@@ -112,7 +113,7 @@ impl Conductor<'_> {
             }
             None => {
                 let gathered = artifacts::gather(self.study, store)?;
-                match forecasts::make(self.study, &gathered, large, &self.out) {
+                match forecasts::make(self.study, &gathered.collected, large, &self.out) {
                     Ok(made) => made,
                     Err(why) => {
                         recorder.note(&format!("no forecast: {why:#}"))?;
@@ -135,11 +136,12 @@ impl Conductor<'_> {
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<ReportInput> {
         let gathered = artifacts::gather(self.study, store)?;
-        artifacts::write(&self.out, "points.csv", &gathered.points_csv()?)?;
-        artifacts::write(&self.out, "points.parquet", &gathered.points_parquet())?;
-        artifacts::write(&self.out, "curves.csv", &gathered.curves_csv()?)?;
+        let (points, curves) = (gathered.collected.points_frame(), gathered.collected.curves()?);
+        artifacts::write(&self.out, "points.csv", &isoflop_store::csv(&points))?;
+        artifacts::write(&self.out, "points.parquet", &tables::parquet(&points))?;
+        artifacts::write(&self.out, "curves.csv", &isoflop_store::csv(&Frame::of_curves(&curves)))?;
         let mut notes = Vec::new();
-        let laws = self.laws(&gathered, &mut notes, recorder)?;
+        let laws = self.laws(&gathered.collected, &mut notes, recorder)?;
         let page = Page {
             study: self.study,
             corpus: self.corpus,
@@ -150,6 +152,7 @@ impl Conductor<'_> {
             date: crate::clock::now_utc(),
             notes,
             gathered,
+            curves,
         };
         let input = page.input()?;
         artifacts::write(&self.out, "report-input.json", input.to_json()?.as_bytes())?;
@@ -159,11 +162,12 @@ impl Conductor<'_> {
 
     fn laws(
         &self,
-        gathered: &Gathered,
+        collected: &Collected,
         notes: &mut Vec<String>,
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<Option<LawDocument>> {
-        match gathered.laws(self.study.train.threads) {
+        let options = Options { threads: self.study.train.threads, ..Options::default() };
+        match artifacts::laws(collected, &options) {
             Ok(laws) => {
                 artifacts::write(
                     &self.out,

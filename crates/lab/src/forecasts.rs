@@ -1,12 +1,13 @@
 //! Forecasts of the two largest sizes, written down before they are trained and never changed after.
 
-use crate::artifacts::Gathered;
+use crate::artifacts;
 use anyhow::Context as _;
 use isoflop_base::study::{RunSpec, Study};
 use isoflop_base::units::si;
 use isoflop_base::{ModelShape, Point};
 use isoflop_laws::{Forecast, Options, Target};
 use isoflop_report::ForecastRow;
+use isoflop_store::Collected;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -99,7 +100,7 @@ pub fn read(out: &Path, study: &Study) -> anyhow::Result<Option<Vec<StoredForeca
 /// Makes forecasts from the finished small sizes and writes them down.
 pub fn make(
     study: &Study,
-    small: &Gathered,
+    small: &Collected,
     large: &[RunSpec],
     out: &Path,
 ) -> anyhow::Result<Vec<StoredForecast>> {
@@ -114,15 +115,16 @@ pub fn make(
         .map(|run| Target { n: run.shape.params() as f64, d: final_tokens(study, run) as f64 })
         .collect();
     let options = Options { threads: study.train.threads, ..Options::default() };
-    let forecasts = isoflop_laws::forecast(&small.table(), &wanted, &options)?;
+    let table = artifacts::table(small);
+    let forecasts = isoflop_laws::forecast(&table, &wanted, &options)?;
     let made_at = crate::clock::now_utc();
-    let sizes: std::collections::BTreeSet<u64> = small.points.iter().map(|p| p.params).collect();
+    let sizes = table.levels("n");
     let made_from = format!(
         "{} finished points of {} sizes, {} to {}",
-        small.points.len(),
+        table.rows.len(),
         sizes.len(),
-        si(sizes.first().copied().unwrap_or(0) as f64),
-        si(sizes.last().copied().unwrap_or(0) as f64)
+        si(sizes.first().copied().unwrap_or(0.0)),
+        si(sizes.last().copied().unwrap_or(0.0))
     );
     let stored: Vec<StoredForecast> = targets
         .iter()

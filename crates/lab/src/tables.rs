@@ -1,30 +1,10 @@
 //! Tables of points as files: CSV, TSV, JSON Lines or Parquet in, Parquet out.
 
 use crate::error::UserError;
-use isoflop_base::record::{CURVE_COLUMNS, POINT_COLUMNS};
-use isoflop_base::{CurveRow, Point};
+use isoflop_base::columns::{self, Frame};
 use isoflop_data::parquet::{self, Column, Value};
 use isoflop_laws::{Cell, Raw, ReadOptions, Table, read_table, table_of};
 use std::path::Path;
-
-/// Columns of points and curves that hold whole numbers.
-const WHOLE: &[&str] = &[
-    "params",
-    "params_total",
-    "tokens",
-    "unique_tokens",
-    "steps",
-    "batch_tokens",
-    "n_layer",
-    "d_model",
-    "n_head",
-    "context",
-    "vocab",
-    "seed",
-    "step",
-];
-/// Columns that hold words.
-const WORDS: &[&str] = &["run", "schedule", "init", "status", "kind", "precision", "kernels", "segment"];
 
 /// Reads the table of a file, of whatever kind its first bytes say it is.
 ///
@@ -65,32 +45,21 @@ fn records(columns: &[Column], rows: usize) -> (Vec<String>, Vec<Raw>) {
     (header, raws)
 }
 
-/// `points.parquet`: the columns of `points.csv`, typed; each point with the word for its run's status.
-pub fn points_parquet<'a>(points: impl Iterator<Item = (&'a Point, &'a str)>) -> Vec<u8> {
-    typed(POINT_COLUMNS, &points.map(|(p, status)| p.csv_cells(status)).collect::<Vec<_>>())
-}
-
-/// `curves.parquet`: the columns of `curves.csv`, typed.
-pub fn curves_parquet<'a>(rows: impl Iterator<Item = &'a CurveRow>) -> Vec<u8> {
-    typed(CURVE_COLUMNS, &rows.map(CurveRow::csv_cells).collect::<Vec<_>>())
-}
-
-fn typed(header: &[&str], rows: &[Vec<String>]) -> Vec<u8> {
-    let value = |name: &str, text: &String| match () {
-        () if text.is_empty() => Value::Null,
-        () if WORDS.contains(&name) => Value::Text(text.clone()),
-        () if name == "decayed" => Value::Bool(text == "true"),
-        () => {
-            let whole = WHOLE.contains(&name).then(|| text.parse().ok()).flatten().map(Value::Int);
-            whole.or_else(|| text.parse().ok().map(Value::Float)).unwrap_or(Value::Null)
-        }
+/// A Parquet table: the columns of the frame, typed as they are.
+pub fn parquet(frame: &Frame) -> Vec<u8> {
+    let value = |cell: &columns::Cell| match cell {
+        columns::Cell::Empty => Value::Null,
+        columns::Cell::Word(text) => Value::Text(text.clone()),
+        // Parquet's integers end at 2⁶³; the rare one beyond becomes a real number.
+        columns::Cell::Whole(n) => i64::try_from(*n).map_or(Value::Float(*n as f64), Value::Int),
+        columns::Cell::Real(x) => Value::Float(*x),
+        columns::Cell::Flag(yes) => Value::Bool(*yes),
     };
-    let columns: Vec<Column> = header
-        .iter()
-        .enumerate()
-        .map(|(i, name)| Column {
+    let columns = frame.columns.iter().enumerate();
+    let columns: Vec<Column> = columns
+        .map(|(i, (name, _))| Column {
             name: (*name).to_owned(),
-            values: rows.iter().map(|row| value(name, &row[i])).collect(),
+            values: frame.rows.iter().map(|row| value(&row[i])).collect(),
         })
         .collect();
     parquet::write(&columns)

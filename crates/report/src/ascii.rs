@@ -36,7 +36,7 @@ const GUTTER: usize = 8;
 
 /// The plot of loss against size at each token count, with the fitted lines; `None` without points.
 pub fn law_plot(input: &ReportInput, unicode: bool) -> Option<Plot> {
-    let data = Data::of(&crate::page::study_table(input));
+    let data = Data::of(&input.table());
     let xs: Vec<f64> = data.obs.iter().filter_map(|o| o.n).collect();
     let axis = Axis::over(xs, Spread::Log, Style::Count, 0.03)?;
     let series = data

@@ -3,7 +3,7 @@
 
 use isoflop_base::study::ClaimSpec;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
-use isoflop_laws::{Forecast, LawDocument};
+use isoflop_laws::{Forecast, LawDocument, Table};
 use serde::{Deserialize, Serialize};
 
 /// Version of [`ReportInput`] as JSON.
@@ -298,6 +298,17 @@ impl ReportInput {
         } else {
             Err(ReportError::Schema { found: input.schema })
         }
+    }
+
+    /// The status of a run. The points of one that is not listed are of a run nobody knows to be finished: they are
+    /// shown as such, and enter no fit.
+    pub fn status(&self, run: &str) -> &Status {
+        self.runs.iter().find(|r| r.run == run).map_or(&Status::Running, |r| &r.status)
+    }
+
+    /// The points as the laws see them: those of runs that are not done are left out there, with the reason.
+    pub fn table(&self) -> Table {
+        Table::from_points(self.points.iter().map(|p| (p, self.status(&p.run))))
     }
 
     /// The document as JSON, for `report-input.json`.

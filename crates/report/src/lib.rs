@@ -44,7 +44,7 @@ pub fn table_law_svg(table: &isoflop_laws::Table, laws: &isoflop_laws::LawDocume
 
 /// Loss against size as one SVG file that stands alone, in light and dark; `None` when there is nothing to draw.
 pub fn law_svg(input: &ReportInput) -> Option<String> {
-    let data = data::Data::of(&page::study_table(input));
+    let data = data::Data::of(&input.table());
     let sheet = page::standalone(&data);
     figures::law("law", &data, input.laws.as_ref(), figures::Against::Params, plot::Width::Wide, &sheet)
 }

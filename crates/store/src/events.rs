@@ -6,7 +6,10 @@
 //! TensorBoard to forget what an interrupted process had logged from that step on. Nothing here reads them back.
 
 use crate::{StoreError, files, files::Appender, names};
-use isoflop_base::CurveRow;
+use isoflop_base::{
+    CurveRow,
+    columns::{CURVE_COLUMNS, Cell, Kind},
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -72,20 +75,12 @@ fn start_event(now: Duration, step: u64) -> Vec<u8> {
 
 /// `Event { wall_time = 1, step = 2, summary = 5 { value = 1 { tag = 1, simple_value = 2 } … } }`.
 fn scalar_event(now: Duration, row: &CurveRow) -> Vec<u8> {
-    let scalars = [
-        ("train/loss", Some(row.train_loss)),
-        ("val/loss", row.val_loss),
-        ("lr", Some(row.lr)),
-        ("grad_norm", Some(row.grad_norm)),
-        ("tokens/s", row.tokens_per_s),
-        ("noise/small_sq", row.noise.map(|n| n.small_sq)),
-        ("noise/big_sq", row.noise.map(|n| n.big_sq)),
-    ];
     let mut summary = Message::default();
-    for (tag, value) in scalars {
-        if let Some(value) = value {
+    // FLOPs are a measure of how far the run is, as the step is.
+    for column in CURVE_COLUMNS.iter().filter(|c| c.kind == Kind::Real && c.name != "flops") {
+        if let Cell::Real(value) = (column.of)(row) {
             let mut scalar = Message::default();
-            scalar.bytes(1, tag.as_bytes());
+            scalar.bytes(1, tag(column.name).as_bytes());
             scalar.float(2, value as f32);
             summary.bytes(1, &scalar.0);
         }
@@ -95,6 +90,18 @@ fn scalar_event(now: Duration, row: &CurveRow) -> Vec<u8> {
     event.integer(2, row.step);
     event.bytes(5, &summary.0);
     event.0
+}
+
+/// TensorBoard groups scalars by what stands before a slash.
+fn tag(column: &'static str) -> &'static str {
+    match column {
+        "train_loss" => "train/loss",
+        "val_loss" => "val/loss",
+        "tokens_per_s" => "tokens/s",
+        "noise_small_sq" => "noise/small_sq",
+        "noise_big_sq" => "noise/big_sq",
+        other => other,
+    }
 }
 
 /// A protobuf message being encoded.

@@ -1,50 +1,72 @@
-//! Points and curves as tables other programs read.
+//! Points and curves as text other programs read.
 
-use isoflop_base::{
-    CurveRow, Point,
-    record::{CURVE_COLUMNS, POINT_COLUMNS},
-};
-use serde::Serialize;
+use isoflop_base::columns::{Cell, Frame};
+use serde_json::{Map, Value};
 
-/// `points.csv`: one line per point, in the columns of [`POINT_COLUMNS`]; each point comes with its run's status
-/// in a word.
-pub fn points_csv<'a>(points: impl IntoIterator<Item = (&'a Point, &'a str)>) -> String {
-    table(POINT_COLUMNS, points.into_iter().map(|(point, status)| point.csv_cells(status)))
-}
-
-/// `curves.csv`: one line per row, in the columns of [`CURVE_COLUMNS`].
-pub fn curves_csv<'a>(rows: impl IntoIterator<Item = &'a CurveRow>) -> String {
-    table(CURVE_COLUMNS, rows.into_iter().map(CurveRow::csv_cells))
-}
-
-/// One JSON object a line.
-pub(crate) fn json_lines<T: Serialize>(records: impl IntoIterator<Item = T>) -> String {
-    let line = |r: T| serde_json::to_string(&r).expect("records are plain data") + "\n";
-    records.into_iter().map(line).collect()
-}
-
-fn table(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut out = columns.join(",") + "\n";
-    for row in rows {
-        let cells: Vec<String> = row.into_iter().map(cell).collect();
-        out.push_str(&cells.join(","));
-        out.push('\n');
+/// A CSV table: a header of the column names, a line per row, quotes where RFC 4180 asks for them.
+pub fn csv(frame: &Frame) -> Vec<u8> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let header = frame.columns.iter().map(|(name, _)| name);
+    writer.write_record(header).expect("a vector takes all that is written");
+    for row in &frame.rows {
+        let cells = row.iter().map(Cell::to_string);
+        writer
+            .write_record(cells)
+            .expect("a vector takes all that is written, and rows are as wide as the header");
     }
-    out
+    writer.into_inner().expect("a vector takes all that is written")
 }
 
-/// Quotes a cell where RFC 4180 asks for it.
-fn cell(text: String) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+/// One JSON object a line, a member per column; what is not there is `null`.
+pub fn json_lines(frame: &Frame) -> Vec<u8> {
+    let object = |row: &Vec<Cell>| -> Map<String, Value> {
+        let members = frame.columns.iter().zip(row);
+        members.map(|((name, _), cell)| ((*name).to_owned(), value(cell))).collect()
+    };
+    let line = |row| serde_json::to_string(&object(row)).expect("cells are plain data") + "\n";
+    frame.rows.iter().map(line).collect::<String>().into_bytes()
+}
+
+fn value(cell: &Cell) -> Value {
+    match cell {
+        Cell::Empty => Value::Null,
+        Cell::Word(text) => text.as_str().into(),
+        Cell::Whole(n) => (*n).into(),
+        Cell::Real(x) => (*x).into(),
+        Cell::Flag(yes) => (*yes).into(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use isoflop_base::columns::Kind;
 
     #[test]
-    fn cells_are_quoted_only_where_needed() {
-        let rows = vec![vec!["a".to_owned(), "1,\"2\"".to_owned()]];
-        assert_eq!(table(&["x", "y"], rows.into_iter()), "x,y\na,\"1,\"\"2\"\"\"\n");
+    fn a_frame_is_the_same_rows_in_every_format() {
+        let frame = Frame {
+            columns: vec![("x", Kind::Word), ("y", Kind::Real), ("z", Kind::Whole), ("w", Kind::Flag)],
+            rows: vec![
+                vec![
+                    Cell::Word("1,\"2\"".into()),
+                    Cell::Real(1.0 / 3.0),
+                    Cell::Whole(u64::MAX),
+                    Cell::Flag(true),
+                ],
+                vec![Cell::Word("plain".into()), Cell::Empty, Cell::Whole(2), Cell::Flag(false)],
+            ],
+        };
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert_eq!(
+            text(csv(&frame)),
+            "x,y,z,w\n\"1,\"\"2\"\"\",0.3333333333333333,18446744073709551615,true\nplain,,2,false\n"
+        );
+        assert_eq!(
+            text(json_lines(&frame)),
+            "{\"x\":\"1,\\\"2\\\"\",\"y\":0.3333333333333333,\"z\":18446744073709551615,\"w\":true}\n\
+             {\"x\":\"plain\",\"y\":null,\"z\":2,\"w\":false}\n"
+        );
+        let empty = Frame { rows: Vec::new(), ..frame };
+        assert_eq!((text(csv(&empty)), text(json_lines(&empty))), ("x,y,z,w\n".to_owned(), String::new()));
     }
 }

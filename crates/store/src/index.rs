@@ -4,8 +4,11 @@
 //! read anew, so a stale, missing or broken index costs time and nothing else. Many processes may use it at once.
 
 use crate::{RunSummary, RunView, StoreError, files, run};
-use isoflop_base::{Point, record::POINT_COLUMNS};
-use rusqlite::{Connection, TransactionBehavior, params_from_iter};
+use isoflop_base::{
+    Point,
+    columns::{Cell, Kind, POINT_COLUMNS},
+};
+use rusqlite::{Connection, TransactionBehavior, params_from_iter, types::Value};
 use std::{
     collections::HashMap,
     fs,
@@ -15,8 +18,11 @@ use std::{
 
 /// File name in the store's root.
 const INDEX: &str = "index.sqlite";
-/// Layout of the tables; an index of another version is rebuilt.
-const VERSION: i64 = 1;
+/// What the table of runs holds; a point's columns are in its definition.
+const RUNS: &str = "id TEXT PRIMARY KEY, signature TEXT NOT NULL, status TEXT NOT NULL,
+                     params INTEGER, tokens INTEGER, loss REAL, summary TEXT NOT NULL";
+/// Version of a run's summary, which is JSON.
+const SUMMARY_VERSION: u32 = 2;
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -41,17 +47,12 @@ impl Index {
         db.pragma_update(None, "synchronous", "normal")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version != VERSION {
-            let columns: Vec<String> = POINT_COLUMNS.iter().map(|c| format!("\"{c}\" NUMERIC")).collect();
-            tx.execute_batch(&format!(
-                "DROP TABLE IF EXISTS runs; DROP TABLE IF EXISTS points;
-                 CREATE TABLE runs (id TEXT PRIMARY KEY, signature TEXT NOT NULL, status TEXT NOT NULL,
-                     params INTEGER, tokens INTEGER, loss REAL, summary TEXT NOT NULL);
-                 CREATE TABLE points ({});
-                 CREATE INDEX points_run ON points (run);",
-                columns.join(", ")
-            ))?;
-            tx.pragma_update(None, "user_version", VERSION)?;
+        let tables = tables();
+        // An index of another layout is rebuilt; with a new column of points it is another.
+        let layout = i64::from(crc32fast::hash(format!("{SUMMARY_VERSION} {tables}").as_bytes()) as i32);
+        if version != layout {
+            tx.execute_batch(&format!("DROP TABLE IF EXISTS runs; DROP TABLE IF EXISTS points; {tables}"))?;
+            tx.pragma_update(None, "user_version", layout)?;
         }
         tx.commit()?;
         Ok(Self { db })
@@ -106,13 +107,41 @@ impl Index {
                 ),
             )?;
             for point in points {
-                let mut cells = point.csv_cells(summary.status.word());
-                cells[0].clone_from(&summary.id);
-                let cells = cells.into_iter().map(|c| Some(c).filter(|c| !c.is_empty()));
+                // Rows are found again by the run's directory, whatever their points say.
+                let cells = POINT_COLUMNS.iter().map(|c| match c.name {
+                    "run" => Value::Text(summary.id.clone()),
+                    _ => sql_value((c.of)(point, &summary.status)),
+                });
                 tx.execute(&insert_point, params_from_iter(cells))?;
             }
         }
         tx.commit()
+    }
+}
+
+/// The statements that make the tables.
+fn tables() -> String {
+    let sql_type = |kind| match kind {
+        Kind::Word => "TEXT",
+        Kind::Whole | Kind::Flag => "INTEGER",
+        Kind::Real => "REAL",
+    };
+    let columns: Vec<String> =
+        POINT_COLUMNS.iter().map(|c| format!("\"{}\" {}", c.name, sql_type(c.kind))).collect();
+    format!(
+        "CREATE TABLE runs ({RUNS}); CREATE TABLE points ({}); CREATE INDEX points_run ON points (run);",
+        columns.join(", ")
+    )
+}
+
+/// SQLite's integers end at 2⁶³; the rare one beyond becomes a real number.
+fn sql_value(cell: Cell) -> Value {
+    match cell {
+        Cell::Empty => Value::Null,
+        Cell::Word(text) => Value::Text(text),
+        Cell::Whole(n) => i64::try_from(n).map_or(Value::Real(n as f64), Value::Integer),
+        Cell::Real(x) => Value::Real(x),
+        Cell::Flag(yes) => Value::Integer(yes.into()),
     }
 }
 
@@ -139,6 +168,6 @@ pub(crate) fn read(view: &RunView) -> Result<Fresh, StoreError> {
     // The signature is taken first: a change in between makes it stale, never wrong.
     let signature = signature(view.dir());
     let points = view.points()?;
-    let (status, updated_unix_s) = view.status_and_time()?;
-    Ok(Fresh { signature, summary: RunSummary::new(view, status, updated_unix_s, &points), points })
+    let summary = RunSummary::new(view, view.progress()?, view.cost()?, &points);
+    Ok(Fresh { signature, summary, points })
 }

@@ -5,7 +5,7 @@
 //!   index.sqlite                a cache, rebuildable at any time
 //!   L4-d128-h4-s1/              Run
 //!     spec.json                 the resolved specification, never changed
-//!     status.json               running | done | diverged | failed
+//!     status.json               running | done | diverged | failed, and what training cost so far
 //!     lock                      held by the process that writes; the system releases it when that dies
 //!     metrics.jsonl             curve rows, a checksum each
 //!     points.jsonl              finished points, a checksum each
@@ -16,12 +16,13 @@
 //!
 //! This is the only crate that creates, renames or deletes files, in one module.
 //!
-//! **Position.** A run is a linear program of optimiser steps: trunk and branches in the order in which they are
-//! executed. `position` counts those steps, so it only grows, and it is written with every record and checkpoint.
-//! Append what belongs to a position *before* the checkpoint of that position; [`Run::resume`] then keeps
-//! exactly the records up to the checkpoint that is resumed.
+//! **Position.** A run is a linear program: trunk and branches in the order in which they are executed. `position`
+//! counts what was done in it (optimiser steps, and each record written), so it only grows, and it is written with
+//! every record and checkpoint. Append what belongs to a position *before* the checkpoint of that position;
+//! [`Run::resume`] then keeps exactly the records up to the checkpoint that is resumed.
 
 mod checkpoint;
+mod collected;
 mod error;
 mod events;
 mod export;
@@ -35,8 +36,9 @@ mod spec;
 mod store;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointWriter, Checkpoints, Damaged};
+pub use collected::{Collected, CollectedRun};
 pub use error::{LockHolder, StoreError};
-pub use export::{curves_csv, points_csv};
+pub use export::{csv, json_lines};
 pub use run::{CutBack, Health, Resumed, Run, RunView};
 pub use spec::{Difference, differences};
-pub use store::{ExportFormat, Listing, RunSummary, Store, write_artifact};
+pub use store::{Listing, RunSummary, Store, write_artifact};

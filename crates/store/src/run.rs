@@ -8,8 +8,8 @@ use crate::{
     log::{self, Log},
     names, spec,
 };
-use isoflop_base::{CurveRow, Point, Status};
-use serde::{Serialize, de::DeserializeOwned};
+use isoflop_base::{Cost, CurveRow, Point, Status};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
     fs, io,
@@ -43,13 +43,32 @@ pub struct Run {
     metrics: Appender,
     points: Appender,
     events: EventFiles,
+    progress: Progress,
     /// Position of the last record; records never go back.
     last_position: u64,
     /// Held as long as the run is open.
     _lock: Lock,
 }
 
-/// What [`Run::cut_back`] moved away.
+/// `status.json`: how far a run is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    #[serde(flatten)]
+    pub(crate) status: Status,
+    /// When this was written, seconds since 1970 UTC.
+    #[serde(default)]
+    pub(crate) updated_unix_s: u64,
+    /// What training cost up to then; stores written before this was noted have it in their checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost: Option<Cost>,
+}
+
+impl Progress {
+    /// Before any was written.
+    const NONE: Self = Self { status: Status::Running, updated_unix_s: 0, cost: None };
+}
+
+/// What [`Run::resume`] moved away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CutBack {
     /// Curve rows moved.
@@ -62,13 +81,13 @@ pub struct CutBack {
     pub attempt: Option<u32>,
 }
 
-/// Where a run continues: see [`Run::resume`].
+/// Where a run goes on: see [`Run::resume`].
 #[derive(Debug)]
-pub struct Resumed {
-    /// The checkpoint to load; `None` to begin at the beginning.
-    pub checkpoint: Option<Checkpoint>,
-    /// Damaged checkpoints that were passed over.
-    pub damaged: Vec<Damaged>,
+pub struct Resumed<T> {
+    /// The checkpoint to load and what the caller read from it; `None` to begin at the beginning.
+    pub from: Option<(Checkpoint, T)>,
+    /// Newer checkpoints that could not be gone on from, newest first.
+    pub passed_over: Vec<Damaged>,
     /// What was moved away.
     pub cut_back: CutBack,
 }
@@ -103,17 +122,23 @@ impl RunView {
 
     /// How far it is ([`Status::Running`] before any was set).
     pub fn status(&self) -> Result<Status, StoreError> {
-        Ok(self.status_and_time()?.0)
+        Ok(self.progress()?.status)
     }
 
-    /// The status, and when it was set (seconds since 1970 UTC).
-    pub(crate) fn status_and_time(&self) -> Result<(Status, u64), StoreError> {
+    /// What `status.json` says.
+    pub(crate) fn progress(&self) -> Result<Progress, StoreError> {
         let path = self.dir.join(STATUS);
-        let Some(value) = read_document(&path)? else { return Ok((Status::Running, 0)) };
-        let time = value["updated_unix_s"].as_u64().unwrap_or(0);
-        let status = serde_json::from_value(value)
-            .map_err(|e| StoreError::CorruptFile { path, why: e.to_string() })?;
-        Ok((status, time))
+        let Some(value) = read_document(&path)? else { return Ok(Progress::NONE) };
+        serde_json::from_value(value).map_err(|e| StoreError::CorruptFile { path, why: e.to_string() })
+    }
+
+    /// What training cost up to the last checkpoint, branches included; `None` before the first. No checkpoint is hashed
+    /// for it: that of a large model takes seconds.
+    pub fn cost(&self) -> Result<Option<Cost>, StoreError> {
+        match self.progress()?.cost {
+            Some(cost) => Ok(Some(cost)),
+            None => Ok(self.checkpoints()?.complete.iter().find_map(checkpoint::total_cost)),
+        }
     }
 
     /// All curve rows, in the order of execution. A torn last record is left out.
@@ -149,21 +174,6 @@ impl RunView {
             });
         }
         Checkpoint::open_dir(dir)
-    }
-
-    /// Opens the newest checkpoint that verifies; damaged ones it had to pass over are returned with the reason.
-    pub fn latest_checkpoint(&self) -> Result<(Option<Checkpoint>, Vec<Damaged>), StoreError> {
-        let Checkpoints { complete, mut damaged } = self.checkpoints()?;
-        for info in complete {
-            match Checkpoint::open_dir(&info.dir) {
-                Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
-                Err(StoreError::DamagedCheckpoint { why, .. }) => {
-                    damaged.push(Damaged { label: info.label, why });
-                }
-                Err(other) => damaged.push(Damaged { label: info.label, why: other.to_string() }),
-            }
-        }
-        Ok((None, damaged))
     }
 
     /// Earlier attempts: what interrupted processes logged beyond the checkpoint that was resumed.
@@ -272,14 +282,33 @@ impl Run {
         let (metrics, last_row) = open_log::<CurveRow>(&dir.join(METRICS))?;
         let (points, last_point) = open_log::<Point>(&dir.join(POINTS))?;
         let events = EventFiles::new(&dir.join(EVENTS));
-        Ok(Self { view, metrics, points, events, last_position: last_row.max(last_point), _lock: lock })
+        let progress = view.progress()?;
+        Ok(Self {
+            view,
+            metrics,
+            points,
+            events,
+            progress,
+            last_position: last_row.max(last_point),
+            _lock: lock,
+        })
     }
 
     /// Records how far the run is.
     pub fn set_status(&mut self, status: Status) -> Result<(), StoreError> {
-        let mut value = serde_json::to_value(&status).expect("a status is plain data");
-        value["updated_unix_s"] = files::now_unix_s().into();
-        files::replace_file(&self.view.dir.join(STATUS), (value.to_string() + "\n").as_bytes())
+        self.note(Progress { status, ..self.progress.clone() })
+    }
+
+    /// Records what training cost so far, branches included: with each checkpoint, so that it need not be looked for in
+    /// one.
+    pub fn set_cost(&mut self, cost: Cost) -> Result<(), StoreError> {
+        self.note(Progress { cost: Some(cost), ..self.progress.clone() })
+    }
+
+    fn note(&mut self, progress: Progress) -> Result<(), StoreError> {
+        self.progress = Progress { updated_unix_s: files::now_unix_s(), ..progress };
+        let text = serde_json::to_string(&self.progress).expect("a status is plain data") + "\n";
+        files::replace_file(&self.view.dir.join(STATUS), text.as_bytes())
     }
 
     /// Appends a curve row at `position`. Errors if a number in it is not finite.
@@ -287,14 +316,7 @@ impl Run {
     /// # Panics
     /// If `position` lies before that of an earlier record.
     pub fn append_curve(&mut self, position: u64, row: &CurveRow) -> Result<(), StoreError> {
-        self.check_finite(&[
-            ("flops", Some(row.flops)),
-            ("train_loss", Some(row.train_loss)),
-            ("val_loss", row.val_loss),
-            ("lr", Some(row.lr)),
-            ("grad_norm", Some(row.grad_norm)),
-            ("tokens_per_s", row.tokens_per_s),
-        ])?;
+        self.check_finite(row.not_finite())?;
         self.advance(position);
         self.metrics.append(&log::encode(position, row))?;
         self.events.append(row)
@@ -305,27 +327,15 @@ impl Run {
     /// # Panics
     /// If `position` lies before that of an earlier record.
     pub fn add_point(&mut self, position: u64, point: &Point) -> Result<(), StoreError> {
-        self.check_finite(&[
-            ("flops", Some(point.flops)),
-            ("flops_6nd", Some(point.flops_6nd)),
-            ("loss", Some(point.loss)),
-            ("loss_se", point.loss_se),
-            ("bits_per_byte", point.bits_per_byte),
-            ("epochs", Some(point.epochs)),
-            ("lr", Some(point.lr)),
-            ("seconds", point.seconds.value().copied()),
-            ("tokens_per_s", point.tokens_per_s.value().copied()),
-            ("energy_j", point.energy_j.value().copied()),
-            ("blocks", Some(point.blocks.iter().map(|b| b.sum).sum())),
-        ])?;
+        self.check_finite(point.not_finite())?;
         self.advance(position);
         self.points.append(&log::encode(position, point))?;
         self.points.sync()
     }
 
-    fn check_finite(&self, fields: &[(&'static str, Option<f64>)]) -> Result<(), StoreError> {
-        match fields.iter().find(|(_, v)| v.is_some_and(|v| !v.is_finite())) {
-            Some((what, _)) => Err(StoreError::NotFinite { run: self.view.id.clone(), what }),
+    fn check_finite(&self, not_finite: Option<&'static str>) -> Result<(), StoreError> {
+        match not_finite {
+            Some(what) => Err(StoreError::NotFinite { run: self.view.id.clone(), what }),
             None => Ok(()),
         }
     }
@@ -355,36 +365,55 @@ impl Run {
         files::withdraw_directory(&self.view.dir.join(CHECKPOINTS).join(label))
     }
 
-    /// Prepares a run that was interrupted, or that has just been created, for going on: opens the newest sound
-    /// checkpoint and moves away what was recorded beyond it, or everything if there is none.
-    pub fn resume(&mut self) -> Result<Resumed, StoreError> {
-        let (checkpoint, damaged) = self.view.latest_checkpoint()?;
-        let cut_back = self.move_beyond(checkpoint.as_ref().map(Checkpoint::position), &damaged)?;
-        Ok(Resumed { checkpoint, damaged, cut_back })
+    /// Prepares a run that was interrupted, or that has just been created, for going on: finds the newest checkpoint that
+    /// verifies and that `usable` accepts, and moves away what was recorded beyond it, or everything if there is none.
+    /// `usable` reads from a checkpoint what the caller needs of it, and may look at other checkpoints of the run; its
+    /// error says why this one cannot be gone on from.
+    ///
+    /// # Errors
+    /// A log is damaged before its last record, or something could not be moved. A checkpoint that cannot be used is
+    /// no error: it is passed over.
+    pub fn resume<T, E: std::fmt::Display>(
+        &mut self,
+        usable: impl Fn(&RunView, &Checkpoint) -> Result<T, E>,
+    ) -> Result<Resumed<T>, StoreError> {
+        let Checkpoints { complete, damaged: mut passed_over } = self.view.checkpoints()?;
+        let mut from = None;
+        for info in complete {
+            let opened = Checkpoint::open_dir(&info.dir).map_err(|e| match e {
+                StoreError::DamagedCheckpoint { why, .. } => why,
+                other => other.to_string(),
+            });
+            let read = opened.and_then(|checkpoint| match usable(&self.view, &checkpoint) {
+                Ok(read) => Ok((checkpoint, read)),
+                Err(why) => Err(why.to_string()),
+            });
+            match read {
+                Ok(found) => {
+                    from = Some(found);
+                    break;
+                }
+                Err(why) => passed_over.push(Damaged { label: info.label, why }),
+            }
+        }
+        let position = from.as_ref().map(|(checkpoint, _)| checkpoint.position());
+        let cut_back = self.move_beyond(position, &passed_over)?;
+        Ok(Resumed { from, passed_over, cut_back })
     }
 
-    /// Makes the run what it was at the checkpoint of `position`: records and checkpoints beyond it move to
-    /// `attempts/<n>/`. Records at `position` itself stay.
-    pub fn cut_back(&mut self, position: u64) -> Result<CutBack, StoreError> {
-        self.move_beyond(Some(position), &[])
-    }
-
-    /// Moves all records and checkpoints to `attempts/<n>/`: the run begins anew.
-    pub fn start_over(&mut self) -> Result<CutBack, StoreError> {
-        self.move_beyond(None, &[])
-    }
-
-    fn move_beyond(&mut self, position: Option<u64>, damaged: &[Damaged]) -> Result<CutBack, StoreError> {
+    /// Makes the run what it was at the checkpoint of `position`: records and checkpoints beyond it, and the checkpoints
+    /// that were passed over, move to `attempts/<n>/`. Records at `position` itself stay. Without one, everything moves.
+    fn move_beyond(&mut self, position: Option<u64>, passed_over: &[Damaged]) -> Result<CutBack, StoreError> {
         let dir = self.view.dir.clone();
         let rows = log::read::<CurveRow>(&dir.join(METRICS))?.sound()?;
         let points = log::read::<Point>(&dir.join(POINTS))?.sound()?;
         let (rows_len, num_rows) = kept(&rows, position);
         let (points_len, num_points) = kept(&points, position);
-        let Checkpoints { complete, damaged: unreadable } = self.view.checkpoints()?;
+        let complete = self.view.checkpoints()?.complete;
         let beyond =
             complete.into_iter().filter(|c| position.is_none_or(|p| c.position > p)).map(|c| c.label);
-        let bad = unreadable.into_iter().map(|d| d.label).chain(damaged.iter().map(|d| d.label.clone()));
-        let mut checkpoints: Vec<String> = beyond.chain(bad).collect();
+        let unusable = passed_over.iter().map(|d| d.label.clone());
+        let mut checkpoints: Vec<String> = beyond.chain(unusable).collect();
         checkpoints.sort();
         checkpoints.dedup();
         if num_rows + num_points + checkpoints.len() == 0 {

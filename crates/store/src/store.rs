@@ -1,11 +1,12 @@
 //! A directory of runs.
 
 use crate::{
-    Run, RunView, StoreError, export, files,
+    Run, RunView, StoreError, files,
     index::{self, Fresh, Index},
-    names, run,
+    names,
+    run::{self, Progress},
 };
-use isoflop_base::{ModelShape, Point, PointKind, RunDocument, Status};
+use isoflop_base::{Cost, ModelShape, Point, PointKind, RunDocument, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -39,23 +40,26 @@ pub struct RunSummary {
     pub tokens_per_s: Option<f64>,
     /// Finished points.
     pub num_points: u64,
-    /// Last change of its status, seconds since 1970 UTC; 0 if none was set.
+    /// What its training cost so far, branches included.
+    pub cost: Option<Cost>,
+    /// Last change of its status or checkpoint, seconds since 1970 UTC; 0 if there was none.
     pub updated_unix_s: u64,
 }
 
 impl RunSummary {
-    pub(crate) fn new(view: &RunView, status: Status, updated_unix_s: u64, points: &[Point]) -> Self {
+    pub(crate) fn new(view: &RunView, progress: Progress, cost: Option<Cost>, points: &[Point]) -> Self {
         let furthest = points.iter().max_by_key(|p| (p.kind == PointKind::Final, p.tokens));
         Self {
             id: view.id().to_owned(),
-            status,
+            status: progress.status,
             params: furthest.map(|p| p.params).or_else(|| find_shape(view.spec()).map(|s| s.params())),
             tokens: furthest.map(|p| p.tokens),
             loss: furthest.map(|p| p.loss),
             loss_se: furthest.and_then(|p| p.loss_se),
             tokens_per_s: furthest.and_then(|p| p.tokens_per_s.value().copied()),
             num_points: points.len() as u64,
-            updated_unix_s,
+            cost,
+            updated_unix_s: progress.updated_unix_s,
         }
     }
 }
@@ -74,15 +78,6 @@ pub struct Listing {
     pub runs: Vec<RunSummary>,
     /// What a person should know: unreadable runs, an index that could not be used.
     pub notes: Vec<String>,
-}
-
-/// Format of exported tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExportFormat {
-    /// `points.csv` and `curves.csv`.
-    Csv,
-    /// `points.jsonl` and `curves.jsonl`.
-    Jsonl,
 }
 
 impl Store {
@@ -105,20 +100,10 @@ impl Store {
     }
 
     /// Creates the run `id` from the resolved `spec`, or opens it for writing if it exists with the same one.
-    /// Keys named `measured` or `volatile`, at any depth, are not compared. Takes the run's lock.
+    /// Takes the run's lock.
     pub fn create_or_open_run(&self, id: &str, spec: &Value) -> Result<Run, StoreError> {
-        self.create_or_open_run_ignoring(id, spec, &[])
-    }
-
-    /// As [`Store::create_or_open_run`], with further key paths (`machine`, `train.threads`) left out of the comparison.
-    pub fn create_or_open_run_ignoring(
-        &self,
-        id: &str,
-        spec: &Value,
-        ignored: &[&str],
-    ) -> Result<Run, StoreError> {
         names::check("run id", id)?;
-        Run::open(id, self.root.join(id), spec, &|stored| match crate::spec::differences(stored, spec, ignored)
+        Run::open(id, self.root.join(id), spec, &|stored| match crate::spec::differences(stored, spec)
             .into_iter()
             .next()
         {
@@ -254,48 +239,10 @@ impl Store {
         self.list()
     }
 
-    /// Writes points and curves of the runs `ids` (all if empty) into `dir`; the files written.
-    pub fn export(
-        &self,
-        ids: &[String],
-        format: ExportFormat,
-        dir: &Path,
-    ) -> Result<Vec<PathBuf>, StoreError> {
-        let ids = if ids.is_empty() { self.run_ids()? } else { ids.to_vec() };
-        let (mut points, mut curves) = (Vec::new(), Vec::new());
-        for id in &ids {
-            let view = self.read_run(id)?;
-            let status = view.status()?.word();
-            points.extend(view.points()?.into_iter().map(|p| (p, status)));
-            curves.extend(view.curves()?);
-        }
-        let (extension, points, curves) = match format {
-            ExportFormat::Csv => {
-                ("csv", export::points_csv(points.iter().map(|(p, s)| (p, *s))), export::curves_csv(&curves))
-            }
-            ExportFormat::Jsonl => {
-                ("jsonl", export::json_lines(points.iter().map(with_status)), export::json_lines(&curves))
-            }
-        };
-        let mut written = Vec::new();
-        for (name, text) in [("points", points), ("curves", curves)] {
-            let path = dir.join(format!("{name}.{extension}"));
-            files::replace_file(&path, text.as_bytes())?;
-            written.push(path);
-        }
-        Ok(written)
-    }
-
     /// Replaces a file at once or not at all; a relative path is inside the store.
     pub fn write_artifact(&self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), StoreError> {
         write_artifact(self.root.join(path), bytes)
     }
-}
-
-fn with_status((point, status): &(Point, &'static str)) -> Value {
-    let mut value = serde_json::to_value(point).expect("a point is plain data");
-    value["status"] = (*status).into();
-    value
 }
 
 /// Replaces the file at `path` (`points.csv`, `law.json`, `report.html`, …) at once or not at all, making the

@@ -3,8 +3,7 @@
 use crate::cli::Context;
 use anyhow::Context as _;
 use isoflop_base::units::parse_count;
-use isoflop_base::{Point, Status};
-use isoflop_lab::UserError;
+use isoflop_lab::{UserError, artifacts};
 use isoflop_laws::{
     CriticalBatch, LawDocument, LawError, Loss, Options, ReadOptions, Table, critical, forms, text,
 };
@@ -236,16 +235,11 @@ fn from_store(ctx: &Context) -> anyhow::Result<Table> {
             .hint("give a table of points (isoflop fit points.csv), or --store DIR with finished runs")
     };
     let store = Store::open_existing(&ctx.store).map_err(|_| none())?;
-    let mut points: Vec<(Point, Status)> = Vec::new();
-    for id in store.run_ids()? {
-        let run = store.read_run(&id)?;
-        let status = run.status()?;
-        points.extend(run.points()?.into_iter().map(|p| (p, status.clone())));
-    }
-    if points.is_empty() {
+    let collected = store.collect()?;
+    if collected.points().next().is_none() {
         return Err(none().into());
     }
-    Ok(Table::from_points(points.iter().map(|(p, s)| (p, s))))
+    Ok(artifacts::table(&collected))
 }
 
 fn convention(table: Table, name: &str) -> anyhow::Result<Table> {

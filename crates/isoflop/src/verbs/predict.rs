@@ -3,13 +3,13 @@
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
 use anyhow::Context as _;
-use isoflop_base::Point;
 use isoflop_base::units::{parse_count, si};
 use isoflop_lab::UserError;
 use isoflop_laws::document::Allocation;
 use isoflop_laws::table::same_level;
 use isoflop_laws::{Forecast, LawDocument, Options, Table, Target, text};
 use isoflop_report::ForecastRow;
+use isoflop_store::Collected;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
@@ -174,9 +174,10 @@ fn register(forecast: &Forecast, table: &Table, ctx: &Context) -> anyhow::Result
     Ok(path)
 }
 
-/// The registered forecasts of a store with what came of them, oldest first. A file that was changed since is left out and named in the
-/// second list.
-pub(crate) fn registered(store: &Path, points: &[Point]) -> (Vec<ForecastRow>, Vec<String>) {
+/// The registered forecasts of a store with what came of them in its finished runs, oldest first. A file that was
+/// changed since is left out and named in the second list.
+pub(crate) fn registered(store: &Path, collected: &Collected) -> (Vec<ForecastRow>, Vec<String>) {
+    let finished = || collected.runs.iter().filter(|run| run.is_done()).flat_map(|run| &run.points);
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     let Ok(entries) = std::fs::read_dir(store.join(FOLDER)) else { return (rows, notes) };
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
@@ -193,7 +194,7 @@ pub(crate) fn registered(store: &Path, points: &[Point]) -> (Vec<ForecastRow>, V
             continue;
         };
         let mut forecast = record.forecast;
-        let point = points.iter().find(|p| {
+        let point = finished().find(|p| {
             forecast.n.is_some_and(|n| same_level(n, p.params as f64))
                 && forecast.d.is_some_and(|d| same_level(d, p.tokens as f64))
         });

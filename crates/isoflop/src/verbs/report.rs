@@ -6,11 +6,11 @@
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
 use anyhow::Context as _;
-use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
-use isoflop_lab::UserError;
+use isoflop_base::{Measured, ModelShape};
+use isoflop_lab::{UserError, artifacts};
 use isoflop_laws::{LawDocument, Table};
 use isoflop_report::{ReportInput, RunRow, claims};
-use isoflop_store::Store;
+use isoflop_store::{CollectedRun, Store};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -145,46 +145,23 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
         )
     };
     let store = Store::open_existing(dir).map_err(|_| none())?;
-    let mut points: Vec<Point> = Vec::new();
-    let mut curves: Vec<CurveRow> = Vec::new();
-    let mut runs: Vec<RunRow> = Vec::new();
-    for id in store.run_ids()? {
-        let run = store.read_run(&id)?;
-        let own = run.points()?;
-        if let Some(row) = run_row(&id, &own, run.status()?) {
-            runs.push(row);
-        }
-        points.extend(own);
-        curves.extend(run.curves()?);
-    }
-    if points.is_empty() {
+    let collected = store.collect()?;
+    if collected.points().next().is_none() {
         return Err(none().into());
     }
-    let status = |id: &str| runs.iter().find(|r| r.run == id).map_or(&Status::Running, |r| &r.status);
-    let fitted = Table::from_points(points.iter().map(|p| (p, status(&p.run))));
     let mut notes = Vec::new();
-    let laws = match isoflop_laws::fit(&fitted, &args.how.options()) {
-        Ok(mut laws) => {
-            laws.paired = isoflop_laws::paired_differences(&fitted, &|row| {
-                let point = points.iter().find(|p| p.run == row.run && Some(p.tokens as f64) == row.d);
-                point.map(|p| p.blocks.as_slice())
-            });
-            Some(laws)
-        }
-        Err(e) => {
-            notes.push(format!("No law could be fitted: {e}"));
-            None
-        }
-    };
-    let (forecasts, changed) = super::predict::registered(dir, &points);
+    let laws = artifacts::laws(&collected, &args.how.options())
+        .map_err(|e| notes.push(format!("No law could be fitted: {e}")))
+        .ok();
+    let (forecasts, changed) = super::predict::registered(dir, &collected);
     notes.extend(changed);
     Ok(Source::Study(Box::new(ReportInput {
         forecasts,
         title: format!("the runs of {}", dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy()),
         made_by: format!("isoflop {}", env!("CARGO_PKG_VERSION")),
-        runs,
-        points,
-        curves,
+        runs: collected.runs.iter().filter_map(run_row).collect(),
+        points: collected.points().map(|(point, _)| point.clone()).collect(),
+        curves: collected.curves()?,
         laws,
         notes,
         ..ReportInput::default()
@@ -192,11 +169,11 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
 }
 
 /// A run's row; `None` when neither a point nor its name tells the model's shape.
-fn run_row(id: &str, points: &[Point], status: Status) -> Option<RunRow> {
-    let last = points.iter().max_by_key(|p| p.tokens);
+fn run_row(run: &CollectedRun) -> Option<RunRow> {
+    let last = run.points.iter().max_by_key(|p| p.tokens);
     let (shape, seed) = match last {
         Some(p) => (p.shape, p.seed),
-        None => shape_in(id)?,
+        None => shape_in(run.id())?,
     };
     let missing = || Measured::missing("the run has no finished point");
     let seconds = last.map_or_else(missing, |p| p.seconds.clone());
@@ -205,7 +182,15 @@ fn run_row(id: &str, points: &[Point], status: Status) -> Option<RunRow> {
         _ => missing(),
     };
     let tokens_per_s = last.map_or_else(missing, |p| p.tokens_per_s.clone());
-    Some(RunRow { run: id.to_owned(), shape, seed, status, seconds, tokens_per_s, flops_per_s })
+    Some(RunRow {
+        run: run.id().to_owned(),
+        shape,
+        seed,
+        status: run.status.clone(),
+        seconds,
+        tokens_per_s,
+        flops_per_s,
+    })
 }
 
 /// `kaplan-L2-d32-h2-s1` → the shape and the seed.

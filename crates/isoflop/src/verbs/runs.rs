@@ -6,14 +6,14 @@ mod show;
 mod table;
 
 use crate::cli::Context;
-use isoflop_base::units;
+use isoflop_base::{columns::Frame, units};
 use isoflop_lab::{UserError, tables};
-use isoflop_store::{ExportFormat, Listing, RunSummary, Store, StoreError};
+use isoflop_store::{Listing, RunSummary, Store, StoreError};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 use table::Table;
@@ -27,7 +27,7 @@ pub(crate) struct RunsArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Lists the runs, smallest models first: status, N, D, loss, speed.
+    /// Lists the runs, smallest models first: status, N, D, loss, speed, time of training.
     Ls,
     /// One run: points, checkpoints, health, specification. Verifies every hash.
     Show {
@@ -127,6 +127,7 @@ fn listing(listing: Listing, store: &Store) -> Answer {
         ("loss nats/token", true),
         ("points", true),
         ("tokens/s", true),
+        ("time", true),
         ("when (UTC)", false),
     ]);
     for run in &runs {
@@ -148,41 +149,28 @@ fn summary_cells(run: &RunSummary) -> Vec<String> {
         table::or_dash(run.loss.map(|loss| table::loss(loss, run.loss_se))),
         run.num_points.to_string(),
         table::or_dash(run.tokens_per_s.map(units::si)),
+        table::or_dash(run.cost.map(|cost| units::duration(cost.seconds))),
         table::or_dash((run.updated_unix_s > 0).then(|| table::utc(run.updated_unix_s))),
     ]
 }
 
 fn export(store: &Store, ids: &[String], format: Format, out: Option<PathBuf>) -> anyhow::Result<Answer> {
-    let dir = out.unwrap_or_else(|| store.root().to_owned());
-    let files = match format {
-        Format::Csv => store.export(ids, ExportFormat::Csv, &dir)?,
-        Format::Jsonl => store.export(ids, ExportFormat::Jsonl, &dir)?,
-        Format::Parquet => export_parquet(store, ids, &dir)?,
+    let collected = if ids.is_empty() { store.collect()? } else { store.collect_runs(ids)? };
+    let (extension, write): (&str, fn(&Frame) -> Vec<u8>) = match format {
+        Format::Csv => ("csv", isoflop_store::csv),
+        Format::Jsonl => ("jsonl", isoflop_store::json_lines),
+        Format::Parquet => ("parquet", tables::parquet),
     };
-    let text = files.iter().map(|f| format!("wrote {}\n", f.display())).collect();
-    Ok(Answer { json: json!({ "files": files }), text, notes: Vec::new() })
-}
-
-fn export_parquet(store: &Store, ids: &[String], dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let ids = if ids.is_empty() { store.run_ids()? } else { ids.to_vec() };
-    let (mut points, mut curves) = (Vec::new(), Vec::new());
-    for id in &ids {
-        let run = store.read_run(id)?;
-        let status = run.status()?.word();
-        points.extend(run.points()?.into_iter().map(|p| (p, status)));
-        curves.extend(run.curves()?);
-    }
-    let tables = [
-        ("points.parquet", tables::points_parquet(points.iter().map(|(p, s)| (p, *s)))),
-        ("curves.parquet", tables::curves_parquet(curves.iter())),
-    ];
+    let dir = out.unwrap_or_else(|| store.root().to_owned());
+    let frames = [("points", collected.points_frame()), ("curves", Frame::of_curves(&collected.curves()?))];
     let mut files = Vec::new();
-    for (name, bytes) in tables {
-        let path = dir.join(name);
-        isoflop_store::write_artifact(&path, &bytes)?;
+    for (name, frame) in frames {
+        let path = dir.join(format!("{name}.{extension}"));
+        isoflop_store::write_artifact(&path, &write(&frame))?;
         files.push(path);
     }
-    Ok(files)
+    let text = files.iter().map(|f| format!("wrote {}\n", f.display())).collect();
+    Ok(Answer { json: json!({ "files": files }), text, notes: Vec::new() })
 }
 
 fn remove(store: &Store, ids: &[String], yes: bool) -> anyhow::Result<Answer> {

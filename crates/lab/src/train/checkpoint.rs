@@ -8,7 +8,7 @@ use crate::task::Task;
 use anyhow::Context as _;
 use isoflop_base::RunDocument;
 use isoflop_nn::Engine as _;
-use isoflop_store::{Checkpoint, Run};
+use isoflop_store::{Checkpoint, Damaged, Run, RunView};
 
 /// Saves engine and place; under `pinned` label it stays, else it is one of the rolling two.
 pub(super) fn save<T: Task>(
@@ -31,6 +31,7 @@ pub(super) fn save<T: Task>(
             writer.add_text(name, text)?;
         }
         writer.finish(&serde_json::to_value(place)?, &texts.config)?;
+        run.set_cost(place.total_cost)?;
         Ok(())
     };
     write().with_context(|| format!("saving checkpoint {label} of {}", job.spec.id))
@@ -88,44 +89,31 @@ pub(super) fn take_up<T: Task>(
     engine: &mut T::Engine,
     recorder: &mut RunRecorder<'_>,
 ) -> anyhow::Result<Place> {
-    let found = recorder.run.checkpoints()?;
-    for damaged in &found.damaged {
+    let usable =
+        |view: &RunView, checkpoint: &Checkpoint| usable(job, view, checkpoint).map_err(|e| format!("{e:#}"));
+    let resumed = recorder.run.resume(usable).with_context(|| format!("going on with {}", job.spec.id))?;
+    for Damaged { label, why } in &resumed.passed_over {
         recorder.note(&format!(
-            "{}: checkpoint {} is damaged ({}), going on from the one before",
-            job.spec.id, damaged.label, damaged.why
+            "{}: checkpoint {label} cannot be gone on from ({why}), going on from the one before",
+            job.spec.id
         ))?;
     }
-    let mut resumed = None;
-    for info in &found.complete {
-        match usable(job, recorder.run, &info.label) {
-            Ok(pair) => {
-                resumed = Some(pair);
-                break;
-            }
-            Err(why) => {
-                recorder.note(&format!("{}: {why:#}\n  going on from the checkpoint before", job.spec.id))?
-            }
-        }
-    }
-    let Some((mut checkpoint, place)) = resumed else {
-        recorder.run.cut_back(0)?;
+    let Some((mut checkpoint, place)) = resumed.from else {
         task.begin(engine)?;
         return Ok(Place { ends: job.program.ends_through(0), ..Place::start() });
     };
     engine.load(&mut checkpoint).with_context(|| format!("loading checkpoint {}", checkpoint.label()))?;
-    recorder.run.cut_back(place.position)?;
     recorder.note(&format!("{}: going on from step {} of {}", job.spec.id, place.step, job.spec.end()))?;
     Ok(place)
 }
 
-/// A checkpoint that verifies, with its place in the program, if what that place needs later is there too.
-fn usable(job: &Job<'_>, run: &Run, label: &str) -> anyhow::Result<(Checkpoint, Place)> {
-    let checkpoint = run.open_checkpoint(label)?;
+/// The place in the program of a checkpoint that verifies, if what that place needs later is there too.
+fn usable(job: &Job<'_>, run: &RunView, checkpoint: &Checkpoint) -> anyhow::Result<Place> {
     let before = RunDocument::read(run.spec()).map(|document| document.run.ends).unwrap_or_default();
-    let place = job.program.locate(read_place(&checkpoint)?, &before);
-    let place = place.with_context(|| format!("checkpoint {label} is not on the way to the points asked for"))?;
+    let place = job.program.locate(read_place(checkpoint)?, &before);
+    let place = place.context("it is not on the way to the points asked for")?;
     if let Some(fork) = job.program.segments.get(place.segment + 1).and_then(|next| next.from_fork.as_ref()) {
-        run.open_checkpoint(fork).with_context(|| format!("{label} needs {fork} later"))?;
+        run.open_checkpoint(fork).with_context(|| format!("it needs {fork} later"))?;
     }
-    Ok((checkpoint, place))
+    Ok(place)
 }

@@ -1,35 +1,9 @@
 //! What work costs, in laps that bracket it: seconds and joules are always those of the same interval.
 
-use isoflop_base::Measured;
+use isoflop_base::{Cost, Measured};
 use isoflop_meter::EnergyMeter;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
-
-/// A cost; measured, so outside of what must be equal after an interruption.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
-    /// Seconds.
-    pub seconds: f64,
-    /// Joules over these seconds; `None` once a reading was missing.
-    pub joules: Option<f64>,
-}
-
-impl Cost {
-    /// No cost yet.
-    pub const NOTHING: Self = Self { seconds: 0.0, joules: Some(0.0) };
-
-    /// This and more; joules only where both have them.
-    pub fn add(&mut self, more: Self) {
-        self.seconds += more.seconds;
-        self.joules = self.joules.zip(more.joules).map(|(a, b)| a + b);
-    }
-}
-
-impl Default for Cost {
-    fn default() -> Self {
-        Self::NOTHING
-    }
-}
 
 /// What a run does with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

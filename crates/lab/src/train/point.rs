@@ -1,9 +1,8 @@
 //! The finished point a run has come to.
 
-use super::laps::Cost;
 use crate::task::{Score, Seen};
 use isoflop_base::study::RunSpec;
-use isoflop_base::{Measured, Point, PointKind};
+use isoflop_base::{Cost, Measured, Point, PointKind};
 
 /// What is known of a run at the end of one of its points.
 pub(super) struct Finished {
@@ -19,12 +18,16 @@ pub(super) struct Finished {
 impl Finished {
     pub(super) fn point(self, spec: &RunSpec) -> Point {
         let Self { kind, steps, seen, score, cost, energy_j } = self;
-        let (train, gpt) = (&spec.train, spec.gpt());
+        let (train, gpt) = (&spec.train, spec.model.gpt());
+        let init = match &train.init_from {
+            Some(_) => "checkpoint",
+            None => gpt.map_or("own", |gpt| gpt.init.word()),
+        };
         let per_byte = spec.data.bytes_per_token.map(|bytes| score.loss / std::f64::consts::LN_2 / bytes);
         Point {
             run: spec.id.clone(),
             kind,
-            shape: gpt.shape,
+            shape: gpt.map(|gpt| gpt.shape),
             params: spec.model.params(),
             params_total: spec.model.params_total(),
             tokens: seen.samples,
@@ -39,9 +42,9 @@ impl Finished {
             batch_tokens: train.batch_tokens,
             lr: train.lr,
             schedule: train.schedule.word().to_owned(),
-            init: if train.init_from.is_some() { "checkpoint" } else { gpt.init.word() }.to_owned(),
-            context: gpt.context,
-            vocab: gpt.vocab,
+            init: init.to_owned(),
+            context: gpt.map(|gpt| gpt.context),
+            vocab: gpt.map(|gpt| gpt.vocab),
             seed: spec.seed,
             precision: train.precision.word().to_owned(),
             kernels: train.kernels.clone(),

@@ -1,7 +1,7 @@
 //! Where a run stands: all that decides, together with the engine's tensors, what comes next.
 
-use super::laps::{Activity, Cost, Spent};
-use isoflop_base::NoisePairs;
+use super::laps::{Activity, Spent};
+use isoflop_base::{Cost, NoisePairs};
 use serde::{Deserialize, Serialize};
 
 /// Version of `state.json`.

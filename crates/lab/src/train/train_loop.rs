@@ -79,6 +79,8 @@ pub fn train<T: Task>(
             Status::Diverged { step: training.place.step, segment: training.segment().name.clone() }
         }
     };
+    training.turn_to(Activity::Checkpoints);
+    training.recorder.run.set_cost(training.place.total_cost)?;
     training.recorder.run.set_status(status)?;
     if outcome == Outcome::Done {
         checkpoint::drop_scaffolding(training.recorder.run, &job.program)?;

@@ -2,6 +2,7 @@
 
 use crate::input::ReportInput;
 use crate::numbers::{count, fixed};
+use isoflop_base::{Point, Status};
 
 /// A size counts as converged when its last doubling of tokens lowered its loss by less than this share.
 const CONVERGED_SHARE: f64 = 0.005;
@@ -30,7 +31,8 @@ pub struct Facts {
 impl Facts {
     /// The facts of a report's points and corpus.
     pub fn of(input: &ReportInput) -> Self {
-        let points: Vec<_> = input.points.iter().filter(|p| p.loss.is_finite() && p.params > 0).collect();
+        let done = |p: &&Point| *input.status(&p.run) == Status::Done && p.loss.is_finite() && p.params > 0;
+        let points: Vec<_> = input.points.iter().filter(done).collect();
         let least = |values: &mut dyn Iterator<Item = f64>| values.filter(|v| v.is_finite()).reduce(f64::min);
         let most = |values: &mut dyn Iterator<Item = f64>| values.filter(|v| v.is_finite()).reduce(f64::max);
         let mut sizes: Vec<u64> = points.iter().map(|p| p.params).collect();

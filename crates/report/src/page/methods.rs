@@ -152,7 +152,7 @@ pub(crate) fn study(input: &ReportInput) -> String {
         list("How the figures were made", &how),
         costs(input),
         corpus(input),
-        list("Left out of fits", &dropped(&super::study_table(input), laws)),
+        list("Left out of fits", &dropped(&input.table(), laws)),
         resolved(input)
     );
     let footer = footer(&input.made_by);

@@ -89,8 +89,7 @@ fn document(title: &str, data: &Data, body: &str) -> String {
 
 /// The page of a study.
 pub(crate) fn study(input: &ReportInput) -> String {
-    let table = study_table(input);
-    let data = Data::of(&table);
+    let data = Data::of(&input.table());
     let laws = input.laws.as_ref();
     let verdicts = crate::claims::judge(input);
     let mut figures = Figures::default();
@@ -107,13 +106,6 @@ pub(crate) fn study(input: &ReportInput) -> String {
     body.push_str(&tables::runs(input, &data));
     body.push_str(&methods::study(input));
     document(&input.title, &data, &body)
-}
-
-/// The points as the laws see them; runs that are not finished are left out there.
-pub(crate) fn study_table(input: &ReportInput) -> Table {
-    let done = isoflop_base::Status::Done;
-    let status = |run: &str| input.runs.iter().find(|r| r.run == run).map_or(&done, |r| &r.status);
-    Table::from_points(input.points.iter().map(|p| (p, status(&p.run))))
 }
 
 /// The page of a table of points from anywhere.

@@ -118,7 +118,6 @@ fn status_words(status: &Status) -> String {
 
 /// A row per finished point, then the runs that gave none.
 pub(crate) fn runs(input: &ReportInput, data: &Data) -> String {
-    let status = |run: &str| input.runs.iter().find(|r| r.run == run).map(|r| &r.status);
     let mut points: Vec<&Point> = input.points.iter().collect();
     points.sort_by(|a, b| {
         (a.params, a.shape, a.seed, a.tokens, &a.run).cmp(&(b.params, b.shape, b.seed, b.tokens, &b.run))
@@ -127,11 +126,9 @@ pub(crate) fn runs(input: &ReportInput, data: &Data) -> String {
     let mut rows: String = points
         .iter()
         .map(|p| {
-            let flag = match status(&p.run) {
-                Some(s) if *s != Status::Done => {
-                    format!("<small>{}; enters no fit</small>", escape(&status_words(s)))
-                }
-                _ => String::new(),
+            let flag = match input.status(&p.run) {
+                Status::Done => String::new(),
+                status => format!("<small>{}; enters no fit</small>", escape(&status_words(status))),
             };
             let se = p
                 .loss_se

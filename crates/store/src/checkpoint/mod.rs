@@ -11,8 +11,12 @@ pub use reader::Checkpoint;
 pub use writer::CheckpointWriter;
 
 use crate::{StoreError, files};
+use isoflop_base::Cost;
 use manifest::Manifest;
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The marker that makes a checkpoint complete.
 pub(crate) const MANIFEST: &str = "MANIFEST.json";
@@ -80,6 +84,14 @@ pub(crate) fn list(dir: &Path) -> Result<Checkpoints, StoreError> {
     }
     found.complete.sort_by(|a, b| b.position.cmp(&a.position).then_with(|| b.label.cmp(&a.label)));
     Ok(found)
+}
+
+/// What training had cost when a checkpoint was written, from its `state.json` alone: nothing is hashed, so this is for
+/// showing, not for going on from. `None` if it does not say.
+pub(crate) fn total_cost(info: &CheckpointInfo) -> Option<Cost> {
+    let text = fs::read_to_string(info.dir.join(STATE)).ok()?;
+    let document: serde_json::Value = serde_json::from_str(&text).ok()?;
+    serde_json::from_value(document["state"]["total_cost"].clone()).ok()
 }
 
 /// Deletes all but the newest [`KEPT`] of the checkpoints that are not pinned.

@@ -122,12 +122,6 @@ impl Checkpoint {
         Ok(hex(&hasher.finalize()))
     }
 
-    /// Names of the tensors in a group, as they are in the file, sorted.
-    pub fn tensor_names(&self, group: TensorGroup) -> Vec<String> {
-        let names: BTreeSet<&String> = self.files(group).iter().flat_map(|f| f.tensors.keys()).collect();
-        names.into_iter().cloned().collect()
-    }
-
     /// Text of `tokenizer.json`, if there is one.
     pub fn tokenizer(&self) -> Result<Option<String>, StoreError> {
         let path = self.dir.join(TOKENIZER);

@@ -1,9 +1,9 @@
 use crate::{config, flip_byte, floats, le_bytes, save, spec, specs, store, tensor};
 use isoflop_base::{
-    TensorError, TensorSink, TensorSource,
+    Cost, Status, TensorError, TensorSink, TensorSource,
     tensor::{Dtype, TensorGroup},
 };
-use isoflop_store::{Checkpoint, StoreError};
+use isoflop_store::{Checkpoint, RunView, StoreError};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -97,36 +97,58 @@ fn the_newest_two_and_the_pinned_ones_are_kept() {
     assert_eq!(labels(&run), ["step-5", "step-4"]);
 }
 
+/// As the training loop reads a checkpoint; it can go on from any that verifies.
+fn state(_: &RunView, checkpoint: &Checkpoint) -> Result<Value, String> {
+    Ok(checkpoint.state().clone())
+}
+
 #[test]
 fn any_altered_or_missing_byte_falls_back_to_the_checkpoint_before() {
+    // What is done to a file, given its bytes; `None` removes it.
+    type Damage = fn(&mut Vec<u8>) -> Option<()>;
+    let damages: [(&str, Damage); 5] = [
+        ("altered at its beginning", |bytes| bytes.first_mut().map(|b| *b ^= 0x10)),
+        ("altered in its middle", |bytes| {
+            let middle = bytes.len() / 2;
+            bytes.get_mut(middle).map(|b| *b ^= 0x10)
+        }),
+        ("altered at its end", |bytes| bytes.iter_mut().nth_back(1).map(|b| *b ^= 0x10)),
+        ("truncated", |bytes| {
+            bytes.truncate(bytes.len() - 3);
+            Some(())
+        }),
+        ("removed", |_| None),
+    ];
+    for name in ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "MANIFEST.json"] {
+        for (what, damage) in damages {
+            let (_dir, store) = store();
+            let mut run = store.create_or_open_run("a", &spec()).unwrap();
+            save(&mut run, "old", 10, false);
+            save(&mut run, "new", 20, false);
+            let path = run.dir().join("checkpoints/new").join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            match damage(&mut bytes) {
+                Some(()) => fs::write(&path, &bytes).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            let resumed = run.resume(state).unwrap();
+            let (checkpoint, read) = resumed.from.unwrap();
+            assert_eq!(checkpoint.label(), "old", "{name} {what}");
+            assert_eq!(read, json!({"segment": "trunk", "step": 10}), "{name} {what}");
+            let labels: Vec<_> = resumed.passed_over.iter().map(|d| d.label.as_str()).collect();
+            assert_eq!(labels, ["new"], "{name} {what}");
+            assert!(resumed.passed_over[0].why.contains(name), "{}", resumed.passed_over[0].why);
+            assert_eq!(resumed.cut_back.checkpoints, ["new"], "{name} {what}");
+            assert_eq!(run.health().problems, [""; 0], "{name} {what}: the damaged one is set aside");
+        }
+    }
     let (_dir, store) = store();
     let mut run = store.create_or_open_run("a", &spec()).unwrap();
     save(&mut run, "old", 10, false);
     save(&mut run, "new", 20, false);
-    let new = run.dir().join("checkpoints/new");
-    for name in ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "MANIFEST.json"] {
-        let path = new.join(name);
-        let sound = fs::read(&path).unwrap();
-        let expect_fallback = |what: &str| {
-            let (found, damaged) = run.latest_checkpoint().unwrap();
-            assert_eq!(found.unwrap().label(), "old", "{name} {what}");
-            assert_eq!(damaged.len(), 1, "{name} {what}");
-            assert_eq!(damaged[0].label, "new");
-            assert!(damaged[0].why.contains(name), "{}", damaged[0].why);
-        };
-        for at in [0, sound.len() / 2, sound.len() - 2] {
-            flip_byte(&path, at);
-            expect_fallback(&format!("altered at {at}"));
-            fs::write(&path, &sound).unwrap();
-        }
-        fs::write(&path, &sound[..sound.len() - 3]).unwrap();
-        expect_fallback("truncated");
-        fs::remove_file(&path).unwrap();
-        expect_fallback("removed");
-        fs::write(&path, &sound).unwrap();
-    }
-    assert_eq!(run.latest_checkpoint().unwrap().0.unwrap().label(), "new");
-    assert_eq!(run.health().problems, [""; 0]);
+    let resumed = run.resume(state).unwrap();
+    assert_eq!(resumed.from.unwrap().0.label(), "new", "undamaged, it is taken");
+    assert!(resumed.passed_over.is_empty());
 }
 
 #[test]
@@ -137,12 +159,73 @@ fn resuming_sets_a_damaged_checkpoint_aside_and_says_so() {
     save(&mut run, "new", 20, false);
     flip_byte(&run.dir().join("checkpoints/new/model.safetensors"), 250);
     assert_eq!(run.health().problems.len(), 1);
-    let resumed = run.resume().unwrap();
-    assert_eq!(resumed.checkpoint.unwrap().label(), "old");
-    assert!(resumed.damaged[0].why.contains("model.safetensors was altered"), "{:?}", resumed.damaged);
+    let resumed = run.resume(state).unwrap();
+    assert!(
+        resumed.passed_over[0].why.contains("model.safetensors was altered"),
+        "{:?}",
+        resumed.passed_over
+    );
+    assert_eq!(resumed.from.unwrap().0.label(), "old");
     assert_eq!(resumed.cut_back.checkpoints, ["new"]);
     assert!(run.dir().join("attempts/1/checkpoints/new/model.safetensors").exists());
-    assert_eq!(run.health().problems, [""; 0]);
+}
+
+#[test]
+fn a_checkpoint_that_needs_another_one_falls_with_it() {
+    // The loop goes back to a fork after a branch: a checkpoint of the branch is of no use without its fork.
+    let with_fork = |view: &RunView, checkpoint: &Checkpoint| match checkpoint.label() {
+        "in-branch" => view.open_checkpoint("fork").map(|_| 2).map_err(|e| format!("its fork: {e}")),
+        _ => Ok(1),
+    };
+    for (what, from, passed_over) in
+        [("sound", "in-branch", &[][..]), ("damaged", "start", &["in-branch", "fork"])]
+    {
+        let (_dir, store) = store();
+        let mut run = store.create_or_open_run("a", &spec()).unwrap();
+        save(&mut run, "start", 10, false);
+        save(&mut run, "fork", 20, true);
+        save(&mut run, "in-branch", 30, false);
+        if what == "damaged" {
+            flip_byte(&run.dir().join("checkpoints/fork/model.safetensors"), 250);
+        }
+        let resumed = run.resume(with_fork).unwrap();
+        assert_eq!(resumed.from.unwrap().0.label(), from, "{what}");
+        let labels: Vec<_> = resumed.passed_over.iter().map(|d| d.label.as_str()).collect();
+        assert_eq!(labels, passed_over, "{what}");
+    }
+}
+
+#[test]
+fn what_training_cost_is_read_without_hashing_a_checkpoint() {
+    let (_dir, store) = store();
+    let mut run = store.create_or_open_run("a", &spec()).unwrap();
+    assert_eq!(run.cost().unwrap(), None);
+    // As stores were written before the cost stood in status.json: it is in the state of the newest checkpoint.
+    run.set_status(Status::Running).unwrap();
+    let older = json!({"total_cost": {"seconds": 1.25, "joules": null}, "step": 4});
+    crate::save_state(&mut run, "old", 10, true, &older);
+    let newer = json!({"total_cost": {"seconds": 2.5, "joules": 7.0}, "step": 8});
+    crate::save_state(&mut run, "new", 20, true, &newer);
+    let newest = Cost { seconds: 2.5, joules: Some(7.0) };
+    // A tensor's byte altered: opening would refuse it, and the list of runs must not even notice.
+    let damaged = run.dir().join("checkpoints/new/model.safetensors");
+    flip_byte(&damaged, 250);
+    assert!(matches!(run.open_checkpoint("new"), Err(StoreError::DamagedCheckpoint { .. })));
+    assert_eq!(run.cost().unwrap(), Some(newest));
+    let listed = store.list().unwrap();
+    assert_eq!((listed.runs[0].cost, listed.notes.len()), (Some(newest), 0));
+    assert_eq!(store.collect().unwrap().runs[0].cost, Some(newest));
+
+    // Once it is noted, no checkpoint is looked at.
+    let noted = Cost { seconds: 3.5, joules: None };
+    run.set_cost(noted).unwrap();
+    fs::remove_file(damaged).unwrap();
+    run.set_status(Status::Done).unwrap();
+    assert_eq!((run.cost().unwrap(), run.status().unwrap()), (Some(noted), Status::Done));
+    drop(run);
+    let run = store.create_or_open_run("a", &spec()).unwrap();
+    assert_eq!((run.cost().unwrap(), run.status().unwrap()), (Some(noted), Status::Done));
+    assert_eq!(store.list().unwrap().runs[0].cost, Some(noted));
 }
 
 /// A directory as another program leaves it.
@@ -207,7 +290,7 @@ fn a_model_in_parts_opens() {
         ("model-00002-of-00002.safetensors", &part("b", 2.0)),
     ]);
     let mut checkpoint = Checkpoint::open_dir(dir.path()).unwrap();
-    assert_eq!(checkpoint.tensor_names(TensorGroup::Model), ["a", "b"]);
+    assert!(checkpoint.has(TensorGroup::Model, "a") && !checkpoint.has(TensorGroup::Model, "c"));
     let mut x = [0.0];
     checkpoint.read_f32(TensorGroup::Model, "b", &[1], &mut x).unwrap();
     assert_eq!(x, [2.0]);

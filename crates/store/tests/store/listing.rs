@@ -1,7 +1,7 @@
 use crate::{point, row, spec, store};
-use isoflop_base::Status;
-use isoflop_store::{ExportFormat, Store, StoreError, write_artifact};
-use serde_json::json;
+use isoflop_base::{Status, columns::Frame};
+use isoflop_store::{Collected, Store, StoreError, csv, json_lines, write_artifact};
+use serde_json::{Value, json};
 use std::fs;
 
 fn make_run(store: &Store, id: &str, loss: f64) {
@@ -124,28 +124,89 @@ fn an_unknown_run_names_its_neighbours() {
 }
 
 #[test]
-fn tables_have_the_promised_columns() {
-    let (dir, store) = store();
+fn runs_are_collected_with_their_status_and_in_the_order_asked_for() {
+    let (_dir, store) = store();
+    make_run(&store, "b", 3.0);
     make_run(&store, "a", 2.5);
-    let out = dir.path().join("out");
-    let files = store.export(&[], ExportFormat::Csv, &out).unwrap();
-    assert_eq!(files, [out.join("points.csv"), out.join("curves.csv")]);
-    let points = fs::read_to_string(&files[0]).unwrap();
+    let diverged = Status::Diverged { step: 7, segment: "trunk".into() };
+    store.create_or_open_run("b", &spec()).unwrap().set_status(diverged.clone()).unwrap();
+    let words = |collected: &Collected| -> Vec<(String, f64, Status)> {
+        collected.points().map(|(p, status)| (p.run.clone(), p.loss, status.clone())).collect()
+    };
+    let (a, b) = ([("a", 3.5), ("a", 2.5)], [("b", 4.0), ("b", 3.0)]);
+    let expected = |rows: &[(&str, f64)]| -> Vec<(String, f64, Status)> {
+        let status = |run: &str| if run == "a" { Status::Done } else { diverged.clone() };
+        rows.iter().map(|(run, loss)| ((*run).to_owned(), *loss, status(run))).collect()
+    };
+    let all = store.collect().unwrap();
+    assert_eq!(words(&all), expected(&[a, b].concat()));
+    assert_eq!(
+        all.runs.iter().map(|r| (r.id(), r.is_done())).collect::<Vec<_>>(),
+        [("a", true), ("b", false)]
+    );
+    assert_eq!((all.runs[0].spec(), all.curves().unwrap()), (&spec(), vec![row(1), row(1)]));
+    assert_eq!(words(&store.collect_runs(&["b", "a"]).unwrap()), expected(&[b, a].concat()));
+    assert!(matches!(store.collect_runs(&["a", "zz"]), Err(StoreError::NoSuchRun { .. })));
+    assert_eq!(words(&store.collect_begun(&["zz", "b"]).unwrap()), expected(&b));
+
+    // A damaged curve keeps no point from being fitted.
+    crate::flip_byte(&store.root().join("a/metrics.jsonl"), 30);
+    let again = store.collect().unwrap();
+    assert_eq!(words(&again), words(&all));
+    assert!(matches!(again.curves(), Err(StoreError::CorruptRecord { .. })));
+}
+
+#[test]
+fn tables_have_the_promised_columns() {
+    let (_dir, store) = store();
+    make_run(&store, "a", 2.5);
+    let collected = store.collect().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let points = text(csv(&collected.points_frame()));
     assert!(points.starts_with("run,params,params_total,tokens,flops,"), "{points}");
     assert_eq!(points.lines().count(), 3);
     assert!(points.lines().nth(2).unwrap().starts_with("a,24576,50000,2000,333333333333.3333,"));
-    let curves = fs::read_to_string(&files[1]).unwrap();
+    let curves = text(csv(&Frame::of_curves(&collected.curves().unwrap())));
     assert!(curves.starts_with("run,segment,step,") && curves.lines().count() == 2);
 
-    let files = store.export(&["a".to_owned()], ExportFormat::Jsonl, &out).unwrap();
-    let text = fs::read_to_string(&files[0]).unwrap();
-    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!((&first["status"], &first["loss"]), (&json!("done"), &json!(3.5)));
-    assert!(matches!(
-        store.export(&["zz".to_owned()], ExportFormat::Csv, &out),
-        Err(StoreError::NoSuchRun { .. })
-    ));
+    let lines = text(json_lines(&collected.points_frame()));
+    let first: serde_json::Map<String, Value> = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["status"], &first["loss"], &first["energy_j"]),
+        (&json!("done"), &json!(3.5), &Value::Null)
+    );
+    let header: Vec<&str> = points.lines().next().unwrap().split(',').collect();
+    assert_eq!(first.keys().collect::<Vec<_>>(), header);
+
+    let out = store.root().join("out");
     write_artifact(out.join("deep/law.json"), b"{}").unwrap();
     store.write_artifact("points.csv", b"x").unwrap();
     assert!(out.join("deep/law.json").exists() && store.root().join("points.csv").exists());
+}
+
+#[test]
+fn the_index_holds_typed_columns_of_points() {
+    let (_dir, store) = store();
+    make_run(&store, "a", 2.5);
+    store.list().unwrap();
+    let db = rusqlite::Connection::open(store.root().join("index.sqlite")).unwrap();
+    let types: String = db
+        .query_row(
+            "SELECT group_concat(typeof(run) || ' ' || typeof(tokens) || ' ' || typeof(lr) || ' ' || typeof(energy_j), ';')
+             FROM points",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(types, "text integer real null;text integer real null");
+    let columns: i64 =
+        db.query_row("SELECT count(*) FROM pragma_table_info('points')", [], |row| row.get(0)).unwrap();
+    assert_eq!(columns as usize, isoflop_base::columns::POINT_COLUMNS.len());
+    // An index of another layout, as an earlier version left it, is made anew.
+    db.execute_batch("DROP TABLE points; CREATE TABLE points (run TEXT); PRAGMA user_version = 1;").unwrap();
+    drop(db);
+    assert_eq!(store.list().unwrap().notes, [""; 0]);
+    let db = rusqlite::Connection::open(store.root().join("index.sqlite")).unwrap();
+    let best: f64 = db.query_row("SELECT min(loss) FROM points", [], |row| row.get(0)).unwrap();
+    assert_eq!(best, 2.5);
 }

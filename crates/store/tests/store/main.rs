@@ -8,7 +8,7 @@ use isoflop_base::{
     BlockLoss, CurveRow, Measured, Point, PointKind, TensorSink,
     tensor::{Dtype, TensorGroup, TensorSpec},
 };
-use isoflop_store::{Run, Store};
+use isoflop_store::{Checkpoint, Run, RunView, Store};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -71,6 +71,11 @@ fn point(run: &str, tokens: u64, loss: f64) -> Point {
     }
 }
 
+/// The position of a checkpoint: what a caller that can go on from any reads from it.
+fn position(_: &RunView, checkpoint: &Checkpoint) -> Result<u64, String> {
+    Ok(checkpoint.position())
+}
+
 fn tensor(name: &str, group: TensorGroup, dtype: Dtype, shape: &[usize]) -> TensorSpec {
     TensorSpec { name: name.into(), group, dtype, shape: shape.to_vec() }
 }
@@ -105,6 +110,11 @@ fn config() -> Value {
 
 /// Writes a checkpoint whose tensors depend on `position`.
 fn save(run: &mut Run, label: &str, position: u64, pinned: bool) {
+    save_state(run, label, position, pinned, &json!({"segment": "trunk", "step": position}));
+}
+
+/// The same with a state of the caller's.
+fn save_state(run: &mut Run, label: &str, position: u64, pinned: bool, state: &Value) {
     let mut writer = run.begin_checkpoint(label, position).unwrap();
     if pinned {
         writer.pin();
@@ -118,7 +128,7 @@ fn save(run: &mut Run, label: &str, position: u64, pinned: bool) {
     writer.write("exp_avg.transformer.wte.weight", &le_bytes(&floats(salt + 2, 15))).unwrap();
     writer.write("exp_avg_sq.q", &[1, 2, 3, 4, 5, 6, salt as u8]).unwrap();
     writer.counter("step", position).unwrap();
-    writer.finish(&json!({"segment": "trunk", "step": position}), &config()).unwrap();
+    writer.finish(state, &config()).unwrap();
 }
 
 fn flip_byte(path: &Path, at: usize) {

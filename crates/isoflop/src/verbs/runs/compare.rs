@@ -70,7 +70,7 @@ fn differing_keys(runs: &[RunView]) -> Vec<(String, Vec<String>)> {
     let first = runs[0].spec();
     let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (index, run) in runs.iter().enumerate() {
-        for d in differences(first, run.spec(), &[]) {
+        for d in differences(first, run.spec()) {
             let row = rows.entry(d.key).or_insert_with(|| vec![d.left; runs.len()]);
             row[index] = d.right;
         }

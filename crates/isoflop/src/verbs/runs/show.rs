@@ -124,12 +124,8 @@ fn points_table(points: &[Point]) -> Table {
         ("energy", true),
     ]);
     for point in points {
-        let kind = match point.kind {
-            isoflop_base::PointKind::Final => "final",
-            isoflop_base::PointKind::Branch => "branch",
-        };
         table.row(vec![
-            kind.to_owned(),
+            point.kind.word().to_owned(),
             units::si(point.params as f64),
             units::si(point.tokens as f64),
             table::loss(point.loss, point.loss_se),
