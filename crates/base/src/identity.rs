@@ -245,10 +245,8 @@ fn first_format(stored: &Value) -> Result<(String, RunSpec), String> {
     };
     // The checkpoint's weights were not fingerprinted, so nothing can be shown to equal it.
     let from: Option<std::path::PathBuf> = take(&mut train, "init_from")?;
-    let from = from.map(|path| InitFrom {
-        fingerprint: format!("not recorded, it was {}", path.display()),
-        path,
-    });
+    let from =
+        from.map(|path| InitFrom { fingerprint: format!("not recorded, it was {}", path.display()), path });
     let warmup = Warmup::Share(warmup);
     train.insert("lr".to_owned(), old.remove("lr").unwrap_or(Value::Null));
     train.insert("warmup".to_owned(), json!(warmup));
@@ -266,7 +264,6 @@ fn first_format(stored: &Value) -> Result<(String, RunSpec), String> {
     let study = stored.get("study").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok((study, serde_json::from_value(run).map_err(|e| e.to_string())?))
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -142,6 +142,12 @@ pub struct Cost {
     pub joules: Option<f64>,
 }
 
+impl Default for Cost {
+    fn default() -> Self {
+        Self::NOTHING
+    }
+}
+
 impl Cost {
     /// What nothing costs.
     pub const NOTHING: Self = Self { seconds: 0.0, joules: Some(0.0) };

@@ -13,6 +13,11 @@ pub(crate) fn diverged() -> ExitCode {
 /// The code when another process works on a run: nothing is wrong, and the same command may be given again later.
 const HELD: u8 = 4;
 
+/// The exit of a study whose last runs are left to other processes.
+pub(crate) fn held() -> ExitCode {
+    ExitCode::from(HELD)
+}
+
 /// The exit code an error leaves with.
 pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
     if let Some(Stopped(reason)) = error.chain().find_map(|e| e.downcast_ref::<Stopped>()) {

@@ -1,14 +1,15 @@
 //! From a study's runs in the store to the files a user takes away: points, curves, law, report.
 
-use crate::executor;
 use crate::forecasts::StoredForecast;
+use crate::gpt;
+use crate::kinds;
 use crate::sampling::{Draw, generate};
 use crate::stop::Stop;
 use crate::study::recipe;
-use crate::train::program::Program;
+use crate::train::program::{Program, point_label};
 use anyhow::Context as _;
-use isoflop_base::study::Study;
-use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
+use isoflop_base::study::{Role, RunSpec, Study};
+use isoflop_base::{CurveRow, Measured, Point, PointKind, Status};
 use isoflop_data::{Corpus, TokenizerKind};
 use isoflop_laws::{LawDocument, LawError, Options, Table};
 use isoflop_report::{
@@ -32,13 +33,18 @@ pub struct Gathered {
 /// Reads the study's runs as they are on disk; runs that were not begun are left out.
 pub fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
     let ids: Vec<&str> = study.runs.iter().map(|spec| spec.id.as_str()).collect();
-    let collected = store.collect_begun(&ids)?;
+    let mut collected = store.collect_begun(&ids)?;
+    for run in &mut collected.runs {
+        let spec =
+            study.runs.iter().find(|spec| spec.id == run.id()).expect("only the study's were asked for");
+        only_asked(spec, run);
+    }
     let mut rows = Vec::new();
     for run in &collected.runs {
         let spec =
             study.runs.iter().find(|spec| spec.id == run.id()).expect("only the study's were asked for");
-        let tokens = study.tokens_at(Program::new(spec, &study.train).steps()) as f64;
-        let per_token = executor::flops_per_token(spec.shape, study.data.vocab, study.train.context);
+        let tokens = spec.tokens_at(Program::new(spec).steps()) as f64;
+        let per_token = gpt::run_flops_per_token(spec);
         let seconds = seconds(run);
         let rate = match seconds.value() {
             Some(s) if run.is_done() && *s > 0.0 => Measured::measured(tokens / s),
@@ -46,7 +52,8 @@ pub fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
         };
         rows.push(RunRow {
             run: spec.id.clone(),
-            shape: spec.shape,
+            model: spec.model.name(),
+            params: spec.model.params(),
             seed: spec.seed,
             status: run.status.clone(),
             seconds,
@@ -55,6 +62,17 @@ pub fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
         });
     }
     Ok(Gathered { collected, rows })
+}
+
+/// Of a run that another study, or this one before, asked for more of, the points that are asked for now.
+fn only_asked(spec: &RunSpec, run: &mut CollectedRun) {
+    run.points.retain(|point| spec.ends.contains(&point.steps));
+    for point in &mut run.points {
+        point.kind = if point.steps == spec.end() { PointKind::Final } else { PointKind::Branch };
+    }
+    if run.status == Status::Done && run.points.len() < spec.ends.len() {
+        run.status = Status::Running;
+    }
 }
 
 /// Seconds of training, branches included.
@@ -95,21 +113,18 @@ pub fn completions(
     if corpus.info.tokenizer != TokenizerKind::Bytes {
         return Ok(out);
     }
-    for spec in &study.runs {
-        if out.iter().any(|c| c.shape == spec.shape) {
-            continue;
-        }
+    for spec in study.one_of_each_model() {
         let Ok(view) = store.read_run(&spec.id) else { continue };
-        let label = format!("point-{}", study.tokens_at(*spec.ends.last().expect("a run has an end")));
+        let label = point_label(spec.tokens_at(spec.end()));
         let Ok(mut checkpoint) = view.open_checkpoint(&label) else { continue };
         let text = complete(&mut checkpoint, stop)?;
-        out.push(Completion { shape: spec.shape, prompt: PROMPT.to_owned(), text });
+        out.push(Completion { shape: spec.gpt().shape, prompt: PROMPT.to_owned(), text });
     }
     Ok(out)
 }
 
 fn complete(checkpoint: &mut Checkpoint, stop: &Stop) -> anyhow::Result<String> {
-    let (mut engine, config) = executor::engine_of(checkpoint, 1)?;
+    let (mut engine, config) = gpt::engine_of(checkpoint, 1)?;
     let prompt = isoflop_data::tokenizer::encode_bytes(PROMPT);
     let draw = Draw { length: COMPLETION_LENGTH, temperature: 0.7, seed: 1 };
     let tokens = generate(&mut engine, config.context, &prompt, draw, stop)?;
@@ -152,6 +167,7 @@ impl Page<'_> {
             machine: machine_facts(study),
             study: serde_json::to_value(study)?,
             study_toml: toml::to_string(study).context("writing the resolved study as TOML")?,
+            sections: kinds::of(study.kind).findings(study, self.laws.as_ref()),
             ledger: ledger(study),
             learning_rate: learning_rate(study),
             claims: study.claims.clone(),
@@ -183,7 +199,7 @@ fn corpus_facts(study: &Study, corpus: &Corpus) -> isoflop_report::Corpus {
         vocab: info.vocab as u64,
         train_tokens: info.train_tokens,
         val_tokens: info.val_tokens,
-        eval_tokens: Some(study.train.eval_tokens),
+        eval_tokens: study.runs.first().map(|run| run.train.eval_tokens),
         credit: (info.name == "builtin").then(|| {
             "twenty-five public-domain books and plays of English literature, Shakespeare to Chesterton"
                 .to_owned()
@@ -200,29 +216,31 @@ fn machine_facts(study: &Study) -> Vec<Fact> {
         fact("processor", cpu.model),
         fact("cores", cpu.usable.map(|n| n.to_string())),
         fact("memory", memory.total.map(isoflop_base::units::bytes)),
-        fact("kernels", Measured::measured(study.train.kernels.clone())),
-        fact("precision", Measured::measured(study.train.precision.word().to_owned())),
-        fact("threads", Measured::measured(study.train.threads.to_string())),
+        fact("kernels", every(study, |run| run.train.kernels.clone())),
+        fact("precision", every(study, |run| run.train.precision.word().to_owned())),
+        fact("threads", Measured::measured(study.machine.threads.to_string())),
     ]
 }
 
+/// What the runs of a study have in common, or all that occurs among them.
+fn every(study: &Study, of: fn(&RunSpec) -> String) -> Measured<String> {
+    let all: std::collections::BTreeSet<String> = study.runs.iter().map(of).collect();
+    Measured::measured(all.into_iter().collect::<Vec<_>>().join(", "))
+}
+
 fn ledger(study: &Study) -> Vec<LedgerRow> {
-    let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
-    shapes.dedup();
-    shapes
-        .into_iter()
-        .map(|shape| LedgerRow {
-            shape,
-            exact_per_token: executor::flops_per_token(shape, study.data.vocab, study.train.context),
-            six_n: 6.0 * shape.params() as f64,
-        })
-        .collect()
+    let row = |run: &RunSpec| LedgerRow {
+        shape: run.gpt().shape,
+        exact_per_token: gpt::run_flops_per_token(run),
+        six_n: 6.0 * run.model.params() as f64,
+    };
+    study.one_of_each_model().into_iter().map(row).collect()
 }
 
 fn learning_rate(study: &Study) -> Option<LearningRate> {
-    let automatic = study.resolutions.iter().any(|r| r.key == "train.lr");
-    automatic.then(|| LearningRate {
-        rule: recipe::LR_RULE.to_owned(),
+    let chosen = study.resolutions.iter().find(|r| r.key == "train.lr");
+    chosen.map(|resolution| LearningRate {
+        rule: resolution.value.clone(),
         why: recipe::LR_REASON.to_owned(),
         sweep: Vec::new(),
     })
@@ -243,9 +261,9 @@ fn sum<'m>(parts: impl IntoIterator<Item = &'m Measured<f64>>) -> Measured<f64> 
 /// Spread of the loss between seeds, as the laws found it, with where it was measured.
 fn seed_variance(study: &Study, laws: Option<&LawDocument>) -> Option<SeedVariance> {
     let spread = laws?.seed_spread.as_ref()?;
-    let mut shapes: Vec<ModelShape> = study.runs.iter().filter(|r| r.extra_seed).map(|r| r.shape).collect();
-    shapes.dedup();
-    let names: Vec<String> = shapes.iter().map(ModelShape::to_string).collect();
+    let extra = study.runs.iter().filter(|run| run.role == Role::SeedSpread);
+    let mut names: Vec<String> = extra.map(|run| run.model.name()).collect();
+    names.dedup();
     Some(SeedVariance {
         sd: spread.sigma_loss,
         num_seeds: (spread.dof + spread.groups) as u64 / spread.groups.max(1) as u64,

@@ -1,14 +1,15 @@
-//! Conducting a study: the small sizes, a forecast of the two largest, these, then law and page. `demo` and `run` are
-//! this with different defaults; run again, it goes on where it was.
+//! Conducting a study: its stages, then law and page. `demo` and `run` are this with different defaults; run again, it
+//! goes on where it was, and several processes may conduct the same study at once.
 
 use crate::artifacts::{self, Page};
 use crate::error::{Stopped, UserError};
+use crate::executor::{Executed, Executor};
 use crate::forecasts::{self, StoredForecast};
+use crate::kinds::{self, Then};
 use crate::plan::{self, Plan, Speed};
 use crate::record::{Event, Recorder};
 use crate::stop::Stop;
-use crate::train::train_loop::Outcome;
-use crate::{executor, tables};
+use crate::tables;
 use isoflop_base::Status;
 use isoflop_base::columns::Frame;
 use isoflop_base::study::{RunSpec, Study};
@@ -17,13 +18,14 @@ use isoflop_laws::{LawDocument, Options};
 use isoflop_report::{Preset, ReportInput};
 use isoflop_store::{Collected, Store, StoreError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A study ready to be conducted.
 pub struct Conductor<'a> {
     /// What is to be done.
     pub study: &'a Study,
     /// Its tokens.
-    pub corpus: &'a Corpus,
+    pub corpus: &'a Arc<Corpus>,
     /// Where its runs are kept.
     pub store_root: PathBuf,
     /// Where points, law and page go.
@@ -32,6 +34,8 @@ pub struct Conductor<'a> {
     pub preset: Option<Preset>,
     /// Asked between two pieces of work.
     pub stop: &'a Stop,
+    /// Ids of the runs that are trained here; all if it is empty.
+    pub only: Vec<String>,
 }
 
 /// What came of a study.
@@ -40,8 +44,17 @@ pub struct Conducted {
     pub plan: Plan,
     /// Whether a run diverged.
     pub diverged: bool,
-    /// All that the page shows.
-    pub report: ReportInput,
+    /// Runs that are left to other processes. Whoever finishes the last of them goes on with the study.
+    pub waits_for: Vec<String>,
+    /// All that the page shows, once every run is over.
+    pub report: Option<ReportInput>,
+}
+
+/// How far the stages have come.
+struct Trained {
+    diverged: bool,
+    forecasts: Vec<StoredForecast>,
+    waits_for: Vec<String>,
 }
 
 impl Conductor<'_> {
@@ -54,57 +67,73 @@ impl Conductor<'_> {
         recorder.record(&Event::Planned(&plan))?;
         let store = open_store(&self.store_root)?;
         artifacts::write(&self.out, "plan.json", serde_json::to_string_pretty(&plan)?.as_bytes())?;
-        let (diverged, forecasts) =
-            self.train(&store, recorder).map_err(|error| match error.is::<Stopped>() {
-                true => error.context("saved; the same command goes on from here"),
-                false => error,
-            })?;
-        recorder.record(&Event::Fitting)?;
-        let report = self.finish(&store, forecasts, recorder)?;
-        Ok(Conducted { plan, diverged, report })
+        let trained = self.train(&store, recorder).map_err(|error| match error.is::<Stopped>() {
+            true => error.context("saved; the same command goes on from here"),
+            false => error,
+        })?;
+        let Trained { diverged, forecasts, waits_for } = trained;
+        let report = match waits_for.is_empty() {
+            true => {
+                recorder.record(&Event::Fitting)?;
+                Some(self.finish(&store, forecasts, recorder)?)
+            }
+            false => None,
+        };
+        Ok(Conducted { plan, diverged, waits_for, report })
     }
 
-    /// Whether a run diverged, and the forecasts made.
-    fn train(
-        &self,
-        store: &Store,
-        recorder: &mut dyn Recorder,
-    ) -> anyhow::Result<(bool, Vec<StoredForecast>)> {
-        let (small, large) = forecasts::split(self.study);
-        let mut diverged = false;
-        for spec in small {
-            diverged |= self.train_one(store, spec, recorder)? == Outcome::Diverged;
+    /// Goes through the stages. A run that another process holds is passed over; the stages end where runs are left
+    /// that are not over, for whoever finishes the last of them to go on.
+    fn train(&self, store: &Store, recorder: &mut dyn Recorder) -> anyhow::Result<Trained> {
+        let executor = Executor {
+            study: &self.study.name,
+            machine: &self.study.machine,
+            corpus: self.corpus,
+            store,
+            stop: self.stop,
+        };
+        let mut trained = Trained { diverged: false, forecasts: Vec::new(), waits_for: Vec::new() };
+        for stage in kinds::of(self.study.kind).stages(self.study) {
+            for spec in stage.runs.iter().map(|i| &self.study.runs[*i]) {
+                if !self.only.is_empty() && !self.only.contains(&spec.id) {
+                    if !is_over(store, spec) {
+                        trained.waits_for.push(spec.id.clone());
+                    }
+                    continue;
+                }
+                match executor.execute(spec, recorder)? {
+                    Executed::Done => {}
+                    Executed::Held(_) => trained.waits_for.push(spec.id.clone()),
+                    Executed::Diverged => {
+                        trained.diverged = true;
+                        recorder
+                            .note(&format!("{}: diverged; it enters no fit, the study goes on", spec.id))?;
+                    }
+                }
+            }
+            // Another process may have finished what it held meanwhile.
+            trained
+                .waits_for
+                .retain(|id| self.study.runs.iter().any(|spec| spec.id == *id && !is_over(store, spec)));
+            if !trained.waits_for.is_empty() {
+                return Ok(trained);
+            }
+            if let Then::Forecast(of) = &stage.then {
+                let large: Vec<&RunSpec> = of.iter().map(|i| &self.study.runs[*i]).collect();
+                let _alone = store.lock_study(&self.study.name)?;
+                trained.forecasts = self.forecast(store, &large, recorder)?;
+            }
         }
-        let forecasts = self.forecast(store, large, recorder)?;
-        for spec in large {
-            diverged |= self.train_one(store, spec, recorder)? == Outcome::Diverged;
-        }
-        Ok((diverged, forecasts))
-    }
-
-    fn train_one(
-        &self,
-        store: &Store,
-        spec: &RunSpec,
-        recorder: &mut dyn Recorder,
-    ) -> anyhow::Result<Outcome> {
-        let outcome = executor::execute(store, self.study, spec, self.corpus, self.stop, recorder)?;
-        if outcome == Outcome::Diverged {
-            recorder.note(&format!("{}: diverged; it enters no fit, the study goes on", spec.id))?;
-        }
-        Ok(outcome)
+        Ok(trained)
     }
 
     /// The forecasts: those written down before, else new ones, unless the outcome is already known.
     fn forecast(
         &self,
         store: &Store,
-        large: &[RunSpec],
+        large: &[&RunSpec],
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<Vec<StoredForecast>> {
-        if large.is_empty() {
-            return Ok(Vec::new());
-        }
         let forecasts = match forecasts::read(&self.out, self.study)? {
             Some(stored) => stored,
             None if large.iter().any(|run| begun(store, run)) => {
@@ -135,6 +164,7 @@ impl Conductor<'_> {
         forecasts: Vec<StoredForecast>,
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<ReportInput> {
+        let _alone = store.lock_study(&self.study.name)?;
         let gathered = artifacts::gather(self.study, store)?;
         let (points, curves) = (gathered.collected.points_frame(), gathered.collected.curves()?);
         artifacts::write(&self.out, "points.csv", &isoflop_store::csv(&points))?;
@@ -166,7 +196,7 @@ impl Conductor<'_> {
         notes: &mut Vec<String>,
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<Option<LawDocument>> {
-        let options = Options { threads: self.study.train.threads, ..Options::default() };
+        let options = Options { threads: self.study.machine.threads, ..Options::default() };
         match artifacts::laws(collected, &options) {
             Ok(laws) => {
                 artifacts::write(
@@ -184,6 +214,17 @@ impl Conductor<'_> {
             }
         }
     }
+}
+
+/// Whether nothing more is to be trained of a run: all its points are finished, or it diverged.
+fn is_over(store: &Store, run: &RunSpec) -> bool {
+    store.read_run(&run.id).is_ok_and(|view| match view.status() {
+        Ok(Status::Diverged { .. }) => true,
+        Ok(Status::Done) => view
+            .points()
+            .is_ok_and(|points| run.ends.iter().all(|end| points.iter().any(|point| point.steps == *end))),
+        _ => false,
+    })
 }
 
 fn begun(store: &Store, run: &RunSpec) -> bool {

@@ -4,50 +4,105 @@ use crate::error::{Stopped, UserError};
 use crate::gpt;
 use crate::record::{Event, Recorder, RunRecorder};
 use crate::stop::Stop;
-use crate::train::job::Job;
-use crate::train::train_loop::{Outcome, train};
+use crate::task::language::LanguageTask;
+use crate::train::program::Program;
+use crate::train::train_loop::{Job, Outcome, train};
 use anyhow::Context as _;
-use isoflop_base::Status;
-use isoflop_base::study::{RunSpec, Study};
+use isoflop_base::study::{MachineSpec, RunSpec};
+use isoflop_base::{RunDocument, Status};
 use isoflop_data::Corpus;
-use isoflop_store::{Store, StoreError};
+use isoflop_store::{LockHolder, Run, Store, StoreError};
+use std::sync::Arc;
 
-/// Trains a run in the store to its end, from wherever it stands. A run that is finished is left alone.
-pub fn execute(
-    store: &Store,
-    study: &Study,
-    spec: &RunSpec,
-    corpus: &Corpus,
-    stop: &Stop,
-    world: &mut dyn Recorder,
-) -> anyhow::Result<Outcome> {
-    stop.check()?;
-    let mut run = store.create_or_open_run(&spec.id, &study.run_document(spec)).map_err(|e| match e {
-        StoreError::SpecMismatch { .. } => anyhow::Error::from(UserError::from_error(e)),
-        e => e.into(),
-    })?;
-    match run.status()? {
-        Status::Done => {
-            world.record(&Event::RunLeft(&spec.id))?;
-            return Ok(Outcome::Done);
-        }
-        Status::Diverged { .. } => {
+/// Where a run of a study has come to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Executed {
+    /// All its points are finished.
+    Done,
+    /// It diverged, now or before.
+    Diverged,
+    /// Another process works on it.
+    Held(LockHolder),
+}
+
+/// What is needed to execute the runs of a study.
+pub struct Executor<'a> {
+    /// Name of the study.
+    pub study: &'a str,
+    /// How runs are run here.
+    pub machine: &'a MachineSpec,
+    /// The tokens.
+    pub corpus: &'a Arc<Corpus>,
+    /// Where runs are kept.
+    pub store: &'a Store,
+    /// Asked between two pieces of work.
+    pub stop: &'a Stop,
+}
+
+impl Executor<'_> {
+    /// Trains a run to its end, from wherever it stands. A run that is finished, diverged, or held by another process
+    /// is left alone.
+    ///
+    /// # Errors
+    /// [`Stopped`]; a run of this name with another identity, a [`UserError`]; whatever ends a training.
+    pub fn execute(&self, spec: &RunSpec, world: &mut dyn Recorder) -> anyhow::Result<Executed> {
+        self.stop.check()?;
+        let document = RunDocument::new(self.study, spec);
+        let mut run = match self.store.open_run(&document) {
+            Err(StoreError::Locked { holder, .. }) => {
+                world.note(&format!("{}: left to {holder}", spec.id))?;
+                return Ok(Executed::Held(holder));
+            }
+            Err(e @ (StoreError::SpecMismatch { .. } | StoreError::UnknownFormat { .. })) => {
+                return Err(UserError::from_error(e).into());
+            }
+            run => run?,
+        };
+        if let Status::Diverged { .. } = run.status()? {
             world.note(&format!("{}: diverged before; left as it is", spec.id))?;
             world.record(&Event::RunLeft(&spec.id))?;
-            return Ok(Outcome::Diverged);
+            return Ok(Executed::Diverged);
         }
-        Status::Running | Status::Failed { .. } => run.set_status(Status::Running)?,
+        let finished: Vec<u64> = run.points()?.iter().map(|point| point.steps).collect();
+        if spec.ends.iter().all(|end| finished.contains(end)) {
+            if run.status()? != Status::Done {
+                run.set_status(Status::Done)?;
+            }
+            world.record(&Event::RunLeft(&spec.id))?;
+            return Ok(Executed::Done);
+        }
+        run.set_status(Status::Running)?;
+        let mut spec = spec.clone();
+        spec.train.warmup_steps = began_with(&run, &spec);
+        let trained = self.train(&spec, &mut run, world);
+        if let Err(error) = &trained
+            && !error.is::<Stopped>()
+        {
+            // The error itself is what the user must see; a store that cannot even note it changes nothing about that.
+            let _ = run.set_status(Status::Failed { reason: format!("{error:#}") });
+        }
+        world.record(&Event::RunEnds)?;
+        trained.with_context(|| format!("training {}", spec.id))
     }
-    let flops = flops_per_token(spec.shape, study.data.vocab, study.train.context);
-    let job = Job::new(study, spec, model_config(study, spec.shape), flops, corpus, stop)?;
-    let mut engine = engine(study, spec.shape, spec.seed)?;
-    let trained = train(&job, &mut engine, &mut RunRecorder { run: &mut run, world });
-    if let Err(error) = &trained
-        && !error.is::<Stopped>()
-    {
-        // The error itself is what the user must see; a store that cannot even note it changes nothing about that.
-        let _ = run.set_status(Status::Failed { reason: format!("{error:#}") });
+
+    fn train(&self, spec: &RunSpec, run: &mut Run, world: &mut dyn Recorder) -> anyhow::Result<Executed> {
+        let job = Job {
+            spec,
+            program: Program::new(spec),
+            checkpoint_every_s: self.machine.checkpoint_every_s,
+            stop: self.stop,
+        };
+        let mut task = LanguageTask::new(spec, self.corpus)?;
+        let mut engine = gpt::engine(spec, self.machine)?;
+        let outcome = train(&job, &mut task, &mut engine, &mut RunRecorder { run, world })?;
+        Ok(match outcome {
+            Outcome::Done => Executed::Done,
+            Outcome::Diverged => Executed::Diverged,
+        })
     }
-    world.record(&Event::RunEnds)?;
-    trained.with_context(|| format!("training {}", spec.id))
+}
+
+/// The warm-up a run began with: a share was taken of the longest point it was to have then.
+fn began_with(run: &Run, spec: &RunSpec) -> u64 {
+    RunDocument::read(run.spec()).map_or(spec.train.warmup_steps, |document| document.run.train.warmup_steps)
 }

@@ -4,7 +4,7 @@ use crate::artifacts;
 use anyhow::Context as _;
 use isoflop_base::study::{RunSpec, Study};
 use isoflop_base::units::si;
-use isoflop_base::{ModelShape, Point};
+use isoflop_base::{Point, RunIdentity};
 use isoflop_laws::{Forecast, Options, Target};
 use isoflop_report::ForecastRow;
 use isoflop_store::Collected;
@@ -14,10 +14,6 @@ use std::path::Path;
 
 /// File in the output directory.
 const FILE: &str = "forecast.json";
-/// Sizes that are forecast.
-const HELD_BACK: usize = 2;
-/// Sizes a forecast is made from at least.
-const LEAST_SIZES: usize = 3;
 
 /// One forecast as it was written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,19 +67,6 @@ impl StoredForecast {
     }
 }
 
-/// The runs of a study that are trained before the forecast, and those it is about: the two largest sizes, if enough
-/// are left to forecast from.
-pub fn split(study: &Study) -> (&[RunSpec], &[RunSpec]) {
-    let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
-    shapes.dedup();
-    if shapes.len() < HELD_BACK + LEAST_SIZES {
-        return (&study.runs, &[]);
-    }
-    let first_large = shapes[shapes.len() - HELD_BACK];
-    let at = study.runs.iter().position(|r| r.shape == first_large).expect("the shape is of this study");
-    study.runs.split_at(at)
-}
-
 /// What was written down before, if anything.
 pub fn read(out: &Path, study: &Study) -> anyhow::Result<Option<Vec<StoredForecast>>> {
     let path = out.join(FILE);
@@ -101,20 +84,20 @@ pub fn read(out: &Path, study: &Study) -> anyhow::Result<Option<Vec<StoredForeca
 pub fn make(
     study: &Study,
     small: &Collected,
-    large: &[RunSpec],
+    large: &[&RunSpec],
     out: &Path,
 ) -> anyhow::Result<Vec<StoredForecast>> {
     let mut targets: Vec<&RunSpec> = Vec::new();
-    for run in large {
-        if !targets.iter().any(|t| t.shape == run.shape) {
+    for &run in large {
+        if !targets.iter().any(|t| t.model == run.model) {
             targets.push(run);
         }
     }
     let wanted: Vec<Target> = targets
         .iter()
-        .map(|run| Target { n: run.shape.params() as f64, d: final_tokens(study, run) as f64 })
+        .map(|run| Target { n: run.model.params() as f64, d: run.tokens_at(run.end()) as f64 })
         .collect();
-    let options = Options { threads: study.train.threads, ..Options::default() };
+    let options = Options { threads: study.machine.threads, ..Options::default() };
     let table = artifacts::table(small);
     let forecasts = isoflop_laws::forecast(&table, &wanted, &options)?;
     let made_at = crate::clock::now_utc();
@@ -131,7 +114,7 @@ pub fn make(
         .zip(forecasts)
         .map(|(run, forecast)| StoredForecast {
             run: run.id.clone(),
-            tokens: final_tokens(study, run),
+            tokens: run.tokens_at(run.end()),
             made_from: made_from.clone(),
             made_at: made_at.clone(),
             forecast,
@@ -150,11 +133,7 @@ pub fn make(
 fn runs_sha256(study: &Study) -> String {
     let mut hash = Sha256::new();
     for run in &study.runs {
-        hash.update(study.run_document(run).to_string());
+        hash.update(serde_json::json!([run.id, RunIdentity::of(run), run.ends]).to_string());
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn final_tokens(study: &Study, run: &RunSpec) -> u64 {
-    study.tokens_at(*run.ends.last().expect("a run has an end"))
 }

@@ -17,10 +17,7 @@ use isoflop_store::Checkpoint;
 
 /// Exact training FLOPs per token of a shape.
 pub fn flops_per_token(shape: ModelShape, vocab: usize, context: usize) -> f64 {
-    training_flops_per_token(
-        &GptConfig { shape, vocab, context, init: Init::Scaled },
-        Convention::Exact,
-    )
+    training_flops_per_token(&GptConfig { shape, vocab, context, init: Init::Scaled }, Convention::Exact)
 }
 
 /// The model a specification describes.
@@ -70,6 +67,16 @@ pub fn engine(run: &RunSpec, machine: &MachineSpec) -> anyhow::Result<CpuGpt> {
 /// A [`UserError`]: sizes beyond any machine, kernels that cannot run here.
 pub fn memory_plan(run: &RunSpec, machine: &MachineSpec) -> Result<MemoryPlan, UserError> {
     plan_of(&config(run.gpt()), &options(run, machine)?)
+}
+
+/// Bytes of a checkpoint's tensors: weights in f32, and moments as the optimiser keeps them.
+pub fn checkpoint_bytes(run: &RunSpec) -> u64 {
+    let params = run.model.params_total();
+    match run.train.optimizer {
+        Optimizer::AdamW => 12 * params,
+        // A byte a moment, and a scale per block of 256.
+        Optimizer::AdamW8bit => 4 * params + 2 * params + 8 * params.div_ceil(256),
+    }
 }
 
 /// No machine has as many bytes; a thousand times less than where the exact count would overflow.

@@ -18,13 +18,18 @@ pub mod conduct;
 pub mod error;
 pub mod executor;
 pub mod forecasts;
+pub mod gpt;
 pub mod hf_config;
+pub mod kinds;
+pub mod machine;
+pub mod open;
 pub mod plan;
 pub mod record;
 pub mod sampling;
 pub mod stop;
 pub mod study;
 pub mod tables;
+pub mod task;
 pub mod train;
 
 pub use error::{Stopped, UserError};

@@ -1,6 +1,7 @@
 //! What a page is drawn from: plain data, handed over by the binary and kept as JSON beside the page, so that the
 //! same page can be drawn again, byte for byte.
 
+use crate::section::Section;
 use isoflop_base::study::ClaimSpec;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
 use isoflop_laws::{Forecast, LawDocument, Table};
@@ -45,6 +46,8 @@ pub struct ReportInput {
     pub seed_variance: Option<SeedVariance>,
     /// One prompt completed by every size.
     pub completions: Vec<Completion>,
+    /// What the study's kind found.
+    pub sections: Vec<Section>,
     /// Claims of the study file.
     pub claims: Vec<ClaimSpec>,
     /// How the learning rate was chosen.
@@ -76,6 +79,7 @@ impl Default for ReportInput {
             forecasts: Vec::new(),
             seed_variance: None,
             completions: Vec::new(),
+            sections: Vec::new(),
             claims: Vec::new(),
             learning_rate: None,
             ledger: Vec::new(),
@@ -130,8 +134,12 @@ pub struct Fact {
 pub struct RunRow {
     /// Identity, e.g. `L2-d32-h2-s1`.
     pub run: String,
-    /// Layers, width, heads.
-    pub shape: ModelShape,
+    /// Its model: `L2-d32-h2`.
+    #[serde(alias = "shape")]
+    pub model: String,
+    /// N that laws are fitted to.
+    #[serde(default)]
+    pub params: u64,
     /// Seed.
     pub seed: u64,
     /// How it ended.

@@ -12,12 +12,14 @@ mod page;
 mod palette;
 mod plot;
 mod scale;
+mod section;
 mod svg;
 
 pub use input::{
     Completion, Corpus, Fact, ForecastRow, LearningRate, LedgerRow, Preset, REPORT_SCHEMA, ReportError,
     ReportInput, RunRow, SeedVariance, SweepRow, Totals,
 };
+pub use section::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Section};
 
 /// The page of a study: one HTML file that needs no network and reads well without JavaScript.
 pub fn render(input: &ReportInput) -> String {

@@ -6,7 +6,7 @@ use crate::{
     events::EventFiles,
     files::{self, Appender, Lock, LockFailure, StagedDirectory},
     log::{self, Log},
-    names, spec,
+    names,
 };
 use isoflop_base::{Cost, CurveRow, Point, Status};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -233,7 +233,12 @@ fn attempts(dir: &Path) -> Result<Vec<u32>, StoreError> {
 
 /// Takes the lock of the run in `dir`.
 pub(crate) fn lock(id: &str, dir: &Path) -> Result<Lock, StoreError> {
-    files::take_lock(&dir.join(LOCK)).map_err(|failure| match failure {
+    lock_file(id, &dir.join(LOCK))
+}
+
+/// Takes the lock that is this file, of what is called `id`.
+pub(crate) fn lock_file(id: &str, path: &Path) -> Result<Lock, StoreError> {
+    files::take_lock(path).map_err(|failure| match failure {
         LockFailure::Held(holder) => StoreError::Locked { run: id.to_owned(), holder },
         LockFailure::Store(error) => error,
     })

@@ -20,6 +20,10 @@ pub struct Store {
     root: PathBuf,
 }
 
+/// The lock of a study, see [`Store::lock_study`].
+#[derive(Debug)]
+pub struct StudyLock(#[expect(dead_code, reason = "held, not used")] files::Lock);
+
 /// One run in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
@@ -141,6 +145,15 @@ impl Store {
             })?;
             Ok(as_value(&goes_on))
         })
+    }
+
+    /// Takes the lock of a study: what follows a stage is done by one process at a time. Released on drop.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another process has it.
+    pub fn lock_study(&self, name: &str) -> Result<StudyLock, StoreError> {
+        names::check("study", name)?;
+        run::lock_file(name, &self.root.join(format!("{name}.lock"))).map(StudyLock)
     }
 
     /// A run as it is on disk, without its lock. Errors: [`StoreError::NoSuchRun`] with the nearest ids.

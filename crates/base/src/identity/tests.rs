@@ -66,7 +66,9 @@ fn what_changes_no_bit_makes_no_run_unequal() {
         ("a name", |r| r.id = "other".to_owned()),
         ("a role", |r| r.role = Role::SeedSpread),
         ("an arm", |r| drop(r.arm.insert("budget".to_owned(), "1e13".to_owned()))),
-        ("moved token files", |r| (r.data.train, r.data.val) = (Some("b/t.bin".into()), Some("b/v.bin".into()))),
+        ("moved token files", |r| {
+            (r.data.train, r.data.val) = (Some("b/t.bin".into()), Some("b/v.bin".into()))
+        }),
         ("a renamed corpus", |r| r.data.corpus = "b".to_owned()),
         ("a moved checkpoint", |r| r.train.init_from.as_mut().unwrap().path = "elsewhere".into()),
         ("further points, before and after", |r| r.ends = vec![50, 100, 600, 1200]),

@@ -10,12 +10,13 @@ use isoflop_lab::UserError;
 use isoflop_lab::conduct::Conductor;
 use isoflop_lab::plan::{self, Speed};
 use isoflop_lab::study::raw::RawStudy;
-use isoflop_lab::study::resolve::{self, Machine};
-use isoflop_lab::{artifacts, executor};
+use isoflop_lab::study::resolve::Machine;
+use isoflop_lab::{artifacts, machine, open};
 use isoflop_report::Preset;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// The standard preset is this file as it stands.
 const STUDY: &str = include_str!("../../../../studies/demo.toml");
@@ -69,8 +70,8 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             .into());
     }
     let stop = signals::listen()?;
-    let machine = executor::machine()?;
-    let corpus = isoflop_data::builtin().map_err(UserError::from_error)?;
+    let machine = machine::machine()?;
+    let corpus = Arc::new(isoflop_data::builtin().map_err(UserError::from_error)?);
     let store_root = if ctx.store_given { ctx.store.clone() } else { args.out.join("runs") };
     isoflop_lab::conduct::open_store(&store_root)?;
     let before = begun_with(&args.out)?;
@@ -80,7 +81,7 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         "isoflop {}: {} kernels, {} threads; timing each size for a moment …",
         env!("CARGO_PKG_VERSION"),
         machine.kernels,
-        first.train.threads
+        first.machine.threads
     );
     let speeds = plan::time_sizes(&first, &corpus, &store_root, &stop)?;
     let choice = match (&args.preset, before) {
@@ -92,6 +93,7 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     remember(&args.out, &choice)?;
     eprintln!("preset {}: {}\n", choice.name, choice.why);
     let study = study(&choice.name, &ctx.sets, &corpus, &machine)?;
+    open::check_memory(&study)?;
     let conductor = Conductor {
         study: &study,
         corpus: &corpus,
@@ -99,6 +101,7 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         out: args.out,
         preset: Some(choice),
         stop: &stop,
+        only: Vec::new(),
     };
     super::run::conduct(&conductor, &speeds, ctx)
 }
@@ -108,7 +111,7 @@ fn study(preset: &str, sets: &[String], corpus: &Corpus, machine: &Machine) -> a
     let changes = PRESETS.iter().find(|(name, _)| *name == preset).map_or(&[][..], |(_, changes)| changes);
     let all: Vec<String> = changes.iter().map(|c| c.to_string()).chain(sets.iter().cloned()).collect();
     let raw = RawStudy::parse("studies/demo.toml", STUDY, &all)?;
-    Ok(resolve::resolve(&raw, corpus, machine, executor::flops_per_token)?)
+    Ok(open::resolve(&raw, corpus, machine)?)
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -163,6 +166,7 @@ fn largest_that_fits(
 mod tests {
     use super::*;
     use isoflop_base::Measured;
+    use isoflop_lab::gpt;
 
     fn machine() -> Machine {
         Machine { kernels: "naive".to_owned(), threads: 1, bf16: false }
@@ -177,8 +181,8 @@ mod tests {
         let corpus = isoflop_data::builtin().unwrap();
         for (name, _) in PRESETS {
             let study = study(name, &[], &corpus, &machine()).unwrap();
-            let first = study.runs.first().unwrap().shape.params();
-            let last = study.runs.last().unwrap().shape.params();
+            let first = study.runs.first().unwrap().model.params();
+            let last = study.runs.last().unwrap().model.params();
             assert!(last >= 100 * first, "{name}: {first} to {last}");
             assert!(study.resolutions.iter().all(|r| r.key != "series.epochs"), "{name} repeats its text");
         }
@@ -191,8 +195,8 @@ mod tests {
         let pick = |flops_per_s: f64| {
             let mut speeds: Vec<Speed> = Vec::new();
             for run in &standard.runs {
-                let rate = flops_per_s / executor::flops_per_token(run.shape, 256, 256);
-                speeds.push(Speed { shape: run.shape, tokens_per_s: Measured::measured(rate) });
+                let rate = flops_per_s / gpt::run_flops_per_token(run);
+                speeds.push(Speed { shape: run.gpt().shape, tokens_per_s: Measured::measured(rate) });
             }
             largest_that_fits(10.0, &context(), &corpus, &machine(), &speeds).unwrap().name
         };

@@ -5,8 +5,8 @@ use crate::signals;
 use isoflop_base::units::parse_whole;
 use isoflop_data::{BinFile, BinOptions, TokenDtype, Tokens, corpus};
 use isoflop_lab::UserError;
-use isoflop_lab::executor;
-use isoflop_lab::train::evaluate::{Windows, evaluate};
+use isoflop_lab::task::evaluate::{Windows, evaluate};
+use isoflop_lab::{gpt, machine};
 use isoflop_store::Checkpoint;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,7 +42,7 @@ pub(crate) fn run(args: EvalArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let config = isoflop_lab::hf_config::from_checkpoint(&checkpoint)?;
     let source = open(&args, config.vocab)?;
     let sequences = (BATCH_TOKENS / config.context).max(1);
-    let (mut engine, config) = executor::engine_of(&mut checkpoint, sequences)?;
+    let (mut engine, config) = gpt::engine_of(&mut checkpoint, sequences)?;
     let windows = Windows { context: config.context, block_tokens: source.block_tokens, limit };
     let held_out = evaluate(&mut engine, &*source.tokens, windows, sequences, &stop)?;
     let bits = source.bytes_per_token.map(|b| held_out.loss / std::f64::consts::LN_2 / b);
@@ -51,7 +51,7 @@ pub(crate) fn run(args: EvalArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             "schema": "isoflop.eval/1",
             "loss": held_out.loss,
             "se": held_out.se,
-            "tokens": held_out.tokens,
+            "tokens": held_out.samples,
             "loss_unit": "nats per token",
             "bits_per_byte": bits,
             "blocks": held_out.blocks.len(),
@@ -60,13 +60,13 @@ pub(crate) fn run(args: EvalArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             "shape": config.shape,
             "source": source.tokens.name(),
             "checkpoint": args.checkpoint,
-            "kernels": executor::kernel_set()?.name(),
+            "kernels": machine::kernel_set()?.name(),
         });
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let se = held_out.se.map_or(String::new(), |se| format!(" ± {se:.6}"));
         let bits = bits.map_or(String::new(), |b| format!(", {b:.4} bits per byte"));
-        println!("{:.6}{se} nats per token over {} tokens{bits}", held_out.loss, held_out.tokens);
+        println!("{:.6}{se} nats per token over {} tokens{bits}", held_out.loss, held_out.samples);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,9 +3,8 @@
 use crate::cli::Context;
 use crate::signals;
 use isoflop_base::units::parse_count;
-use isoflop_lab::plan::memory;
-use isoflop_lab::study::{self, resolve};
-use isoflop_lab::{executor, plan};
+use isoflop_lab::open::{self, Opened};
+use isoflop_lab::plan::{self, memory};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,9 +25,7 @@ pub(crate) struct PlanArgs {
 /// Runs the verb.
 pub(crate) fn run(args: PlanArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let stop = signals::listen()?;
-    let raw = study::read(&args.study, &ctx.sets)?;
-    let corpus = resolve::open_corpus(&raw)?;
-    let study = resolve::resolve(&raw, &corpus, &executor::machine()?, executor::flops_per_token)?;
+    let Opened { study, corpus, .. } = open::open(&args.study, &ctx.sets)?;
     let speeds =
         if args.no_timing { Vec::new() } else { plan::time_sizes(&study, &corpus, &ctx.store, &stop)? };
     let plan = plan::plan(&study, &speeds)?;

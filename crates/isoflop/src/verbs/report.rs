@@ -6,7 +6,7 @@
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
 use anyhow::Context as _;
-use isoflop_base::{Measured, ModelShape};
+use isoflop_base::{Measured, RunDocument};
 use isoflop_lab::{UserError, artifacts};
 use isoflop_laws::{LawDocument, Table};
 use isoflop_report::{ReportInput, RunRow, claims};
@@ -168,13 +168,10 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
     })))
 }
 
-/// A run's row; `None` when neither a point nor its name tells the model's shape.
+/// A run's row; `None` when its specification cannot be understood.
 fn run_row(run: &CollectedRun) -> Option<RunRow> {
+    let spec = RunDocument::read(run.spec()).ok()?.run;
     let last = run.points.iter().max_by_key(|p| p.tokens);
-    let (shape, seed) = match last {
-        Some(p) => (p.shape, p.seed),
-        None => shape_in(run.id())?,
-    };
     let missing = || Measured::missing("the run has no finished point");
     let seconds = last.map_or_else(missing, |p| p.seconds.clone());
     let flops_per_s = match (last, seconds.value()) {
@@ -184,33 +181,12 @@ fn run_row(run: &CollectedRun) -> Option<RunRow> {
     let tokens_per_s = last.map_or_else(missing, |p| p.tokens_per_s.clone());
     Some(RunRow {
         run: run.id().to_owned(),
-        shape,
-        seed,
+        model: spec.model.name(),
+        params: spec.model.params(),
+        seed: spec.seed,
         status: run.status.clone(),
         seconds,
         tokens_per_s,
         flops_per_s,
     })
-}
-
-/// `kaplan-L2-d32-h2-s1` → the shape and the seed.
-fn shape_in(id: &str) -> Option<(ModelShape, u64)> {
-    let parts: Vec<&str> = id.split('-').collect();
-    let at = (0..parts.len().saturating_sub(2))
-        .find(|i| parts[*i..i + 3].join("-").parse::<ModelShape>().is_ok())?;
-    let shape = parts[at..at + 3].join("-").parse().ok()?;
-    let seed = parts.get(at + 3).and_then(|s| s.strip_prefix('s')?.parse().ok()).unwrap_or(0);
-    Some((shape, seed))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shape_is_found_in_a_run_id() {
-        let (shape, seed) = shape_in("kaplan-small-L2-d32-h2-s3").unwrap();
-        assert_eq!((shape.to_string().as_str(), seed), ("L2-d32-h2", 3));
-        assert!(shape_in("nothing-here").is_none());
-    }
 }

@@ -2,13 +2,11 @@
 
 use crate::cli::Context;
 use crate::progress::Terminal;
-use crate::signals;
-use crate::{exit, summary};
+use crate::{exit, signals, summary};
+use isoflop_lab::UserError;
 use isoflop_lab::conduct::{Conducted, Conductor};
-use isoflop_lab::plan::Speed;
-use isoflop_lab::plan::memory;
-use isoflop_lab::study::{self, resolve};
-use isoflop_lab::{executor, plan};
+use isoflop_lab::open::{self, Opened};
+use isoflop_lab::plan::{self, Speed};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -22,16 +20,21 @@ pub(crate) struct RunArgs {
     /// Where points, law and report go [default: a directory named after the study].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Train only the run of this id, for processes that share a study's runs; may be repeated.
+    #[arg(long, value_name = "RUN")]
+    only: Vec<String>,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: RunArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let stop = signals::listen()?;
-    let raw = study::read(&args.study, &ctx.sets)?;
-    let corpus = resolve::open_corpus(&raw)?;
-    let study = resolve::resolve(&raw, &corpus, &executor::machine()?, executor::flops_per_token)?;
-    if let Some(free) = memory::available() {
-        memory::check(&study, free)?;
+    let Opened { study, corpus, .. } = open::open(&args.study, &ctx.sets)?;
+    open::check_memory(&study)?;
+    if let Some(unknown) = args.only.iter().find(|id| !study.runs.iter().any(|run| run.id == **id)) {
+        let ids: Vec<&str> = study.runs.iter().map(|run| run.id.as_str()).collect();
+        return Err(UserError::new(format!("--only {unknown}: the study has no such run"))
+            .hint(format!("its runs are {}", ids.join(", ")))
+            .into());
     }
     isoflop_lab::conduct::open_store(&ctx.store)?;
     let speeds = plan::time_sizes(&study, &corpus, &ctx.store, &stop)?;
@@ -42,6 +45,7 @@ pub(crate) fn run(args: RunArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         store_root: ctx.store.clone(),
         preset: None,
         stop: &stop,
+        only: args.only,
     };
     conduct(&conductor, &speeds, ctx)
 }
@@ -56,7 +60,16 @@ pub(crate) fn conduct(
     let mut terminal = Terminal::new();
     let conducted = conductor.conduct(speeds, &mut terminal);
     terminal.close();
-    let Conducted { plan, diverged, report } = conducted?;
+    let Conducted { plan, diverged, waits_for, report } = conducted?;
+    let Some(report) = report else {
+        eprintln!(
+            "{} of {} runs are left to other processes: {}\nhint: whoever finishes the last of them fits the laws; the same command goes on from here",
+            waits_for.len(),
+            conductor.study.runs.len(),
+            waits_for.join(", ")
+        );
+        return Ok(exit::held());
+    };
     let out = &conductor.out;
     eprint!("{}", summary::text(&report, started.elapsed().as_secs_f64(), out));
     if ctx.json {

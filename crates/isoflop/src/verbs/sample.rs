@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::signals;
 use isoflop_data::tokenizer::{BYTE_VOCAB, decode_bytes, encode_bytes};
 use isoflop_lab::UserError;
-use isoflop_lab::executor;
+use isoflop_lab::gpt;
 use isoflop_lab::sampling::{Draw, generate};
 use isoflop_store::Checkpoint;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: SampleArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         .hint("sample it with transformers: the directory loads there as it is")
         .into());
     }
-    let (mut engine, config) = executor::engine_of(&mut checkpoint, 1)?;
+    let (mut engine, config) = gpt::engine_of(&mut checkpoint, 1)?;
     let draw = Draw { length: args.length, temperature: args.temperature, seed: args.seed };
     let tokens = generate(&mut engine, config.context, &encode_bytes(&args.prompt), draw, &stop)?;
     let text = decode_bytes(&tokens);

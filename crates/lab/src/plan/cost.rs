@@ -1,11 +1,11 @@
 //! What a study will cost, said before it runs: parameters, tokens, exact FLOPs, memory, and the time they should take
 //! at a speed measured here and now.
 
-use crate::executor;
+use crate::gpt;
 use crate::plan::memory;
 use crate::stop::Stop;
 use crate::train::program::Program;
-use isoflop_base::study::{Resolution, RunSpec, Study};
+use isoflop_base::study::{MachineSpec, Resolution, RunSpec, Study};
 use isoflop_base::units::{bytes, duration, si};
 use isoflop_base::{Measured, ModelShape, Status};
 use isoflop_data::{Corpus, Sampler};
@@ -89,36 +89,34 @@ pub fn time_sizes(
     store_root: &Path,
     stop: &Stop,
 ) -> anyhow::Result<Vec<Speed>> {
-    let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
-    shapes.dedup();
     let store = Store::open_existing(store_root).ok();
     let mut speeds: Vec<Speed> = Vec::new();
     let mut flops_per_s: Option<f64> = None;
-    for shape in shapes {
-        let flops = executor::flops_per_token(shape, study.data.vocab, study.train.context);
-        let too_big = memory::available()
-            .is_some_and(|free| executor::planned_bytes(study, shape).is_ok_and(|needed| needed > free));
-        let micro_tokens = (study.train.micro_batch * study.train.context) as f64;
+    for run in study.one_of_each_model() {
+        let flops = gpt::run_flops_per_token(run);
+        let planned = gpt::memory_plan(run, &study.machine).map(|plan| plan.total());
+        let too_big = memory::available().is_some_and(|free| planned.is_ok_and(|needed| needed > free));
+        let micro_tokens = (run.train.micro_batch * run.gpt().context) as f64;
         let tokens_per_s = match flops_per_s {
             Some(rate) if too_big || micro_tokens * flops / rate > TOO_LONG_S => {
                 Measured::estimated(rate / flops, "the FLOP/s of the largest size that was timed")
             }
             None if too_big => Measured::missing("it does not fit into memory"),
-            _ => match store.as_ref().and_then(|store| trained_speed(study, shape, store)) {
+            _ => match store.as_ref().and_then(|store| trained_speed(study, run, store)) {
                 Some(before) => Measured::measured(before),
-                None => Measured::measured(time_one(study, shape, corpus, stop)?),
+                None => Measured::measured(time_one(run, &study.machine, corpus, stop)?),
             },
         };
         flops_per_s = tokens_per_s.value().map(|t| t * flops).or(flops_per_s);
-        speeds.push(Speed { shape, tokens_per_s });
+        speeds.push(Speed { shape: run.gpt().shape, tokens_per_s });
     }
     Ok(speeds)
 }
 
 /// The speed of a size all of whose runs are done.
-fn trained_speed(study: &Study, shape: ModelShape, store: &Store) -> Option<f64> {
+fn trained_speed(study: &Study, of: &RunSpec, store: &Store) -> Option<f64> {
     let mut speed = None;
-    for spec in study.runs.iter().filter(|r| r.shape == shape) {
+    for spec in study.runs.iter().filter(|r| r.model == of.model) {
         let view = store.read_run(&spec.id).ok()?;
         if view.status().ok()? != Status::Done {
             return None;
@@ -129,12 +127,12 @@ fn trained_speed(study: &Study, shape: ModelShape, store: &Store) -> Option<f64>
 }
 
 /// Tokens per second of whole optimiser steps; a batch of many micro-batches is timed by its first few.
-fn time_one(study: &Study, shape: ModelShape, corpus: &Corpus, stop: &Stop) -> anyhow::Result<f64> {
-    let train = &study.train;
-    let mut engine = executor::engine(study, shape, 0)?;
+fn time_one(run: &RunSpec, machine: &MachineSpec, corpus: &Corpus, stop: &Stop) -> anyhow::Result<f64> {
+    let (train, context) = (&run.train, run.gpt().context);
+    let mut engine = gpt::engine(run, machine)?;
     let sampler =
-        Sampler::new(corpus.train.len(), train.context, 0).map_err(crate::error::UserError::from_error)?;
-    let per_step = (train.batch_tokens / train.context as u64) as usize / train.micro_batch;
+        Sampler::new(corpus.train.len(), context, 0).map_err(crate::error::UserError::from_error)?;
+    let per_step = (train.batch_tokens / context as u64) as usize / train.micro_batch;
     let (mut row, mut tokens, mut started) = (0, 0u64, None::<Instant>);
     loop {
         for micro in 0..per_step {
@@ -143,11 +141,8 @@ fn time_one(study: &Study, shape: ModelShape, corpus: &Corpus, stop: &Stop) -> a
                 .batch(&*corpus.train, row, train.micro_batch)
                 .map_err(crate::error::UserError::from_error)?;
             row += train.micro_batch as u64;
-            engine.accumulate(
-                &TokenBatch::new(rows, train.micro_batch, train.context),
-                1.0 / per_step as f32,
-            )?;
-            tokens += (train.micro_batch * train.context) as u64;
+            engine.accumulate(&TokenBatch::new(rows, train.micro_batch, context), 1.0 / per_step as f32)?;
+            tokens += (train.micro_batch * context) as u64;
             let elapsed = started.map_or(0.0, |s: Instant| s.elapsed().as_secs_f64());
             if micro > 0 && elapsed > TIMING_S {
                 break;
@@ -188,17 +183,14 @@ pub fn plan(study: &Study, speeds: &[Speed]) -> anyhow::Result<Plan> {
 }
 
 fn plan_row(study: &Study, run: &RunSpec, speeds: &[Speed]) -> anyhow::Result<PlanRow> {
-    let train = &study.train;
-    let per_token = executor::flops_per_token(run.shape, study.data.vocab, train.context);
-    let tokens_executed = study.tokens_at(Program::new(run, train).steps());
-    let evaluations = (tokens_executed as f64
-        / study.tokens_at(*run.ends.last().expect("an end")) as f64
-        / train.eval_every)
-        .ceil();
+    let train = &run.train;
+    let per_token = gpt::run_flops_per_token(run);
+    let tokens_executed = run.tokens_at(Program::new(run).steps());
+    let evaluations = (tokens_executed as f64 / run.tokens_at(run.end()) as f64 / train.eval_every).ceil();
     let evaluated =
         run.ends.len() as f64 * train.eval_tokens as f64 + evaluations * train.curve_tokens as f64;
     let work = tokens_executed as f64 + EVALUATION_SHARE * evaluated;
-    let speed = speeds.iter().find(|s| s.shape == run.shape);
+    let speed = speeds.iter().find(|s| s.shape == run.gpt().shape);
     let tokens_per_s = speed.map_or_else(|| Measured::missing("not timed"), |s| s.tokens_per_s.clone());
     let seconds = match tokens_per_s.value() {
         Some(rate) => Measured::estimated(work / rate, "a quick timing"),
@@ -206,36 +198,30 @@ fn plan_row(study: &Study, run: &RunSpec, speeds: &[Speed]) -> anyhow::Result<Pl
     };
     Ok(PlanRow {
         run: run.id.clone(),
-        shape: run.shape,
-        params: run.shape.params(),
-        params_total: run.shape.params_total(study.data.vocab, train.context),
-        points_tokens: run.ends.iter().map(|e| study.tokens_at(*e)).collect(),
+        shape: run.gpt().shape,
+        params: run.model.params(),
+        params_total: run.model.params_total(),
+        points_tokens: run.tokens().collect(),
         tokens_executed,
         batch_tokens: train.batch_tokens,
-        lr: run.lr,
+        lr: train.lr,
         flops: per_token * tokens_executed as f64,
-        flops_over_6nd: per_token / (6.0 * run.shape.params() as f64),
+        flops_over_6nd: per_token / (6.0 * run.model.params() as f64),
         tokens_per_s,
         seconds,
-        memory_bytes: executor::planned_bytes(study, run.shape)?,
-        disk_bytes: checkpoint_bytes(run.shape, study) * (2 * run.ends.len() as u64 + 1),
+        memory_bytes: gpt::memory_plan(run, &study.machine)?.total(),
+        disk_bytes: gpt::checkpoint_bytes(run) * (2 * run.ends.len() as u64 + 2),
     })
 }
 
-/// f32 weights and two moments.
-fn checkpoint_bytes(shape: ModelShape, study: &Study) -> u64 {
-    12 * shape.params_total(study.data.vocab, study.train.context)
-}
-
 fn shape_plans(study: &Study) -> anyhow::Result<Vec<ShapePlan>> {
-    let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
-    shapes.dedup();
-    let (vocab, context) = (study.data.vocab as u64, study.train.context as u64);
-    let one = |shape: ModelShape| -> anyhow::Result<ShapePlan> {
-        let (l, d) = (shape.n_layer as u64, shape.d_model as u64);
-        let terms = isoflop_nn::ledger::terms(&executor::model_config(study, shape));
+    let one = |run: &RunSpec| -> anyhow::Result<ShapePlan> {
+        let config = gpt::config(run.gpt());
+        let (vocab, context) = (config.vocab as u64, config.context as u64);
+        let (l, d) = (config.shape.n_layer as u64, config.shape.d_model as u64);
+        let terms = isoflop_nn::ledger::terms(&config);
         Ok(ShapePlan {
-            shape,
+            shape: config.shape,
             params: vec![
                 ("token embedding and head", vocab * d),
                 ("positions", context * d),
@@ -245,10 +231,10 @@ fn shape_plans(study: &Study) -> anyhow::Result<Vec<ShapePlan>> {
                 ("norms", 4 * l * d + 2 * d),
             ],
             flops_per_token: terms.iter().map(|t| (t.name, t.forward, t.backward)).collect(),
-            memory: executor::memory_plan(study, shape)?.groups,
+            memory: gpt::memory_plan(run, &study.machine)?.groups,
         })
     };
-    shapes.into_iter().map(one).collect()
+    study.one_of_each_model().into_iter().map(one).collect()
 }
 
 impl Plan {

@@ -2,7 +2,7 @@
 //! them fit.
 
 use crate::error::UserError;
-use crate::executor;
+use crate::gpt;
 use isoflop_base::ModelShape;
 use isoflop_base::study::Study;
 use isoflop_base::units::bytes;
@@ -26,8 +26,9 @@ pub fn check(study: &Study, available: u64) -> anyhow::Result<()> {
         return Ok(());
     }
     let problem = format!("{shape} needs {} of memory, {} are free", bytes(needed), bytes(available));
-    let options = executor::options(study, 0)?;
-    let configs: Vec<_> = study.runs.iter().map(|run| executor::model_config(study, run.shape)).collect();
+    let run = study.runs.iter().find(|run| run.gpt().shape == shape).expect("the largest is one of them");
+    let options = gpt::options(run, &study.machine)?;
+    let configs: Vec<_> = study.runs.iter().map(|run| gpt::config(run.gpt())).collect();
     let one = |config: &GptConfig, options: &EngineOptions| CpuGpt::plan(config, options).total();
     let most = |options: &EngineOptions| configs.iter().map(|c| one(c, options)).max().unwrap_or(0);
     let hint = match smallest_change(&options, available, &most) {
@@ -59,9 +60,9 @@ fn sets(changes: &[Change]) -> String {
 fn largest(study: &Study) -> anyhow::Result<Option<(ModelShape, u64)>> {
     let mut worst = None;
     for run in &study.runs {
-        let needed = executor::planned_bytes(study, run.shape)?;
+        let needed = gpt::memory_plan(run, &study.machine)?.total();
         if worst.is_none_or(|(_, most)| needed > most) {
-            worst = Some((run.shape, needed));
+            worst = Some((run.gpt().shape, needed));
         }
     }
     Ok(worst)
@@ -142,7 +143,7 @@ pub fn smallest_change(
 mod tests {
     use super::*;
     use crate::study::raw::RawStudy;
-    use crate::study::resolve::{Machine, resolve};
+    use crate::study::resolve::Machine;
     use isoflop_base::study::TrainSpec;
 
     fn study(train: &str) -> Study {
@@ -152,7 +153,7 @@ mod tests {
         let machine = Machine { kernels: "naive".to_owned(), threads: 1, bf16: false };
         let raw = RawStudy::parse("t.toml", &text, &[]).unwrap();
         let corpus = isoflop_data::builtin().unwrap();
-        resolve(&raw, &corpus, &machine, executor::flops_per_token).unwrap()
+        crate::open::resolve(&raw, &corpus, &machine).unwrap()
     }
 
     #[test]
@@ -172,7 +173,7 @@ mod tests {
     /// What the largest engine of a study takes with these changes to its recipe.
     fn needed(study: &Study, change: fn(&mut TrainSpec)) -> u64 {
         let mut changed = study.clone();
-        change(&mut changed.train);
+        changed.runs.iter_mut().for_each(|run| change(&mut run.train));
         largest(&changed).unwrap().unwrap().1
     }
 
@@ -202,8 +203,9 @@ mod tests {
     #[test]
     fn what_is_named_fits() {
         let study = study("");
-        let options = executor::options(&study, 0).unwrap();
-        let config = executor::model_config(&study, "L4-d112-h7".parse().unwrap());
+        let run = study.runs.last().unwrap();
+        let options = gpt::options(run, &study.machine).unwrap();
+        let config = gpt::config(run.gpt());
         let total = |options: &EngineOptions| CpuGpt::plan(&config, options).total();
         let now = total(&options);
         for available in (now / 8..now).step_by(now as usize / 40) {

@@ -5,7 +5,7 @@ use crate::error::UserError;
 use isoflop_base::study::ClaimSpec;
 
 /// Every claim of the file, in its order.
-pub(super) fn claims(raw: &RawStudy) -> Result<Vec<ClaimSpec>, UserError> {
+pub fn claims(raw: &RawStudy) -> Result<Vec<ClaimSpec>, UserError> {
     raw.claims.iter().map(|(text, entry)| claim(raw, text, entry)).collect()
 }
 

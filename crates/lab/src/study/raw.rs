@@ -3,6 +3,7 @@
 //! Nothing is interpreted here. `--set a.b=c` replaces one value and becomes its origin.
 
 use crate::error::UserError;
+use isoflop_base::Word;
 use isoflop_base::units::parse_whole;
 use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
@@ -246,6 +247,11 @@ impl RawStudy {
             None => Err(UserError::new(format!("{}: \"{text}\" is not one of them", self.place(key)))
                 .hint(format!("write one of: {}", words.join(", ")))),
         }
+    }
+
+    /// One of a recipe's choices.
+    pub fn choice<T: Word>(&self, key: &str) -> Result<Option<T>, UserError> {
+        self.word(key, T::from_word, T::WORDS)
     }
 
     /// A number inside a range.

@@ -148,7 +148,7 @@ pub fn base(
         data: data_spec(raw, corpus)?,
         vocab: corpus.info.vocab,
         context,
-        init: raw.word("train.init", Init::from_word, Init::WORDS)?.unwrap_or(Init::Scaled),
+        init: raw.choice("train.init")?.unwrap_or(Init::Scaled),
         train,
         micro_batch: micro_batch(raw, sequences)?,
         machine: MachineSpec {
@@ -210,7 +210,7 @@ fn resolve_train(
         ))
         .hint(format!("write batch_tokens = {near}")));
     }
-    let schedule = choice::<ScheduleKind>(raw, "train.schedule")?.unwrap_or(ScheduleKind::Wsd);
+    let schedule = raw.choice::<ScheduleKind>("train.schedule")?.unwrap_or(ScheduleKind::Wsd);
     let share = |key: &str, default: f64| -> Result<f64, UserError> {
         Ok(raw.parsed(key, parse_share)?.unwrap_or(default))
     };
@@ -224,7 +224,7 @@ fn resolve_train(
             );
         }
     }
-    let optimizer = choice::<Optimizer>(raw, "train.optimizer")?.unwrap_or(Optimizer::AdamW);
+    let optimizer = raw.choice::<Optimizer>("train.optimizer")?.unwrap_or(Optimizer::AdamW);
     let beta2 = raw.number("train.beta2", 0.95, unit, "0 up to, but not, 1")?;
     if optimizer == Optimizer::AdamW8bit && beta2 > EIGHT_BIT_BETA2 {
         notes.add(
@@ -241,12 +241,12 @@ fn resolve_train(
         micro_batch: 0,
         precision: precision(raw, machine, notes)?,
         optimizer,
-        init: choice::<Init>(raw, "train.init")?.unwrap_or(Init::Scaled),
         schedule,
         decay,
         warmup: warmup(raw, batch_tokens)?,
         warmup_steps: 0,
-        min_lr: raw.number("train.min_lr",
+        min_lr: raw.number(
+            "train.min_lr",
             0.1,
             |v| (0.0..=1.0).contains(&v),
             "a share of the peak, 0 to 1",
@@ -256,7 +256,7 @@ fn resolve_train(
         eps: raw.number("train.eps", 1e-8, |v| v > 0.0 && v < 1.0, "a small number above 0, e.g. 1e-8")?,
         weight_decay: raw.number("train.weight_decay", 0.1, |v| (0.0..10.0).contains(&v), "0 to 10")?,
         clip: raw.number("train.clip", 1.0, |v| v > 0.0 && v.is_finite(), "a norm above 0, e.g. 1.0")?,
-        recompute: choice::<Recompute>(raw, "train.recompute")?.unwrap_or(Recompute::None),
+        recompute: raw.choice::<Recompute>("train.recompute")?.unwrap_or(Recompute::None),
         eval_every,
         eval_tokens,
         curve_tokens: curve_tokens(raw, eval_tokens, notes)?,

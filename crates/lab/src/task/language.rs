@@ -33,8 +33,7 @@ impl<E: Engine<Batch = TokenBatch>> LanguageTask<E> {
     /// A [`UserError`] where the corpus is too short for the context.
     pub fn new(spec: &RunSpec, corpus: &Arc<Corpus>) -> anyhow::Result<Self> {
         let (context, micro) = (spec.gpt().context, spec.train.micro_batch);
-        let sampler =
-            Sampler::new(corpus.train.len(), context, spec.seed).map_err(UserError::from_error)?;
+        let sampler = Sampler::new(corpus.train.len(), context, spec.seed).map_err(UserError::from_error)?;
         let sequences = spec.train.batch_tokens / context as u64;
         let (reader, source) = (sampler.clone(), Arc::clone(corpus));
         let batches = Ahead::new(move |step, buffer: &mut Vec<TokenBatch>| {

@@ -100,7 +100,7 @@ pub(super) fn take_up<T: Task>(
     }
     let Some((mut checkpoint, place)) = resumed.from else {
         task.begin(engine)?;
-        return Ok(Place { ends: job.program.ends_through(0), ..Place::start() });
+        return Ok(Place::start(job.program.ends_through(0)));
     };
     engine.load(&mut checkpoint).with_context(|| format!("loading checkpoint {}", checkpoint.label()))?;
     recorder.note(&format!("{}: going on from step {} of {}", job.spec.id, place.step, job.spec.end()))?;

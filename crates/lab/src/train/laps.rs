@@ -111,7 +111,8 @@ mod tests {
     fn joules_are_those_of_the_seconds_beside_them() {
         let mut laps = Laps::with(Steady(Instant::now()), Activity::Training);
         let mut spent = Spent::default();
-        for (next, ms) in [(Activity::Evaluation, 20), (Activity::Checkpoints, 40), (Activity::Training, 10)] {
+        for (next, ms) in [(Activity::Evaluation, 20), (Activity::Checkpoints, 40), (Activity::Training, 10)]
+        {
             std::thread::sleep(Duration::from_millis(ms));
             let (_, cost) = laps.turn_to(next, &mut spent);
             let power = cost.joules.unwrap() / cost.seconds;

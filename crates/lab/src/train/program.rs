@@ -257,12 +257,8 @@ pub mod tests {
     #[test]
     fn a_place_on_the_way_to_other_points_is_not_in_the_program() {
         let program = Program::new(&small_run(&[30, 60, 120]));
-        let place = |segment: usize, step: u64, ends: &[u64]| Place {
-            segment,
-            step,
-            ends: ends.to_vec(),
-            ..Place::start()
-        };
+        let place =
+            |segment: usize, step: u64, ends: &[u64]| Place { segment, step, ..Place::start(ends.to_vec()) };
         let located = |p: Place, before: &[u64]| program.locate(p, before).map(|p| (p.segment, p.ends));
         assert_eq!(located(place(3, 50, &[30, 60]), &[]), Some((3, vec![30, 60])));
         assert_eq!(located(place(1, 50, &[60]), &[]), None, "60 was the first point then");

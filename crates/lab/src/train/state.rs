@@ -37,7 +37,7 @@ pub struct Place {
     /// The last step, while its row is not written.
     pub unlogged: Option<Stepped>,
     /// Smoothed training loss and its weight, for the progress line.
-    smooth: (f64, f64),
+    pub(super) smooth: (f64, f64),
     /// Cost of training along the path.
     pub path_cost: Cost,
     /// Cost of training in all, branches included.
@@ -49,22 +49,22 @@ pub struct Place {
     #[serde(default)]
     pub waited_s: f64,
     /// Steps and seconds since the last row.
-    since_row: (u64, f64),
+    pub(super) since_row: (u64, f64),
     /// Pairs of gradient norms since the last row.
     #[serde(default)]
-    noise: Option<NoisePairs>,
+    pub(super) noise: Option<NoisePairs>,
 }
 
 impl Place {
-    /// The very beginning.
-    pub fn start() -> Self {
+    /// The very beginning, on the way to a first point.
+    pub fn start(ends: Vec<u64>) -> Self {
         Self {
             schema: STATE_SCHEMA.to_owned(),
             position: 0,
             segment: 0,
             step: 0,
             segment_done: false,
-            ends: Vec::new(),
+            ends,
             unlogged: None,
             smooth: (0.0, 0.0),
             path_cost: Cost::NOTHING,

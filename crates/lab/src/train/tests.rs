@@ -1,22 +1,23 @@
 //! The loop driven by a small engine: interrupted anywhere it comes to the same end, branches do not touch the trunk,
 //! divergence and damage are dealt with.
 
-use super::job::Job;
-use super::program::tests::{small_recipe, small_run};
-use super::train_loop::{Outcome, train};
+use super::program::Program;
+use super::program::tests::small_run;
+use super::train_loop::{Job, Outcome, train};
 use crate::error::Stopped;
 use crate::record::{RunRecorder, Silent};
 use crate::stop::{Stop, StopReason};
-use isoflop_base::study::{DataSpec, RunSpec, Study, StudyKind};
+use crate::task::language::LanguageTask;
+use isoflop_base::RunDocument;
+use isoflop_base::study::RunSpec;
 use isoflop_base::tensor::{Dtype, TensorGroup, TensorSink, TensorSource, TensorSpec};
 use isoflop_base::{CurveRow, Measured, Point, Status};
 use isoflop_data::{ByteTokens, Corpus, CorpusInfo, TokenizerKind};
 use isoflop_nn::engine::NoisePair;
-use isoflop_nn::{
-    BatchStats, Engine, EngineError, GptConfig, Init, Reduce, SequenceLoss, TokenBatch, Update,
-};
+use isoflop_nn::{BatchStats, Engine, EngineError, Reduce, SequenceLoss, TokenBatch, Update};
 use isoflop_store::{Run, RunView, Store};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The text is ASCII.
 const V: usize = 128;
@@ -189,40 +190,27 @@ fn corpus() -> Corpus {
     Corpus { train: Box::new(ByteTokens::new("t", train)), val: Box::new(ByteTokens::new("v", val)), info }
 }
 
-fn study(run: RunSpec) -> Study {
-    Study {
-        name: "t".to_owned(),
-        kind: StudyKind::Scaling,
-        data: DataSpec {
-            corpus: "t".to_owned(),
-            train: None,
-            val: None,
-            vocab: V,
-            train_tokens: 3000,
-            val_tokens: 300,
-            bytes_per_token: Some(1.0),
-            fingerprint: "0".to_owned(),
-        },
-        train: small_recipe(),
-        runs: vec![run],
-        claims: Vec::new(),
-        resolutions: Vec::new(),
-    }
+/// A run and how often it is saved.
+#[derive(Clone)]
+struct Trial {
+    spec: RunSpec,
+    checkpoint_every_s: f64,
 }
 
-fn open(dir: &Path, study: &Study) -> Run {
-    Store::open(dir)
-        .unwrap()
-        .create_or_open_run(&study.runs[0].id, &study.run_document(&study.runs[0]))
-        .unwrap()
+fn trial(spec: RunSpec) -> Trial {
+    Trial { spec, checkpoint_every_s: 0.0 }
 }
 
-fn go(run: &mut Run, study: &Study, engine: &mut Bigram, stop: &Stop) -> anyhow::Result<Outcome> {
-    let corpus = corpus();
-    let spec = &study.runs[0];
-    let config = GptConfig { shape: spec.shape, vocab: V, context: 8, init: Init::Scaled };
-    let job = Job::new(study, spec, config, 100.0, &corpus, stop).unwrap();
-    train(&job, engine, &mut RunRecorder { run, world: &mut Silent })
+fn open(dir: &Path, trial: &Trial) -> Run {
+    Store::open(dir).unwrap().open_run(&RunDocument::new("t", &trial.spec)).unwrap()
+}
+
+fn go(run: &mut Run, trial: &Trial, engine: &mut Bigram, stop: &Stop) -> anyhow::Result<Outcome> {
+    let spec = &trial.spec;
+    let program = Program::new(spec);
+    let job = Job { spec, program, checkpoint_every_s: trial.checkpoint_every_s, stop };
+    let mut task = LanguageTask::new(spec, &Arc::new(corpus()))?;
+    train(&job, &mut task, engine, &mut RunRecorder { run, world: &mut Silent })
 }
 
 /// Everything that must not depend on interruptions: no seconds, no speeds.
@@ -244,45 +232,45 @@ fn essence(view: &RunView) -> Essence {
 /// What [`essence`] returns.
 type Essence = (Vec<Point>, Vec<CurveRow>, Vec<u8>);
 
-/// A study of two branches and an end, trained without interruption.
-fn whole(dir: &Path) -> (Study, Essence, u64) {
-    let mut study = study(small_run(&[15, 30, 60]));
-    study.train.checkpoint_every_s = 1e9;
-    let mut run = open(dir, &study);
+/// A run of two branches and an end, trained without interruption.
+fn whole(dir: &Path) -> (Trial, Essence, u64) {
+    let mut trial = trial(small_run(&[15, 30, 60]));
+    trial.checkpoint_every_s = 1e9;
+    let mut run = open(dir, &trial);
     let mut engine = Bigram::new();
-    assert_eq!(go(&mut run, &study, &mut engine, &Stop::never()).unwrap(), Outcome::Done);
+    assert_eq!(go(&mut run, &trial, &mut engine, &Stop::never()).unwrap(), Outcome::Done);
     assert_eq!(run.status().unwrap(), Status::Done);
     let essence = essence(&run);
-    (study, essence, engine.calls)
+    (trial, essence, engine.calls)
 }
 
 #[test]
 fn interrupted_anywhere_it_comes_to_the_same_end() {
     let dir = tempfile::tempdir().unwrap();
-    let (study, expected, calls) = whole(&dir.path().join("whole"));
+    let (trial, expected, calls) = whole(&dir.path().join("whole"));
     assert_eq!(expected.0.len(), 3);
     assert!(expected.0[2].loss < expected.0[0].loss, "it learns");
     for at in (1..calls).step_by(13) {
         let root = dir.path().join(format!("at-{at}"));
-        let mut run = open(&root, &study);
+        let mut run = open(&root, &trial);
         // Interrupted a first time, then again a little later, then left to finish.
         for more in [at, 11] {
             let stop = Stop::never();
             let mut engine = Bigram { signal_at: Some((more, stop.clone())), ..Bigram::new() };
-            match go(&mut run, &study, &mut engine, &stop) {
+            match go(&mut run, &trial, &mut engine, &stop) {
                 Err(e) => {
                     assert_eq!(e.downcast_ref::<Stopped>(), Some(&Stopped(StopReason::Signal(15))), "{e:#}")
                 }
                 Ok(outcome) => assert_eq!(outcome, Outcome::Done),
             }
             drop(run);
-            run = open(&root, &study);
+            run = open(&root, &trial);
             if run.status().unwrap() == Status::Done {
                 break;
             }
         }
         if run.status().unwrap() != Status::Done {
-            go(&mut run, &study, &mut Bigram::new(), &Stop::never()).unwrap();
+            go(&mut run, &trial, &mut Bigram::new(), &Stop::never()).unwrap();
         }
         assert!(essence(&run) == expected, "interrupted at call {at}");
     }
@@ -292,24 +280,25 @@ fn interrupted_anywhere_it_comes_to_the_same_end() {
 fn noise_pairs_between_two_rows_survive_an_interruption_and_a_return_to_the_fork() {
     let dir = tempfile::tempdir().unwrap();
     // 600 steps have a row every third: pairs wait for it.
-    let mut study = study(small_run(&[151, 600]));
-    study.train.checkpoint_every_s = 1e9;
-    let mut run = open(&dir.path().join("whole"), &study);
+    let mut trial = trial(small_run(&[151, 600]));
+    trial.checkpoint_every_s = 1e9;
+    let mut run = open(&dir.path().join("whole"), &trial);
     let mut engine = Bigram::new();
-    go(&mut run, &study, &mut engine, &Stop::never()).unwrap();
+    go(&mut run, &trial, &mut engine, &Stop::never()).unwrap();
     let (expected, calls) = (essence(&run), engine.calls);
     let pairs: Vec<u64> = expected.1.iter().filter_map(|row| row.noise.map(|n| n.pairs)).collect();
     assert!(pairs.iter().filter(|&&n| n == 3).count() > 150, "{pairs:?}");
     assert!(expected.1.iter().flat_map(|row| row.noise).all(|n| n.small_tokens == 8 && n.big_tokens == 16));
-    let rows = expected.1.iter().filter(|row| row.segment == "trunk");
+    // The path to the last point: the trunk and its own decay.
+    let rows = expected.1.iter().filter(|row| ["trunk", "9600"].contains(&row.segment.as_str()));
     assert_eq!(rows.flat_map(|row| row.noise).map(|n| n.pairs).sum::<u64>(), 600, "one a step, none lost");
     for at in (calls / 7..calls).step_by(calls as usize / 3) {
         let root = dir.path().join(format!("at-{at}"));
-        let mut run = open(&root, &study);
+        let mut run = open(&root, &trial);
         let stop = Stop::never();
         let mut engine = Bigram { signal_at: Some((at, stop.clone())), ..Bigram::new() };
-        go(&mut run, &study, &mut engine, &stop).unwrap_err();
-        go(&mut run, &study, &mut Bigram::new(), &Stop::never()).unwrap();
+        go(&mut run, &trial, &mut engine, &stop).unwrap_err();
+        go(&mut run, &trial, &mut Bigram::new(), &Stop::never()).unwrap();
         assert!(essence(&run) == expected, "interrupted at call {at}");
     }
 }
@@ -318,7 +307,7 @@ fn noise_pairs_between_two_rows_survive_an_interruption_and_a_return_to_the_fork
 fn branches_leave_the_trunk_as_if_they_had_not_been() {
     let dir = tempfile::tempdir().unwrap();
     let (_, (points, _, weights), _) = whole(&dir.path().join("with"));
-    let alone = study(small_run(&[60]));
+    let alone = trial(small_run(&[60]));
     let mut run = open(&dir.path().join("without"), &alone);
     go(&mut run, &alone, &mut Bigram::new(), &Stop::never()).unwrap();
     let (points_alone, _, weights_alone) = essence(&run);
@@ -327,12 +316,69 @@ fn branches_leave_the_trunk_as_if_they_had_not_been() {
 }
 
 #[test]
+fn a_finished_run_goes_on_to_a_longer_point_and_has_the_same_points_as_if_all_had_been_asked_for_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut long = trial(small_run(&[15, 30, 60]));
+    let short = trial(small_run(&[15, 30]));
+    // The trunk's warm-up is that of the run's beginning.
+    long.spec.train.warmup_steps = short.spec.train.warmup_steps;
+    let mut run = open(&dir.path().join("at-once"), &long);
+    go(&mut run, &long, &mut Bigram::new(), &Stop::never()).unwrap();
+    let (at_once, _, weights) = essence(&run);
+    let mut run = open(&dir.path().join("extended"), &short);
+    let mut engine = Bigram::new();
+    go(&mut run, &short, &mut engine, &Stop::never()).unwrap();
+    let calls_short = engine.calls;
+    drop(run);
+    let mut run = open(&dir.path().join("extended"), &long);
+    let mut engine = Bigram::new();
+    go(&mut run, &long, &mut engine, &Stop::never()).unwrap();
+    let (extended, _, extended_weights) = essence(&run);
+    assert_eq!(extended_weights, weights);
+    for (a, b) in extended.iter().zip(&at_once) {
+        assert_eq!((a.steps, a.loss, &a.blocks), (b.steps, b.loss, &b.blocks));
+    }
+    assert_eq!(extended.len(), 3);
+    assert!(engine.calls < calls_short + 2 * (60 - 24) + 60, "only the rest was trained: {}", engine.calls);
+}
+
+#[test]
+fn a_point_between_finished_ones_is_trained_from_the_start_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (few, more) = (trial(small_run(&[15, 60])), trial(small_run(&[15, 30, 60])));
+    let mut run = open(dir.path(), &few);
+    go(&mut run, &few, &mut Bigram::new(), &Stop::never()).unwrap();
+    let (before, ..) = essence(&run);
+    drop(run);
+    let mut run = open(dir.path(), &more);
+    go(&mut run, &more, &mut Bigram::new(), &Stop::never()).unwrap();
+    let (after, ..) = essence(&run);
+    assert_eq!(after.len(), 3);
+    assert_eq!((before[0].loss, before[1].loss), (after[0].loss, after[2].loss));
+}
+
+#[test]
+fn a_limit_is_recorded_as_the_runs_status_and_gone_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let trial = trial(small_run(&[15, 60]));
+    let mut run = open(dir.path(), &trial);
+    let stop = Stop::never();
+    stop.ask(StopReason::Limit("3 kWh of 3 kWh".to_owned()));
+    let error = go(&mut run, &trial, &mut Bigram::new(), &stop).unwrap_err();
+    assert!(error.is::<Stopped>(), "{error:#}");
+    let Status::Stopped { reason } = run.status().unwrap() else { panic!("{:?}", run.status()) };
+    assert!(reason.contains("3 kWh of 3 kWh"), "{reason}");
+    assert_eq!(go(&mut run, &trial, &mut Bigram::new(), &Stop::never()).unwrap(), Outcome::Done);
+    assert_eq!(run.status().unwrap(), Status::Done);
+}
+
+#[test]
 fn a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_finished() {
     let dir = tempfile::tempdir().unwrap();
-    let study = study(small_run(&[15, 60]));
-    let mut run = open(dir.path(), &study);
+    let trial = trial(small_run(&[15, 60]));
+    let mut run = open(dir.path(), &trial);
     let mut engine = Bigram { diverge_at: Some(40), ..Bigram::new() };
-    assert_eq!(go(&mut run, &study, &mut engine, &Stop::never()).unwrap(), Outcome::Diverged);
+    assert_eq!(go(&mut run, &trial, &mut engine, &Stop::never()).unwrap(), Outcome::Diverged);
     assert_eq!(run.status().unwrap(), Status::Diverged { step: 40, segment: "trunk".to_owned() });
     assert_eq!(run.points().unwrap().len(), 1);
     assert!(run.curves().unwrap().iter().all(|row| row.train_loss.is_finite()));
@@ -341,18 +387,18 @@ fn a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_finished() {
 #[test]
 fn a_damaged_checkpoint_falls_back_to_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
-    let (study, expected, calls) = whole(&dir.path().join("whole"));
+    let (trial, expected, calls) = whole(&dir.path().join("whole"));
     let root = dir.path().join("damaged");
-    let mut run = open(&root, &study);
+    let mut run = open(&root, &trial);
     let stop = Stop::never();
     let mut engine = Bigram { signal_at: Some((calls / 2, stop.clone())), ..Bigram::new() };
-    go(&mut run, &study, &mut engine, &stop).unwrap_err();
+    go(&mut run, &trial, &mut engine, &stop).unwrap_err();
     let newest = run.checkpoints().unwrap().complete[0].clone();
     let file = newest.dir.join("model.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    go(&mut run, &study, &mut Bigram::new(), &Stop::never()).unwrap();
+    go(&mut run, &trial, &mut Bigram::new(), &Stop::never()).unwrap();
     assert!(essence(&run) == expected);
 }

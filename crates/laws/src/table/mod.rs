@@ -232,6 +232,7 @@ fn refusal(point: &Point, status: &Status) -> Option<String> {
             return Some(format!("its run diverged at step {step} ({segment})"));
         }
         Status::Failed { reason } => return Some(format!("its run failed: {reason}")),
+        Status::Stopped { reason } => return Some(format!("its run was stopped: {reason}")),
         Status::Running => return Some("its run is not finished".to_owned()),
         Status::Done => {}
     }
@@ -250,9 +251,9 @@ fn row_of(line: usize, p: &Point) -> Row {
         ("steps", p.steps as f64),
         ("batch", p.batch_tokens as f64),
         ("lr", p.lr),
-        ("context", p.context as f64),
-        ("vocab", p.vocab as f64),
     ];
+    let of_language = [("context", p.context), ("vocab", p.vocab)];
+    let of_language = of_language.into_iter().filter_map(|(key, value)| Some((key, value? as f64)));
     let labels = [("schedule", &p.schedule), ("init", &p.init), ("precision", &p.precision)];
     Row {
         line,
@@ -264,7 +265,7 @@ fn row_of(line: usize, p: &Point) -> Row {
         weight: 1.0,
         run: p.run.clone(),
         seed: Some(p.seed),
-        extra: extra.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+        extra: extra.into_iter().chain(of_language).map(|(k, v)| (k.to_owned(), v)).collect(),
         labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.clone())).collect(),
     }
 }

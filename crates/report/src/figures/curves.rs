@@ -35,7 +35,7 @@ pub(crate) struct Curve {
 pub(crate) fn curves(input: &ReportInput) -> Vec<Curve> {
     let mut sizes: BTreeMap<&str, f64> = BTreeMap::new();
     for row in &input.runs {
-        sizes.insert(&row.run, row.shape.params() as f64);
+        sizes.insert(&row.run, row.params as f64);
     }
     for point in &input.points {
         sizes.insert(&point.run, point.params as f64);

@@ -112,6 +112,7 @@ fn status_words(status: &Status) -> String {
         Status::Running => "not finished".to_owned(),
         Status::Done => "done".to_owned(),
         Status::Diverged { step, segment } => format!("diverged at step {step} of {segment}"),
+        Status::Stopped { reason } => format!("stopped: {reason}"),
         Status::Failed { reason } => format!("failed: {reason}"),
     }
 }
@@ -140,7 +141,7 @@ pub(crate) fn runs(input: &ReportInput, data: &Data) -> String {
             format!(
                 "<tr><td><span class=\"swatch {}\"></span>{}{flag}</td>{seed}{}{}{}{}{}{}{}</tr>\n",
                 data.size_class(Some(p.params as f64)),
-                escape(&p.shape.to_string()),
+                p.shape.map_or_else(|| "–".to_owned(), |shape| escape(&shape.to_string())),
                 number_cell(p.params as f64, &count(p.params as f64)),
                 number_cell(p.tokens as f64, &count(p.tokens as f64)),
                 number_cell(p.flops, &scientific(p.flops)),
@@ -159,7 +160,7 @@ pub(crate) fn runs(input: &ReportInput, data: &Data) -> String {
         rows.push_str(&format!(
             "<tr><td>{}<small>{}</small></td><td colspan=\"{columns}\"><span class=\"missing\">no finished point: {}; \
              enters no fit</span></td></tr>\n",
-            escape(&run.shape.to_string()),
+            escape(&run.model),
             escape(&run.run),
             escape(&status_words(&run.status))
         ));

@@ -42,7 +42,7 @@ fn point(index: usize, tokens: u64, seed: u64) -> Point {
     Point {
         run: format!("sample-{shape}-s{seed}"),
         kind: if tokens == TOKENS[2] { PointKind::Final } else { PointKind::Branch },
-        shape,
+        shape: Some(shape),
         params: shape.params(),
         params_total: shape.params_total(256, 256),
         tokens,
@@ -58,8 +58,8 @@ fn point(index: usize, tokens: u64, seed: u64) -> Point {
         lr: 1e-2 * (32.0 / shape.d_model as f64).sqrt(),
         schedule: "wsd".into(),
         init: "scaled".into(),
-        context: 256,
-        vocab: 256,
+        context: Some(256),
+        vocab: Some(256),
         seed,
         precision: "f32".into(),
         kernels: "portable".into(),
@@ -153,7 +153,7 @@ fn forecasts(points: &[Point]) -> Vec<ForecastRow> {
         .map(|(mut forecast, p)| {
             forecast.outcome = Some(isoflop_laws::outcome(&forecast, p.loss));
             ForecastRow {
-                name: p.shape.to_string(),
+                name: p.shape.unwrap().to_string(),
                 made_from: "the five smaller sizes".into(),
                 made_at: Some("before either was trained".into()),
                 forecast,
@@ -244,7 +244,8 @@ pub(crate) fn input() -> ReportInput {
 fn run(shape: &str, seed: u64, status: Status) -> RunRow {
     RunRow {
         run: format!("sample-{shape}-s{seed}"),
-        shape: shape.parse().unwrap(),
+        model: shape.to_owned(),
+        params: shape.parse::<ModelShape>().unwrap().params(),
         seed,
         status,
         seconds: Measured::measured(40.0),

@@ -11,7 +11,7 @@ use isoflop_kernels::KernelSet;
 use isoflop_kernels::attention::{self, Head};
 use isoflop_kernels::tiles::{attention as cells, convert, len};
 use isoflop_lab::UserError;
-use isoflop_lab::executor::kernel_set;
+use isoflop_lab::machine::kernel_set;
 use isoflop_nn::Precision;
 use std::process::ExitCode;
 

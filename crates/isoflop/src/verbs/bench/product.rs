@@ -7,7 +7,7 @@ use isoflop_kernels::matmul::{Init, Left, PANEL, Right, multiply, pack, packed_l
 use isoflop_kernels::tiles::{Cells, cells, convert, len, product};
 use isoflop_kernels::weight_gradient::{self, Rows};
 use isoflop_kernels::{KernelSet, tiles};
-use isoflop_lab::executor::kernel_set;
+use isoflop_lab::machine::kernel_set;
 use isoflop_nn::Precision;
 use std::process::ExitCode;
 

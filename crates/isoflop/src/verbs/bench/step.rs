@@ -5,7 +5,7 @@ use crate::cli::{Context, word};
 use isoflop_base::ModelShape;
 use isoflop_base::units::{bytes, si};
 use isoflop_lab::UserError;
-use isoflop_lab::executor::{kernel_set, machine};
+use isoflop_lab::machine::{kernel_set, machine};
 use isoflop_lab::plan::memory::{self, Change};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
@@ -64,7 +64,7 @@ const MOST_THREADS: usize = 1024;
 
 /// Bytes the engine will take; refused if more than are free.
 fn planned(config: &GptConfig, options: &EngineOptions) -> anyhow::Result<u64> {
-    let planned = isoflop_lab::executor::plan_of(config, options)?.total();
+    let planned = isoflop_lab::gpt::plan_of(config, options)?.total();
     let Some(free) = memory::available().filter(|free| planned > *free) else { return Ok(planned) };
     let total = |options: &EngineOptions| CpuGpt::plan(config, options).total();
     let problem = format!("{} needs {} of memory, {} are free", config.shape, bytes(planned), bytes(free));

@@ -10,7 +10,7 @@ use isoflop_kernels::KernelSet;
 use isoflop_kernels::adamw::{self, Step};
 use isoflop_kernels::adamw8bit::{self, BLOCK, Moments};
 use isoflop_lab::UserError;
-use isoflop_lab::executor::kernel_set;
+use isoflop_lab::machine::kernel_set;
 use std::process::ExitCode;
 
 /// Arguments of `isoflop bench update`.

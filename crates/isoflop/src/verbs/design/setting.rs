@@ -5,8 +5,8 @@ use crate::cli::Context;
 use isoflop_base::ModelShape;
 use isoflop_base::ScheduleKind;
 use isoflop_lab::UserError;
+use isoflop_lab::open::{self, Opened};
 use isoflop_lab::study::raw::{KEYS, RawStudy};
-use isoflop_lab::study::{self, resolve};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{GptConfig, Init};
 
@@ -39,21 +39,17 @@ impl Setting {
     pub(super) fn of(args: &DesignArgs, ctx: &Context) -> anyhow::Result<Self> {
         let mut setting = match &args.study {
             Some(path) => {
-                let raw = study::read(path, &ctx.sets)?;
-                let corpus = resolve::open_corpus(&raw)?;
-                let machine = isoflop_lab::executor::machine()?;
-                let study =
-                    resolve::resolve(&raw, &corpus, &machine, isoflop_lab::executor::flops_per_token)?;
-                let mut shapes: Vec<ModelShape> = study.runs.iter().map(|r| r.shape).collect();
-                shapes.dedup();
+                let Opened { raw, study, .. } = open::open(path, &ctx.sets)?;
+                let models = study.one_of_each_model();
+                let first = models.first().expect("a study has a run");
                 Self {
-                    shapes,
+                    vocab: first.gpt().vocab,
+                    context: first.gpt().context,
+                    batch_tokens: first.train.batch_tokens as f64,
+                    most_tokens: first.data.train_tokens as f64,
+                    branches: first.train.schedule == ScheduleKind::Wsd,
+                    shapes: models.iter().map(|run| run.gpt().shape).collect(),
                     own: true,
-                    vocab: study.data.vocab,
-                    context: study.train.context,
-                    batch_tokens: study.train.batch_tokens as f64,
-                    most_tokens: study.data.train_tokens as f64,
-                    branches: study.train.schedule == ScheduleKind::Wsd,
                     raw: Some(raw),
                 }
             }

@@ -106,6 +106,7 @@ fn noise_words(noise: &NoiseScale) -> String {
 fn status_words(status: &Status) -> String {
     match status {
         Status::Diverged { step, segment } => format!("diverged at step {step} of {segment}"),
+        Status::Stopped { reason } => format!("stopped: {reason}"),
         Status::Failed { reason } => format!("failed: {reason}"),
         other => other.word().to_owned(),
     }

@@ -1,0 +1,81 @@
+//! A section that a kind of study writes: words, tables and pictures as plain data, drawn like the rest of the page.
+
+use serde::{Deserialize, Serialize};
+
+/// A section of the page.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Section {
+    /// Its anchor on the page.
+    pub id: String,
+    /// Its heading.
+    pub title: String,
+    /// What it says, a paragraph each; the answer comes first.
+    pub paragraphs: Vec<String>,
+    /// Its pictures.
+    pub charts: Vec<Chart>,
+    /// Its tables.
+    pub tables: Vec<Grid>,
+}
+
+/// A picture of series over two axes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// How to read it.
+    pub caption: String,
+    /// The horizontal axis.
+    pub x: ChartAxis,
+    /// The vertical axis.
+    pub y: ChartAxis,
+    /// What is drawn.
+    pub series: Vec<ChartSeries>,
+}
+
+/// An axis.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChartAxis {
+    /// Quantity and unit.
+    pub label: String,
+    /// Whether it is logarithmic.
+    pub log: bool,
+}
+
+/// Points, a line, or both, under one name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChartSeries {
+    /// Its name in the key.
+    pub name: String,
+    /// Measured points.
+    pub points: Vec<ChartPoint>,
+    /// Corners of a fitted line, by rising x.
+    pub line: Vec<(f64, f64)>,
+}
+
+/// A measured point with its interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChartPoint {
+    /// Horizontal.
+    pub x: f64,
+    /// Vertical.
+    pub y: f64,
+    /// Ends of the vertical interval, if there is one.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// A table.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Grid {
+    /// What it shows.
+    pub caption: String,
+    /// Its headings; the first column holds words, the others numbers.
+    pub columns: Vec<String>,
+    /// Its rows, a cell per column.
+    pub rows: Vec<Vec<String>>,
+}
