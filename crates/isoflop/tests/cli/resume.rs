@@ -87,13 +87,34 @@ fn a_second_process_on_a_run_leaves() {
     write(dir.path(), &STUDY.replace("tokens = 10240\nbranches = [5120]", "tokens = 10240000"));
     let mut first = start(dir.path(), "both");
     wait_for_checkpoint(dir.path(), "both", &mut first);
-    let (code, _, err) = run(dir.path(), &["run", "study.toml", "--store", "both/runs", "--out", "both/out"]);
+    let held = ["--only", "small-L1-d8-h1-s1"];
+    let (code, _, err) = run(
+        dir.path(),
+        &[&["run", "study.toml", "--store", "both/runs", "--out", "both/out"], &held[..]].concat(),
+    );
     let still_there = first.try_wait().unwrap().is_none();
     first.kill().unwrap();
     first.wait().unwrap();
     assert!(still_there, "the first process ended before the second came");
     assert_eq!(code, 4, "{err}");
     assert!(err.contains(&first.id().to_string()), "the holder's process id is named: {err}");
+}
+
+#[test]
+fn processes_share_the_runs_of_a_study_and_the_last_one_writes_its_law() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &STUDY.replace("batch_tokens = 128", "batch_tokens = 128\nthreads = 1"));
+    complete(dir.path(), "whole", &[]);
+    let workers: Vec<Child> = (0..3).map(|_| start(dir.path(), "shared")).collect();
+    let mut codes = Vec::new();
+    for worker in workers {
+        let output = worker.wait_with_output().unwrap();
+        let code = output.status.code().unwrap();
+        assert!(code == 0 || code == 4, "{code}: {}", String::from_utf8_lossy(&output.stderr));
+        codes.push(code);
+    }
+    assert!(codes.contains(&0), "nobody went on to the law: {codes:?}");
+    assert_same(&fingerprint(dir.path(), "whole"), &fingerprint(dir.path(), "shared"), "shared");
 }
 
 #[test]
