@@ -9,13 +9,14 @@ use crate::train::job::Job;
 use crate::train::train_loop::{Outcome, train};
 use anyhow::Context as _;
 use isoflop_base::study::{RunSpec, Study};
+use isoflop_base::tensor::WeightsOnly;
 use isoflop_base::{ModelShape, Status};
 use isoflop_data::Corpus;
 use isoflop_kernels::KernelSet;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, MemoryPlan, Optimizer, Precision,
-    Recompute,
+    AdamWConfig, Cpu, Device, Engine as _, EngineOptions, GptConfig, Init, LanguageModel, MemoryPlan,
+    Precision,
 };
 use isoflop_store::{Checkpoint, Store, StoreError};
 
@@ -30,14 +31,27 @@ pub fn kernel_set() -> Result<KernelSet, UserError> {
     }
 }
 
+/// The processor with every core this process may use.
+pub fn processor() -> Result<Cpu, UserError> {
+    let usable = isoflop_meter::System::real().cpu().usable.value().copied();
+    Ok(Cpu { kernels: kernel_set()?, threads: usable.unwrap_or(1).max(1) })
+}
+
 /// What this machine offers a study.
 pub fn machine() -> Result<Machine, UserError> {
-    let kernels = kernel_set()?;
+    let cpu = processor()?;
+    let facts = cpu.facts();
     Ok(Machine {
-        kernels: kernels.name().to_owned(),
-        threads: isoflop_meter::System::real().cpu().usable.value().copied().unwrap_or(1).max(1),
-        bf16: kernels.computes_bf16(),
+        kernels: facts.kernels.to_owned(),
+        threads: cpu.threads,
+        bf16: facts.precisions.contains(&Precision::Bf16),
     })
+}
+
+/// The device that trains a study's models.
+pub fn device(study: &Study) -> anyhow::Result<Cpu> {
+    let kernels = KernelSet::by_name(&study.train.kernels).map_err(UserError::from_error)?;
+    Ok(Cpu { kernels, threads: study.train.threads })
 }
 
 /// Exact training FLOPs per token of a shape.
@@ -51,41 +65,45 @@ pub fn model_config(study: &Study, shape: ModelShape) -> GptConfig {
     GptConfig { shape, vocab: study.data.vocab, context: study.train.context, init: study.train.init }
 }
 
-fn adamw(study: &Study) -> AdamWConfig {
-    let t = &study.train;
-    AdamWConfig { beta1: t.beta1, beta2: t.beta2, eps: t.eps, weight_decay: t.weight_decay, clip: t.clip }
-}
-
 /// How the study's engines run.
-pub fn options(study: &Study, seed: u64) -> anyhow::Result<EngineOptions> {
+pub fn options(study: &Study) -> EngineOptions {
     let t = &study.train;
-    Ok(EngineOptions {
+    EngineOptions {
         precision: t.precision,
-        kernels: KernelSet::by_name(&t.kernels).map_err(UserError::from_error)?,
-        threads: t.threads,
         micro_batch: t.micro_batch,
-        seed,
         recompute: t.recompute,
         optimizer: t.optimizer,
-    })
+        adamw: AdamWConfig {
+            beta1: t.beta1,
+            beta2: t.beta2,
+            eps: t.eps,
+            weight_decay: t.weight_decay,
+            clip: t.clip,
+        },
+    }
 }
 
 /// An engine with fresh weights for a model of the study.
-pub fn engine(study: &Study, shape: ModelShape, seed: u64) -> anyhow::Result<CpuGpt> {
-    CpuGpt::new(&model_config(study, shape), &adamw(study), &options(study, seed)?)
+pub fn engine(study: &Study, shape: ModelShape, seed: u64) -> anyhow::Result<impl LanguageModel + use<>> {
+    device(study)?
+        .make(&model_config(study, shape), &options(study), seed)
         .with_context(|| format!("making the engine for {shape}"))
 }
 
 /// Bytes that engine will allocate, by group, counted before it does.
 pub fn memory_plan(study: &Study, shape: ModelShape) -> anyhow::Result<MemoryPlan> {
-    Ok(plan_of(&model_config(study, shape), &options(study, 0)?)?)
+    Ok(plan_of(&device(study)?, &model_config(study, shape), &options(study))?)
 }
 
 /// No machine has as many bytes; a thousand times less than where the exact count would overflow.
 const NO_MACHINE_HAS: f64 = 1e15;
 
 /// The memory plan of an engine, unless its sizes are beyond any machine.
-pub fn plan_of(config: &GptConfig, options: &EngineOptions) -> Result<MemoryPlan, UserError> {
+pub fn plan_of(
+    device: &impl Device<GptConfig>,
+    config: &GptConfig,
+    options: &EngineOptions,
+) -> Result<MemoryPlan, UserError> {
     let GptConfig { shape, vocab, context, .. } = *config;
     let (l, d, v) = (shape.n_layer as f64, shape.d_model as f64, vocab as f64);
     let tokens = options.micro_batch as f64 * context as f64;
@@ -97,7 +115,7 @@ pub fn plan_of(config: &GptConfig, options: &EngineOptions) -> Result<MemoryPlan
         ))
         .hint("choose a smaller model, vocabulary, context or micro-batch"));
     }
-    Ok(CpuGpt::plan(config, options))
+    Ok(device.plan(config, options))
 }
 
 /// All of them together.
@@ -106,21 +124,15 @@ pub fn planned_bytes(study: &Study, shape: ModelShape) -> anyhow::Result<u64> {
 }
 
 /// An engine holding a checkpoint's weights, for evaluation and sampling.
-pub fn engine_of(checkpoint: &mut Checkpoint, sequences: usize) -> anyhow::Result<(CpuGpt, GptConfig)> {
+pub fn engine_of(
+    checkpoint: &mut Checkpoint,
+    sequences: usize,
+) -> anyhow::Result<(impl LanguageModel + use<>, GptConfig)> {
     let config = hf_config::from_checkpoint(checkpoint)?;
-    let options = EngineOptions {
-        precision: Precision::F32,
-        kernels: kernel_set()?,
-        threads: machine()?.threads,
-        micro_batch: sequences,
-        seed: 0,
-        recompute: Recompute::None,
-        // Moments are not needed here, but are read with the rest.
-        optimizer: CpuGpt::saved_optimizer(&config, checkpoint).unwrap_or(Optimizer::AdamW),
-    };
-    let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, clip: 1.0 };
-    let mut engine = CpuGpt::new(&config, &adamw, &options)?;
-    engine.load(checkpoint).with_context(|| format!("loading {}", checkpoint.dir().display()))?;
+    let options = EngineOptions { micro_batch: sequences, ..EngineOptions::default() };
+    let mut engine = processor()?.make(&config, &options, 0)?;
+    let place = checkpoint.dir().display().to_string();
+    engine.load(&mut WeightsOnly(checkpoint)).with_context(|| format!("loading {place}"))?;
     Ok((engine, config))
 }
 

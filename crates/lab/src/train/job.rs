@@ -77,14 +77,11 @@ impl<'a> Job<'a> {
 
     /// The micro-batches of a step: the same whoever asks and whenever.
     pub fn batch(&self, step: u64) -> anyhow::Result<Vec<TokenBatch>> {
-        let (context, micro) = (self.study.train.context, self.study.train.micro_batch);
+        let micro = self.study.train.micro_batch;
         let first = step * self.sequences();
         (0..self.sequences())
             .step_by(micro)
-            .map(|offset| {
-                let tokens = self.sampler.batch(&*self.corpus.train, first + offset, micro)?;
-                Ok(TokenBatch::new(tokens, micro, context))
-            })
+            .map(|offset| self.sampler.batch(&*self.corpus.train, first + offset, micro))
             .collect::<Result<_, DataError>>()
             .map_err(|e| UserError::from_error(e).into())
     }

@@ -6,7 +6,7 @@ use super::job::Job;
 use crate::record::{Recorder as _, RunRecorder};
 use anyhow::Context as _;
 use isoflop_base::NoisePairs;
-use isoflop_base::tensor::{TensorError, TensorGroup, TensorSource};
+use isoflop_base::tensor::WeightsOnly;
 use isoflop_nn::{Engine, TokenBatch};
 use isoflop_store::{Checkpoint, Run};
 use serde::{Deserialize, Serialize};
@@ -251,37 +251,4 @@ fn start_from<E: Engine<Batch = TokenBatch>>(
     engine
         .load(&mut WeightsOnly(&mut checkpoint))
         .with_context(|| format!("train.init_from: loading {}", dir.display()))
-}
-
-/// A source without its optimiser tensors and counters.
-struct WeightsOnly<'a>(&'a mut Checkpoint);
-
-impl TensorSource for WeightsOnly<'_> {
-    fn has(&self, group: TensorGroup, name: &str) -> bool {
-        group == TensorGroup::Model && self.0.has(group, name)
-    }
-
-    fn read_f32(
-        &mut self,
-        group: TensorGroup,
-        name: &str,
-        shape: &[usize],
-        out: &mut [f32],
-    ) -> Result<(), TensorError> {
-        self.0.read_f32(group, name, shape, out)
-    }
-
-    fn read_u8(
-        &mut self,
-        group: TensorGroup,
-        name: &str,
-        shape: &[usize],
-        out: &mut [u8],
-    ) -> Result<(), TensorError> {
-        self.0.read_u8(group, name, shape, out)
-    }
-
-    fn counter(&self, _name: &str) -> Option<u64> {
-        None
-    }
 }

@@ -97,20 +97,16 @@ impl<'t, E: Engine<Batch = TokenBatch>> Training<'t, '_, '_, E> {
             let started = Instant::now();
             let lr = segment.schedule.lr(self.at.step);
             let batch = self.job.batch(self.at.step)?;
-            let mut loss = 0.0;
             for micro in &batch {
                 self.job.stop.check()?;
-                loss += self.engine.accumulate(micro, 1.0 / batch.len() as f32)?.loss / batch.len() as f64;
-            }
-            if !loss.is_finite() {
-                return Ok(Outcome::Diverged);
+                self.engine.accumulate(micro, 1.0 / batch.len() as f32)?;
             }
             self.engine.reduce(&mut SingleDevice)?;
             let update = match self.engine.update(lr as f32) {
                 Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
                 update => update?,
             };
-            let stepped = Stepped { loss, lr, grad_norm: update.grad_norm };
+            let stepped = Stepped { loss: update.loss, lr, grad_norm: update.grad_norm };
             self.at.stepped(stepped, self.job.cost_since(started));
             if let Some(pair) = update.noise {
                 self.at.saw_noise(one(pair));
