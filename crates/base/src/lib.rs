@@ -1,6 +1,7 @@
 //! The words every room shares: measured values with their provenance, units, model shapes, run records,
-//! points, and the two traits through which named tensors travel. Plain data, no I/O, no other room.
+//! points, batches of tokens, and the two traits through which named tensors travel. Plain data, no I/O, no other room.
 
+pub mod batch;
 pub mod columns;
 pub mod identity;
 pub mod measured;
@@ -11,6 +12,7 @@ pub mod study;
 pub mod tensor;
 pub mod units;
 
+pub use batch::TokenBatch;
 pub use identity::{RunDocument, RunIdentity};
 pub use measured::Measured;
 pub use recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word};

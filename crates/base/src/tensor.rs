@@ -112,3 +112,36 @@ pub trait TensorSource {
     /// A counter, if it was saved.
     fn counter(&self, name: &str) -> Option<u64>;
 }
+
+/// A source without its optimiser's tensors and counters: an engine that loads it starts its optimiser anew.
+pub struct WeightsOnly<'a>(pub &'a mut dyn TensorSource);
+
+impl TensorSource for WeightsOnly<'_> {
+    fn has(&self, group: TensorGroup, name: &str) -> bool {
+        group == TensorGroup::Model && self.0.has(group, name)
+    }
+
+    fn read_f32(
+        &mut self,
+        group: TensorGroup,
+        name: &str,
+        shape: &[usize],
+        out: &mut [f32],
+    ) -> Result<(), TensorError> {
+        self.0.read_f32(group, name, shape, out)
+    }
+
+    fn read_u8(
+        &mut self,
+        group: TensorGroup,
+        name: &str,
+        shape: &[usize],
+        out: &mut [u8],
+    ) -> Result<(), TensorError> {
+        self.0.read_u8(group, name, shape, out)
+    }
+
+    fn counter(&self, _name: &str) -> Option<u64> {
+        None
+    }
+}

@@ -5,7 +5,8 @@
 //! does not depend on how windows are batched.
 
 use crate::sampler::zero_context;
-use crate::{DataError, Tokens, read_checked};
+use crate::{DataError, Tokens, read_rows};
+use isoflop_base::TokenBatch;
 
 /// One window of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +46,11 @@ pub fn eval_windows(
     })
 }
 
-/// Rows of equal length to evaluate together.
+/// Windows of equal length to evaluate together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvalBatch {
-    /// `tokens[windows.len(), length + 1]`.
-    pub tokens: Vec<u32>,
-    /// Predicted tokens per row.
-    pub length: usize,
+    /// The rows: as many as windows, each as long as they.
+    pub rows: TokenBatch,
     /// The windows, one per row.
     pub windows: Vec<Window>,
 }
@@ -78,21 +77,16 @@ pub fn eval_batches(
     let mut windows = eval_windows(tokens.len(), context, block_tokens, limit).peekable();
     Ok(std::iter::from_fn(move || {
         let first = windows.next()?;
-        let mut batch = EvalBatch { tokens: Vec::new(), length: first.length, windows: vec![first] };
-        while batch.windows.len() < max_sequences.max(1) {
+        let mut group = vec![first];
+        while group.len() < max_sequences.max(1) {
             match windows.next_if(|w| w.length == first.length) {
-                Some(window) => batch.windows.push(window),
+                Some(window) => group.push(window),
                 None => break,
             }
         }
-        let width = first.length + 1;
-        batch.tokens.resize(batch.windows.len() * width, 0);
-        for (row, window) in batch.tokens.chunks_exact_mut(width).zip(&batch.windows) {
-            if let Err(e) = read_checked(tokens, window.start, row) {
-                return Some(Err(e));
-            }
-        }
-        Some(Ok(batch))
+        let mut rows = TokenBatch::zeroed(group.len(), first.length);
+        let read = read_rows(tokens, &mut rows, |index| group[index].start);
+        Some(read.map(|()| EvalBatch { rows, windows: group }))
     }))
 }
 
@@ -128,7 +122,8 @@ mod tests {
             for batch in eval_batches(&tokens, 16, 64, None, max).unwrap() {
                 let batch = batch.unwrap();
                 assert!(batch.windows.len() <= max);
-                for (row, w) in batch.tokens.chunks_exact(batch.length + 1).zip(&batch.windows) {
+                for (index, w) in batch.windows.iter().enumerate() {
+                    let row = batch.rows.row(index);
                     assert_eq!(u64::from(row[0]), w.start);
                     predicted.extend_from_slice(&row[1..]);
                 }

@@ -31,4 +31,4 @@ pub use corpus::{Corpus, CorpusInfo, TokenizerKind, builtin, from_bin, from_text
 pub use error::DataError;
 pub use eval::{EvalBatch, Window, eval_batches, eval_windows};
 pub use sampler::Sampler;
-pub use tokens::{ByteTokens, Tokens, read_checked};
+pub use tokens::{ByteTokens, Tokens, read_checked, read_rows};

@@ -5,7 +5,8 @@
 //! inside (Black & Rogaway 2002, "Ciphers with arbitrary finite domains"): constant memory for any file size, and row
 //! `i` is found without its predecessors, so a resumed run needs no sampler state.
 
-use crate::{DataError, Tokens, read_checked};
+use crate::{DataError, Tokens, read_rows};
+use isoflop_base::TokenBatch;
 
 /// Rounds of the network. Four are provably enough against an adversary; this only has to look shuffled.
 const ROUNDS: u64 = 6;
@@ -53,17 +54,26 @@ impl Sampler {
         window * self.context
     }
 
-    /// Rows `first .. first + rows`, flattened: `tokens[rows, T + 1]`.
+    /// Rows `first .. first + B` into a batch of B rows of T positions.
     ///
     /// # Errors
     /// An id beyond the vocabulary, or a file that shrank.
-    pub fn batch(&self, tokens: &dyn Tokens, first: u64, rows: usize) -> Result<Vec<u32>, DataError> {
-        let width = self.context as usize + 1;
-        let mut out = vec![0; rows * width];
-        for (row, index) in out.chunks_exact_mut(width).zip(first..) {
-            read_checked(tokens, self.row_start(index), row)?;
-        }
-        Ok(out)
+    ///
+    /// # Panics
+    /// If the batch's rows have another length than the sampler's context.
+    pub fn fill(&self, tokens: &dyn Tokens, first: u64, batch: &mut TokenBatch) -> Result<(), DataError> {
+        assert_eq!(batch.length() as u64, self.context, "rows as long as the context");
+        read_rows(tokens, batch, |index| self.row_start(first + index as u64))
+    }
+
+    /// The same as a batch of its own.
+    ///
+    /// # Errors
+    /// As [`Self::fill`].
+    pub fn batch(&self, tokens: &dyn Tokens, first: u64, rows: usize) -> Result<TokenBatch, DataError> {
+        let mut batch = TokenBatch::zeroed(rows, self.context as usize);
+        self.fill(tokens, first, &mut batch)?;
+        Ok(batch)
     }
 
     /// Passes over the stream after `rows` rows.
@@ -156,9 +166,10 @@ mod tests {
         let tokens = ByteTokens::new("t", (0..=255).collect());
         let s = Sampler::new(256, 10, 3).unwrap();
         let all = s.batch(&tokens, 0, 40).unwrap();
-        assert_eq!(all[11 * 30..], s.batch(&tokens, 30, 10).unwrap()[..]);
+        let later = s.batch(&tokens, 30, 10).unwrap();
+        assert!((0..10).all(|row| all.row(30 + row) == later.row(row)));
         let start = s.row_start(5) as u32;
-        assert_eq!(all[55..66], (start..start + 11).collect::<Vec<_>>()[..]);
+        assert_eq!(all.row(5), (start..start + 11).collect::<Vec<_>>());
         assert_eq!(s.epochs(50), 2.0);
         assert_eq!(s.unique_tokens(50), 250);
     }

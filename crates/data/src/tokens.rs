@@ -1,6 +1,7 @@
 //! A stream of tokens, wherever it lies.
 
 use crate::DataError;
+use isoflop_base::TokenBatch;
 
 /// A stream of token ids that can be read anywhere. In memory or memory-mapped; never changed.
 pub trait Tokens: Send + Sync {
@@ -30,7 +31,7 @@ pub trait Tokens: Send + Sync {
     }
 }
 
-/// [`Tokens::read`] with the ids checked against the vocabulary: what every batch goes through.
+/// [`Tokens::read`] with the ids checked against the vocabulary.
 ///
 /// # Errors
 /// [`DataError::TokenBeyondVocab`] with the position of the first bad id; [`DataError::Shrunk`].
@@ -47,6 +48,28 @@ pub fn read_checked(tokens: &dyn Tokens, start: u64, out: &mut [u32]) -> Result<
             vocab,
         }),
     }
+}
+
+/// Fills a batch: row `i` with the tokens from `start(i)` on. Ids are compared with the vocabulary once, by their
+/// largest.
+///
+/// # Errors
+/// As [`read_checked`].
+pub fn read_rows(
+    tokens: &dyn Tokens,
+    batch: &mut TokenBatch,
+    start: impl Fn(usize) -> u64,
+) -> Result<(), DataError> {
+    tokens.check_source()?;
+    batch.fill(|index, row| {
+        tokens.read(start(index), row);
+        Ok(())
+    })?;
+    if (batch.largest() as usize) < tokens.vocab() {
+        return Ok(());
+    }
+    // Again, to say where.
+    batch.fill(|index, row| read_checked(tokens, start(index), row))
 }
 
 /// Bytes as tokens, in memory. Vocabulary 256.

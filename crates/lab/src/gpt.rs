@@ -3,15 +3,16 @@
 
 use crate::error::UserError;
 use crate::hf_config;
-use crate::machine::{kernel_set, machine};
+use crate::machine::processor;
 use anyhow::Context as _;
 use isoflop_base::ModelShape;
 use isoflop_base::study::{GptSpec, MachineSpec, RunSpec};
+use isoflop_base::tensor::WeightsOnly;
 use isoflop_kernels::KernelSet;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, MemoryPlan, Optimizer, Precision,
-    Recompute,
+    AdamWConfig, Cpu, Device, Engine as _, EngineOptions, GptConfig, Init, LanguageModel, MemoryPlan,
+    Optimizer,
 };
 use isoflop_store::Checkpoint;
 
@@ -30,34 +31,40 @@ pub fn run_flops_per_token(run: &RunSpec) -> f64 {
     training_flops_per_token(&config(run.gpt()), Convention::Exact)
 }
 
-fn adamw(run: &RunSpec) -> AdamWConfig {
-    let t = &run.train;
-    AdamWConfig { beta1: t.beta1, beta2: t.beta2, eps: t.eps, weight_decay: t.weight_decay, clip: t.clip }
-}
-
-/// How a run's engine runs.
+/// The device that trains a run.
 ///
 /// # Errors
 /// A [`UserError`]: a kernel set this processor does not have.
-pub fn options(run: &RunSpec, machine: &MachineSpec) -> Result<EngineOptions, UserError> {
+pub fn device(run: &RunSpec, machine: &MachineSpec) -> Result<Cpu, UserError> {
+    let kernels = KernelSet::by_name(&run.train.kernels).map_err(UserError::from_error)?;
+    Ok(Cpu { kernels, threads: machine.threads })
+}
+
+/// How a run's engine runs.
+pub fn options(run: &RunSpec) -> EngineOptions {
     let t = &run.train;
-    Ok(EngineOptions {
+    EngineOptions {
         precision: t.precision,
-        kernels: KernelSet::by_name(&t.kernels).map_err(UserError::from_error)?,
-        threads: machine.threads,
         micro_batch: t.micro_batch,
-        seed: run.seed,
         recompute: t.recompute,
         optimizer: t.optimizer,
-    })
+        adamw: AdamWConfig {
+            beta1: t.beta1,
+            beta2: t.beta2,
+            eps: t.eps,
+            weight_decay: t.weight_decay,
+            clip: t.clip,
+        },
+    }
 }
 
 /// An engine with fresh weights.
 ///
 /// # Errors
 /// Kernels that cannot run here, threads that cannot be started.
-pub fn engine(run: &RunSpec, machine: &MachineSpec) -> anyhow::Result<CpuGpt> {
-    CpuGpt::new(&config(run.gpt()), &adamw(run), &options(run, machine)?)
+pub fn engine(run: &RunSpec, machine: &MachineSpec) -> anyhow::Result<impl LanguageModel + use<>> {
+    device(run, machine)?
+        .make(&config(run.gpt()), &options(run), run.seed)
         .with_context(|| format!("making the engine for {}", run.model.name()))
 }
 
@@ -66,7 +73,7 @@ pub fn engine(run: &RunSpec, machine: &MachineSpec) -> anyhow::Result<CpuGpt> {
 /// # Errors
 /// A [`UserError`]: sizes beyond any machine, kernels that cannot run here.
 pub fn memory_plan(run: &RunSpec, machine: &MachineSpec) -> Result<MemoryPlan, UserError> {
-    plan_of(&config(run.gpt()), &options(run, machine)?)
+    plan_of(&device(run, machine)?, &config(run.gpt()), &options(run))
 }
 
 /// Bytes of a checkpoint's tensors: weights in f32, and moments as the optimiser keeps them.
@@ -83,7 +90,11 @@ pub fn checkpoint_bytes(run: &RunSpec) -> u64 {
 const NO_MACHINE_HAS: f64 = 1e15;
 
 /// The memory plan of an engine, unless its sizes are beyond any machine.
-pub fn plan_of(config: &GptConfig, options: &EngineOptions) -> Result<MemoryPlan, UserError> {
+pub fn plan_of(
+    device: &impl Device<GptConfig>,
+    config: &GptConfig,
+    options: &EngineOptions,
+) -> Result<MemoryPlan, UserError> {
     let GptConfig { shape, vocab, context, .. } = *config;
     let (l, d, v) = (shape.n_layer as f64, shape.d_model as f64, vocab as f64);
     let tokens = options.micro_batch as f64 * context as f64;
@@ -95,24 +106,21 @@ pub fn plan_of(config: &GptConfig, options: &EngineOptions) -> Result<MemoryPlan
         ))
         .hint("choose a smaller model, vocabulary, context or micro-batch"));
     }
-    Ok(CpuGpt::plan(config, options))
+    Ok(device.plan(config, options))
 }
 
 /// An engine holding a checkpoint's weights, for evaluation and sampling.
-pub fn engine_of(checkpoint: &mut Checkpoint, sequences: usize) -> anyhow::Result<(CpuGpt, GptConfig)> {
+///
+/// # Errors
+/// A checkpoint of a model that is not built here, or that cannot be read.
+pub fn engine_of(
+    checkpoint: &mut Checkpoint,
+    sequences: usize,
+) -> anyhow::Result<(impl LanguageModel + use<>, GptConfig)> {
     let config = hf_config::from_checkpoint(checkpoint)?;
-    let options = EngineOptions {
-        precision: Precision::F32,
-        kernels: kernel_set()?,
-        threads: machine()?.threads,
-        micro_batch: sequences,
-        seed: 0,
-        recompute: Recompute::None,
-        // Moments are not needed here, but are read with the rest.
-        optimizer: CpuGpt::saved_optimizer(&config, checkpoint).unwrap_or(Optimizer::AdamW),
-    };
-    let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, clip: 1.0 };
-    let mut engine = CpuGpt::new(&config, &adamw, &options)?;
-    engine.load(checkpoint).with_context(|| format!("loading {}", checkpoint.dir().display()))?;
+    let options = EngineOptions { micro_batch: sequences, ..EngineOptions::default() };
+    let mut engine = processor()?.make(&config, &options, 0)?;
+    let place = checkpoint.dir().display().to_string();
+    engine.load(&mut WeightsOnly(checkpoint)).with_context(|| format!("loading {place}"))?;
     Ok((engine, config))
 }

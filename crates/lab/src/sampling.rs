@@ -1,7 +1,7 @@
 //! Text from a model: one token after the other, drawn at a temperature from a stream that is a function of the seed.
 
 use crate::stop::Stop;
-use isoflop_nn::CpuGpt;
+use isoflop_nn::LanguageModel;
 
 /// How to draw.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,7 @@ pub struct Draw {
 
 /// Continues `prompt` (at least one token); the context slides where the text outgrows it.
 pub fn generate(
-    engine: &mut CpuGpt,
+    engine: &mut impl LanguageModel,
     context: usize,
     prompt: &[u32],
     draw: Draw,

@@ -3,7 +3,6 @@
 pub use isoflop_base::recipe::{Init, Optimizer, Precision, Recompute};
 
 use isoflop_base::ModelShape;
-use isoflop_kernels::KernelSet;
 use serde::{Deserialize, Serialize};
 
 /// A GPT-2 as Hugging Face defines it: pre-norm, learned positions, biases, GELU (tanh), tied head.
@@ -50,35 +49,29 @@ impl Default for AdamWConfig {
     }
 }
 
-/// How to run a model on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a model is trained and held in memory, on whatever device.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EngineOptions {
     /// Operands of products.
     pub precision: Precision,
-    /// Kernels.
-    pub kernels: KernelSet,
-    /// Threads, at least one.
-    pub threads: usize,
     /// Most sequences of one `accumulate` or `evaluate`.
     pub micro_batch: usize,
-    /// Seed of the initial weights.
-    pub seed: u64,
     /// What the backward pass computes again.
     pub recompute: Recompute,
     /// Which optimiser.
     pub optimizer: Optimizer,
+    /// Its settings.
+    pub adamw: AdamWConfig,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             precision: Precision::F32,
-            kernels: KernelSet::detect(),
-            threads: 1,
             micro_batch: 8,
-            seed: 1,
             recompute: Recompute::None,
             optimizer: Optimizer::AdamW,
+            adamw: AdamWConfig::default(),
         }
     }
 }

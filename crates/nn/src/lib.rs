@@ -6,19 +6,21 @@
 //! Letters: `B` sequences, `T` positions, `C` channels, `H` heads, `V` vocabulary, `L` layers.
 
 pub mod config;
+pub mod cpu;
 pub mod engine;
 pub mod gpt;
 pub mod init;
 pub mod layout;
 pub mod ledger;
-pub mod plan;
 pub mod reference;
 pub mod schedule;
 
 pub use config::{AdamWConfig, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute};
+pub use cpu::Cpu;
 pub use engine::{
-    BatchStats, Engine, EngineError, NoisePair, Reduce, SequenceLoss, SingleDevice, TokenBatch, Update,
+    Device, Engine, EngineError, Group, LanguageModel, MemoryPlan, NoisePair, Outcome, SequenceLoss,
+    SingleDevice, Update,
 };
 pub use gpt::CpuGpt;
+pub use isoflop_base::TokenBatch;
 pub use isoflop_kernels::{KernelError, KernelSet};
-pub use plan::MemoryPlan;

@@ -9,9 +9,9 @@
 //!
 //! Nothing here is shared with the fast engine but the layout of the weights.
 
-use crate::engine::TokenBatch;
 use crate::layout::Layout;
 use crate::{AdamWConfig, GptConfig};
+use isoflop_base::TokenBatch;
 use isoflop_kernels::Real;
 use isoflop_kernels::adamw::{self, Step};
 use isoflop_kernels::attention::{self, Head};

@@ -5,8 +5,8 @@
 //! done by then under an emulator too.
 
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute,
-    TokenBatch,
+    Cpu, Device as _, Engine as _, EngineOptions, GptConfig, Init, KernelSet, Optimizer, Precision,
+    Recompute, SingleDevice, TokenBatch,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -32,16 +32,17 @@ fn a_step_allocates_nothing() {
                         precision,
                         optimizer,
                         recompute,
-                        threads,
                         micro_batch: 3,
                         ..EngineOptions::default()
                     };
-                    let mut model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
+                    let cpu = Cpu { kernels: KernelSet::detect(), threads };
+                    let mut model = cpu.make(&config, &options, 1).unwrap();
                     let mut step = || {
                         // Two micro-batches, so that the noise scale's norms are taken too, at the tenth step.
                         for micro in batches.chunks(2).map(|pair| &pair[0]) {
                             model.accumulate(micro, 0.5).unwrap();
                         }
+                        model.reduce(&mut SingleDevice).unwrap();
                         model.update(1e-3).unwrap();
                     };
                     step();

@@ -12,7 +12,7 @@
 use isoflop_base::tensor::{TensorGroup, TensorSpec};
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, KernelSet, Precision, TokenBatch,
+    Cpu, CpuGpt, Device as _, Engine as _, EngineOptions, GptConfig, Init, KernelSet, Precision, TokenBatch,
 };
 use std::collections::HashMap;
 use std::time::Instant;
@@ -102,14 +102,8 @@ fn a_step_of_denormals_takes_about_as_long_as_any() {
     // The oracle's plain loops may be slow.
     for set in KernelSet::runnable().filter(|set| *set != KernelSet::Naive) {
         for precision in [Precision::F32, Precision::Bf16] {
-            let options = EngineOptions {
-                kernels: set,
-                precision,
-                threads: 1,
-                micro_batch: 2,
-                ..EngineOptions::default()
-            };
-            let mut model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
+            let options = EngineOptions { precision, micro_batch: 2, ..EngineOptions::default() };
+            let mut model = Cpu { kernels: set, threads: 1 }.make(&config, &options, 1).unwrap();
             for _ in 0..3 {
                 model.accumulate(&batch, 1.0).unwrap();
                 model.update(1e-3).unwrap();

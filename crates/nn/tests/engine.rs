@@ -1,13 +1,13 @@
 //! What a training loop relies on: the same bits whatever the threads, resuming exactly, refusing what is not finite.
 
-use isoflop_base::tensor::{TensorGroup, TensorSpec};
-use isoflop_base::{TensorError, TensorSink, TensorSource};
+mod memory;
+
 use isoflop_kernels::pool::in_single_parts;
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, Optimizer,
-    Precision, Recompute, TokenBatch,
+    Cpu, CpuGpt, Device, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, LanguageModel,
+    Optimizer, Precision, Recompute, TokenBatch,
 };
-use std::collections::HashMap;
+use memory::Memory;
 
 fn config() -> GptConfig {
     GptConfig { shape: "L2-d40-h5".parse().unwrap(), vocab: 131, context: 50, init: Init::Scaled }
@@ -20,8 +20,16 @@ fn engine(threads: usize, micro_batch: usize) -> CpuGpt {
 }
 
 fn engine_in(precision: Precision, threads: usize, micro_batch: usize) -> CpuGpt {
-    let options = EngineOptions { precision, threads, micro_batch, ..EngineOptions::default() };
-    CpuGpt::new(&config(), &AdamWConfig::default(), &options).unwrap()
+    make(&config(), threads, &EngineOptions { precision, micro_batch, ..EngineOptions::default() })
+}
+
+/// The fastest kernels.
+fn cpu(threads: usize) -> Cpu {
+    Cpu { kernels: KernelSet::detect(), threads }
+}
+
+fn make(config: &GptConfig, threads: usize, options: &EngineOptions) -> CpuGpt {
+    cpu(threads).make(config, options, 1).unwrap()
 }
 
 fn batch(step: u64, sequences: usize, length: usize) -> TokenBatch {
@@ -40,9 +48,8 @@ fn train_on(
 ) -> Vec<u64> {
     steps
         .map(|step| {
-            let stats = engine.accumulate(&batch(step, sequences, length), 1.0).unwrap();
-            engine.update(1e-2).unwrap();
-            stats.loss.to_bits()
+            engine.accumulate(&batch(step, sequences, length), 1.0).unwrap();
+            engine.update(1e-2).unwrap().loss.to_bits()
         })
         .collect()
 }
@@ -70,14 +77,8 @@ fn the_division_of_a_kernels_work_changes_no_bit() {
         for kernels in KernelSet::runnable() {
             for precision in PRECISIONS {
                 let make = || {
-                    let options = EngineOptions {
-                        kernels,
-                        precision,
-                        threads: 1,
-                        micro_batch: 3,
-                        ..EngineOptions::default()
-                    };
-                    CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
+                    let options = EngineOptions { precision, micro_batch: 3, ..EngineOptions::default() };
+                    Cpu { kernels, threads: 1 }.make(&config, &options, 1).unwrap()
                 };
                 let (mut whole, mut divided) = (make(), make());
                 let losses = train_on(&mut whole, 0..3, (3, 100));
@@ -109,78 +110,14 @@ fn fewer_sequences_than_threads_change_no_bit() {
 fn recomputation_changes_no_bit_and_saves_memory() {
     let config = GptConfig { shape: "L5-d40-h5".parse().unwrap(), ..config() };
     for precision in PRECISIONS {
-        let make = |recompute| {
-            let options = EngineOptions {
-                precision,
-                threads: 2,
-                micro_batch: 7,
-                recompute,
-                ..EngineOptions::default()
-            };
-            CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
-        };
-        let (mut kept, mut again) = (make(Recompute::None), make(Recompute::Block));
+        let [mut kept, mut again] = [Recompute::None, Recompute::Block].map(|recompute| {
+            let options = EngineOptions { precision, micro_batch: 7, recompute, ..EngineOptions::default() };
+            make(&config, 2, &options)
+        });
         assert_eq!(train(&mut kept, 0..5), train(&mut again, 0..5), "{precision:?}");
         assert_eq!(kept.weights().1, again.weights().1, "{precision:?}");
         let bytes = |engine: &CpuGpt| engine.memory().groups.iter().find(|g| g.0 == "activations").unwrap().1;
         assert!(bytes(&again) * 2 < bytes(&kept), "{} against {}", bytes(&again), bytes(&kept));
-    }
-}
-
-/// A checkpoint in memory.
-#[derive(Default)]
-struct Memory {
-    tensors: HashMap<String, Vec<u8>>,
-    counters: HashMap<String, u64>,
-    announced: Vec<TensorSpec>,
-}
-
-impl TensorSink for Memory {
-    fn begin(&mut self, specs: &[TensorSpec]) -> Result<(), TensorError> {
-        self.announced = specs.to_vec();
-        Ok(())
-    }
-    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), TensorError> {
-        assert_eq!(self.announced[self.tensors.len()].name, name, "tensors come in the order announced");
-        assert_eq!(self.announced[self.tensors.len()].bytes(), bytes.len());
-        self.tensors.insert(name.to_owned(), bytes.to_vec());
-        Ok(())
-    }
-    fn counter(&mut self, name: &str, value: u64) -> Result<(), TensorError> {
-        self.counters.insert(name.to_owned(), value);
-        Ok(())
-    }
-}
-
-impl TensorSource for Memory {
-    fn has(&self, _: TensorGroup, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-    fn read_f32(
-        &mut self,
-        _: TensorGroup,
-        name: &str,
-        _: &[usize],
-        out: &mut [f32],
-    ) -> Result<(), TensorError> {
-        let bytes = self.tensors.get(name).ok_or_else(|| TensorError::Missing(name.to_owned()))?;
-        for (out, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-            *out = f32::from_le_bytes(b.try_into().unwrap());
-        }
-        Ok(())
-    }
-    fn read_u8(
-        &mut self,
-        _: TensorGroup,
-        name: &str,
-        _: &[usize],
-        out: &mut [u8],
-    ) -> Result<(), TensorError> {
-        out.copy_from_slice(self.tensors.get(name).ok_or_else(|| TensorError::Missing(name.to_owned()))?);
-        Ok(())
-    }
-    fn counter(&self, name: &str) -> Option<u64> {
-        self.counters.get(name).copied()
     }
 }
 
@@ -213,10 +150,9 @@ fn resumed_in(precision: Precision, optimizer: Optimizer) {
 }
 
 fn engine_with(precision: Precision, optimizer: Optimizer, threads: usize) -> CpuGpt {
-    let options = EngineOptions { precision, optimizer, threads, micro_batch: 7, ..EngineOptions::default() };
+    let options = EngineOptions { precision, optimizer, micro_batch: 7, ..EngineOptions::default() };
     // Wide enough for tensors whose moments are quantised, of a length that no block of them divides.
-    let config = GptConfig { shape: "L2-d45-h5".parse().unwrap(), ..config() };
-    CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap()
+    make(&GptConfig { shape: "L2-d45-h5".parse().unwrap(), ..config() }, threads, &options)
 }
 
 #[test]
@@ -228,11 +164,11 @@ fn eight_bit_moments_take_a_quarter_and_learn_as_well() {
     assert!((0.25..0.40).contains(&ratio), "{ratio}: small tensors stay in f32");
     let same = batch(5, 7, 50);
     let after = |model: &mut CpuGpt| {
-        for _ in 0..60 {
+        let step = |_| {
             model.accumulate(&same, 1.0).unwrap();
-            model.update(3e-3).unwrap();
-        }
-        model.accumulate(&same, 1.0).unwrap().loss
+            model.update(3e-3).unwrap().loss
+        };
+        (0..61).map(step).last().unwrap()
     };
     let (wide, eight) = (after(&mut wide), after(&mut eight));
     assert!(wide < 2.5 && (eight - wide).abs() < 0.05 * wide, "{wide} {eight}");
@@ -323,8 +259,8 @@ fn not_finite_in(precision: Precision) {
 
 fn train_small(model: &mut CpuGpt, steps: u64) {
     for step in 0..steps {
-        assert!(model.accumulate(&batch(step, 4, 50), 1.0).unwrap().loss.is_finite());
-        model.update(1e-2).unwrap();
+        model.accumulate(&batch(step, 4, 50), 1.0).unwrap();
+        assert!(model.update(1e-2).unwrap().loss.is_finite());
     }
 }
 
@@ -336,7 +272,9 @@ fn wrong_batches_are_refused() {
     let beyond = TokenBatch::new(vec![0, 131, 2], 1, 2);
     assert!(matches!(model.accumulate(&beyond, 1.0), Err(EngineError::Token { token: 131, vocab: 131 })));
     assert!(matches!(model.next_token_logits(&[]), Err(EngineError::Batch { .. })));
-    assert!(model.accumulate(&batch(0, 3, 17), 1.0).unwrap().loss.is_finite(), "shorter sequences are fine");
+    model.accumulate(&batch(0, 3, 17), 1.0).unwrap();
+    let update = model.update(1e-3).unwrap();
+    assert_eq!(update.tokens, 3 * 17, "shorter sequences are fine, and the refused left nothing behind");
 }
 
 #[test]
@@ -348,26 +286,23 @@ fn the_plan_is_what_is_held() {
     ] {
         let config = GptConfig { shape: shape.parse().unwrap(), ..config() };
         for optimizer in [Optimizer::AdamW, Optimizer::AdamW8bit] {
-            let options =
-                EngineOptions { precision, optimizer, threads: 2, micro_batch, ..EngineOptions::default() };
-            let model = CpuGpt::new(&config, &AdamWConfig::default(), &options).unwrap();
-            assert_eq!(CpuGpt::plan(&config, &options).total(), model.memory().total());
+            let options = EngineOptions { precision, optimizer, micro_batch, ..EngineOptions::default() };
+            assert_eq!(cpu(2).plan(&config, &options), make(&config, 2, &options).memory());
         }
     }
 }
 
 #[test]
 fn learning_works_on_every_kernel_set() {
-    for (set, precision) in KernelSet::runnable().flat_map(|set| PRECISIONS.map(|p| (set, p))) {
-        let options = EngineOptions { kernels: set, precision, micro_batch: 2, ..EngineOptions::default() };
-        let mut model = CpuGpt::new(&config(), &AdamWConfig::default(), &options).unwrap();
+    for (kernels, precision) in KernelSet::runnable().flat_map(|set| PRECISIONS.map(|p| (set, p))) {
+        let options = EngineOptions { precision, micro_batch: 2, ..EngineOptions::default() };
+        let mut model = Cpu { kernels, threads: 1 }.make(&config(), &options, 1).unwrap();
         let same = batch(5, 2, 50);
-        let before = model.accumulate(&same, 1.0).unwrap().loss;
-        for _ in 0..40 {
-            model.update(1e-2).unwrap();
+        let step = |_| {
             model.accumulate(&same, 1.0).unwrap();
-        }
-        let after = model.accumulate(&same, 1.0).unwrap().loss;
-        assert!(after < before - 2.0, "{set:?} {precision:?}: {before} to {after}");
+            model.update(1e-2).unwrap().loss
+        };
+        let losses: Vec<f64> = (0..42).map(step).collect();
+        assert!(losses[41] < losses[0] - 2.0, "{kernels:?} {precision:?}: {losses:?}");
     }
 }

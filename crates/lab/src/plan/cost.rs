@@ -9,7 +9,7 @@ use isoflop_base::study::{MachineSpec, Resolution, RunSpec, Study};
 use isoflop_base::units::{bytes, duration, si};
 use isoflop_base::{Measured, ModelShape, Status};
 use isoflop_data::{Corpus, Sampler};
-use isoflop_nn::{Engine as _, SingleDevice, TokenBatch};
+use isoflop_nn::{Engine as _, SingleDevice};
 use isoflop_store::Store;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -141,8 +141,8 @@ fn time_one(run: &RunSpec, machine: &MachineSpec, corpus: &Corpus, stop: &Stop) 
                 .batch(&*corpus.train, row, train.micro_batch)
                 .map_err(crate::error::UserError::from_error)?;
             row += train.micro_batch as u64;
-            engine.accumulate(&TokenBatch::new(rows, train.micro_batch, context), 1.0 / per_step as f32)?;
-            tokens += (train.micro_batch * context) as u64;
+            engine.accumulate(&rows, 1.0 / per_step as f32)?;
+            tokens += rows.predicted();
             let elapsed = started.map_or(0.0, |s: Instant| s.elapsed().as_secs_f64());
             if micro > 0 && elapsed > TIMING_S {
                 break;

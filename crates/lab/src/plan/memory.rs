@@ -6,7 +6,8 @@ use crate::gpt;
 use isoflop_base::ModelShape;
 use isoflop_base::study::Study;
 use isoflop_base::units::bytes;
-use isoflop_nn::{CpuGpt, EngineOptions, GptConfig, Optimizer, Precision, Recompute};
+use isoflop_nn::engine::DeviceFacts;
+use isoflop_nn::{Device as _, EngineOptions, GptConfig, Optimizer, Precision, Recompute};
 
 /// Bytes this process may still take; `None` where the system does not say.
 pub fn available() -> Option<u64> {
@@ -27,11 +28,12 @@ pub fn check(study: &Study, available: u64) -> anyhow::Result<()> {
     }
     let problem = format!("{shape} needs {} of memory, {} are free", bytes(needed), bytes(available));
     let run = study.runs.iter().find(|run| run.gpt().shape == shape).expect("the largest is one of them");
-    let options = gpt::options(run, &study.machine)?;
+    let (device, options) = (gpt::device(run, &study.machine)?, gpt::options(run));
+    let facts = device.facts();
     let configs: Vec<_> = study.runs.iter().map(|run| gpt::config(run.gpt())).collect();
-    let one = |config: &GptConfig, options: &EngineOptions| CpuGpt::plan(config, options).total();
+    let one = |config: &GptConfig, options: &EngineOptions| device.plan(config, options).total();
     let most = |options: &EngineOptions| configs.iter().map(|c| one(c, options)).max().unwrap_or(0);
-    let hint = match smallest_change(&options, available, &most) {
+    let hint = match smallest_change(&options, &facts, available, &most) {
         Some((changes, total)) => format!("{} fits with {}", sets(&changes), bytes(total)),
         None => {
             let fitting = configs.iter().rev().find_map(|config| {
@@ -39,7 +41,7 @@ pub fn check(study: &Study, available: u64) -> anyhow::Result<()> {
                 if needed <= available {
                     return Some((config.shape, String::new()));
                 }
-                let (changes, _) = smallest_change(&options, available, &|o| one(config, o))?;
+                let (changes, _) = smallest_change(&options, &facts, available, &|o| one(config, o))?;
                 Some((config.shape, format!(", with {}", sets(&changes))))
             });
             match fitting {
@@ -97,15 +99,13 @@ impl Change {
 /// recomputation before 8-bit moments before another precision, each alone before together with those before it.
 pub fn smallest_change(
     options: &EngineOptions,
+    facts: &DeviceFacts,
     available: u64,
     total: &dyn Fn(&EngineOptions) -> u64,
 ) -> Option<(Vec<Change>, u64)> {
     let now = options.micro_batch;
-    let precisions = match options.precision {
-        Precision::F32 if options.kernels.computes_bf16() => vec![None, Some(Precision::Bf16)],
-        Precision::F32 => vec![None],
-        Precision::Bf16 => vec![None, Some(Precision::F32)],
-    };
+    let others = facts.precisions.iter().copied().filter(|p| *p != options.precision);
+    let precisions = std::iter::once(None).chain(others.map(Some));
     let choices = |open: bool| if open { [false, true].as_slice() } else { &[false] };
     for precision in precisions {
         for &eight in choices(options.optimizer == Optimizer::AdamW) {
@@ -204,12 +204,12 @@ mod tests {
     fn what_is_named_fits() {
         let study = study("");
         let run = study.runs.last().unwrap();
-        let options = gpt::options(run, &study.machine).unwrap();
+        let (device, options) = (gpt::device(run, &study.machine).unwrap(), gpt::options(run));
         let config = gpt::config(run.gpt());
-        let total = |options: &EngineOptions| CpuGpt::plan(&config, options).total();
+        let total = |options: &EngineOptions| device.plan(&config, options).total();
         let now = total(&options);
         for available in (now / 8..now).step_by(now as usize / 40) {
-            if let Some((changes, needed)) = smallest_change(&options, available, &total) {
+            if let Some((changes, needed)) = smallest_change(&options, &device.facts(), available, &total) {
                 assert!(!changes.is_empty() && needed <= available, "{changes:?}: {needed} of {available}");
             }
         }

@@ -29,8 +29,7 @@ pub fn evaluate<E: Engine<Batch = TokenBatch>>(
     for batch in batches {
         stop.check()?;
         let batch = batch.map_err(crate::error::UserError::from_error)?;
-        let rows = TokenBatch::new(batch.tokens, batch.windows.len(), batch.length);
-        engine.evaluate(&rows, &mut |sequence| {
+        engine.evaluate(&batch.rows, &mut |sequence| {
             let block = batch.windows[sequence.index].block;
             match blocks.last_mut() {
                 Some(last) if last.block == block => {

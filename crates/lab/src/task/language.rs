@@ -8,7 +8,7 @@ use crate::stop::Stop;
 use crate::{gpt, hf_config};
 use anyhow::Context as _;
 use isoflop_base::study::RunSpec;
-use isoflop_base::tensor::{TensorError, TensorGroup, TensorSource};
+use isoflop_base::tensor::WeightsOnly;
 use isoflop_data::{Corpus, Sampler};
 use isoflop_nn::{Engine, TokenBatch};
 use isoflop_store::Checkpoint;
@@ -39,10 +39,8 @@ impl<E: Engine<Batch = TokenBatch>> LanguageTask<E> {
         let batches = Ahead::new(move |step, buffer: &mut Vec<TokenBatch>| {
             buffer.clear();
             for offset in (0..sequences).step_by(micro) {
-                let tokens = reader
-                    .batch(&*source.train, step * sequences + offset, micro)
-                    .map_err(UserError::from_error)?;
-                buffer.push(TokenBatch::new(tokens, micro, context));
+                let rows = reader.batch(&*source.train, step * sequences + offset, micro);
+                buffer.push(rows.map_err(UserError::from_error)?);
             }
             Ok(())
         })?;
@@ -115,37 +113,4 @@ fn start_from<E: Engine>(spec: &RunSpec, engine: &mut E, dir: &Path) -> anyhow::
     engine
         .load(&mut WeightsOnly(&mut checkpoint))
         .with_context(|| format!("train.init_from: loading {}", dir.display()))
-}
-
-/// A source without its optimiser tensors and counters.
-struct WeightsOnly<'a>(&'a mut Checkpoint);
-
-impl TensorSource for WeightsOnly<'_> {
-    fn has(&self, group: TensorGroup, name: &str) -> bool {
-        group == TensorGroup::Model && self.0.has(group, name)
-    }
-
-    fn read_f32(
-        &mut self,
-        group: TensorGroup,
-        name: &str,
-        shape: &[usize],
-        out: &mut [f32],
-    ) -> Result<(), TensorError> {
-        self.0.read_f32(group, name, shape, out)
-    }
-
-    fn read_u8(
-        &mut self,
-        group: TensorGroup,
-        name: &str,
-        shape: &[usize],
-        out: &mut [u8],
-    ) -> Result<(), TensorError> {
-        self.0.read_u8(group, name, shape, out)
-    }
-
-    fn counter(&self, _name: &str) -> Option<u64> {
-        None
-    }
 }

@@ -13,8 +13,10 @@ use isoflop_base::study::RunSpec;
 use isoflop_base::tensor::{Dtype, TensorGroup, TensorSink, TensorSource, TensorSpec};
 use isoflop_base::{CurveRow, Measured, Point, Status};
 use isoflop_data::{ByteTokens, Corpus, CorpusInfo, TokenizerKind};
-use isoflop_nn::engine::NoisePair;
-use isoflop_nn::{BatchStats, Engine, EngineError, Reduce, SequenceLoss, TokenBatch, Update};
+use isoflop_nn::engine::StepSums;
+use isoflop_nn::{
+    Engine, EngineError, Group, MemoryPlan, Outcome as Moved, SequenceLoss, TokenBatch, Update,
+};
 use isoflop_store::{Run, RunView, Store};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,9 +33,7 @@ struct Bigram {
     grad: Vec<f32>,
     steps: u64,
     calls: u64,
-    /// |G|² of the step's first micro-batch, and tokens so far.
-    small: Option<(f64, u64)>,
-    tokens: u64,
+    sums: StepSums,
     /// Raises a signal at this call of `accumulate` or `evaluate`.
     signal_at: Option<(u64, Stop)>,
     /// Returns a loss that is no number at this step.
@@ -49,8 +49,7 @@ impl Bigram {
             grad: zeros(),
             steps: 0,
             calls: 0,
-            small: None,
-            tokens: 0,
+            sums: StepSums::default(),
             signal_at: None,
             diverge_at: None,
         }
@@ -83,10 +82,10 @@ impl Bigram {
 impl Engine for Bigram {
     type Batch = TokenBatch;
 
-    fn accumulate(&mut self, batch: &TokenBatch, scale: f32) -> Result<BatchStats, EngineError> {
+    fn accumulate(&mut self, batch: &TokenBatch, scale: f32) -> Result<(), EngineError> {
         self.call();
         if self.diverge_at == Some(self.steps) {
-            return Ok(BatchStats { loss: f64::NAN, tokens: 1 });
+            self.sums.loss = f64::NAN;
         }
         let (mut sum, mut tokens) = (0.0, 0);
         for i in 0..batch.sequences() {
@@ -100,33 +99,31 @@ impl Engine for Bigram {
                 tokens += 1;
             }
         }
-        if scale < 1.0 && self.small.is_none() {
-            self.small = Some((self.squares() / f64::from(scale).powi(2), tokens));
+        if scale < 1.0 && self.sums.tokens == 0 {
+            self.sums.small_squared = Some(self.squares() / f64::from(scale).powi(2));
+            self.sums.small_tokens = tokens;
         }
-        self.tokens += tokens;
-        Ok(BatchStats { loss: sum / tokens as f64, tokens })
+        self.sums.loss += sum;
+        self.sums.tokens += tokens;
+        Ok(())
     }
 
-    fn reduce(&mut self, _group: &mut dyn Reduce) -> Result<(), EngineError> {
+    fn reduce(&mut self, _group: &mut dyn Group) -> Result<(), EngineError> {
         Ok(())
     }
 
     fn update(&mut self, lr: f32) -> Result<Update, EngineError> {
         let squares = self.squares();
-        let big_tokens = std::mem::take(&mut self.tokens);
-        let noise = self.small.take().map(|(small_squared, small_tokens)| NoisePair {
-            small_squared,
-            small_tokens,
-            big_squared: squares,
-            big_tokens,
-        });
+        let sums = std::mem::take(&mut self.sums);
+        let loss = sums.mean_loss()?;
         for i in 0..V * V {
             self.moment[i] = 0.9 * self.moment[i] + self.grad[i];
             self.weight[i] -= lr * self.moment[i];
             self.grad[i] = 0.0;
         }
         self.steps += 1;
-        Ok(Update { grad_norm: squares.sqrt(), clipped: false, noise })
+        let noise = sums.noise(squares);
+        Ok(Update { loss, tokens: sums.tokens, grad_norm: squares.sqrt(), noise, outcome: Moved::Applied })
     }
 
     fn evaluate(
@@ -167,8 +164,8 @@ impl Engine for Bigram {
         Ok(())
     }
 
-    fn memory(&self) -> isoflop_nn::engine::MemoryUse {
-        isoflop_nn::engine::MemoryUse { groups: Vec::new() }
+    fn memory(&self) -> MemoryPlan {
+        MemoryPlan::default()
     }
 }
 

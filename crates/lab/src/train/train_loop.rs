@@ -156,21 +156,17 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         let lr = segment.schedule.lr(self.place.step);
         let waited = self.task.waited_s();
         let batch = self.task.micro_batches(self.place.step)?;
-        let mut loss = 0.0;
         for micro in batch {
             self.job.stop.check()?;
-            loss += self.engine.accumulate(micro, 1.0 / batch.len() as f32)?.loss / batch.len() as f64;
+            self.engine.accumulate(micro, 1.0 / batch.len() as f32)?;
         }
         self.place.waited_s += self.task.waited_s() - waited;
-        if !loss.is_finite() {
-            return Ok(Outcome::Diverged);
-        }
         self.engine.reduce(&mut SingleDevice)?;
         let update = match self.engine.update(lr as f32) {
             Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
             update => update?,
         };
-        let stepped = Stepped { loss, lr, grad_norm: update.grad_norm };
+        let stepped = Stepped { loss: update.loss, lr, grad_norm: update.grad_norm };
         self.place.stepped(stepped, started.elapsed().as_secs_f64());
         if let Some(pair) = update.noise {
             self.place.saw_noise(one(pair));

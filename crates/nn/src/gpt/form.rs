@@ -1,7 +1,7 @@
 //! What the two forms of the walk must each bring: [`super::plain`] in rows of f32, [`super::tiled`] in cells of bf16.
 
 use super::model::Model;
-use crate::engine::TokenBatch;
+use isoflop_base::TokenBatch;
 use isoflop_kernels::pieces::Part;
 use isoflop_kernels::{Chunks, KernelSet, Pool};
 

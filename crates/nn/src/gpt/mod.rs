@@ -1,6 +1,6 @@
 //! GPT-2 on a CPU: the model of [`crate::reference`](mod@crate::reference) in an order that suits caches and threads.
 //!
-//! Forward by sequence, backward by layer ([`walk`]), the step in three passes ([`update`]). The walk is the same in
+//! Forward by sequence, backward by layer ([`walk`]), the step in two passes ([`update`]). The walk is the same in
 //! both precisions, its blocks are not: [`plain`] and [`tiled`]. All memory is allocated once, in the sizes of
 //! [`sizes`]; results do not depend on the number of threads.
 
@@ -16,13 +16,14 @@ mod update;
 mod walk;
 
 use crate::engine::{
-    BatchStats, Engine, EngineError, MemoryUse, NoisePair, Reduce, SequenceLoss, TokenBatch, Update,
+    Buffer, Engine, EngineError, Group, LanguageModel, MemoryPlan, Outcome, SequenceLoss, StepSums, Update,
+    check_batch,
 };
-use crate::plan::MemoryPlan;
-use crate::{AdamWConfig, EngineOptions, GptConfig, Optimizer, Precision, init};
+use crate::{Cpu, EngineOptions, GptConfig, Precision, init};
+use isoflop_base::TokenBatch;
 use isoflop_base::tensor::TensorGroup;
 use isoflop_base::{TensorError, TensorSink, TensorSource};
-use isoflop_kernels::{AlignedBuffer, Pool};
+use isoflop_kernels::{AlignedBuffer, KernelError, KernelSet, Pool};
 use moments::Moment;
 use plain::Plain;
 pub(crate) use sizes::Sizes;
@@ -37,7 +38,7 @@ const NOISE_EVERY: u64 = 10;
 #[derive(Debug)]
 pub struct CpuGpt {
     config: GptConfig,
-    adamw: AdamWConfig,
+    set: KernelSet,
     options: EngineOptions,
     sizes: Sizes,
     pool: Pool,
@@ -57,31 +58,29 @@ pub struct CpuGpt {
     partial: Vec<AtomicU64>,
     /// Optimiser steps made.
     step: u64,
-    /// Tokens accumulated since the last step.
-    tokens: u64,
-    /// |G|² of the step's first micro-batch and its tokens, when this step estimates the noise.
-    small: Option<(f64, u64)>,
-    loss_finite: bool,
+    /// What was accumulated since the last step besides the gradient.
+    sums: StepSums,
 }
 
 impl CpuGpt {
     /// A model with fresh weights, a function of the seed.
-    pub fn new(
+    pub(crate) fn new(
+        cpu: &Cpu,
         config: &GptConfig,
-        adamw: &AdamWConfig,
         options: &EngineOptions,
+        seed: u64,
     ) -> Result<Self, EngineError> {
-        if let Err(why) = options.kernels.supported() {
-            return Err(
-                isoflop_kernels::KernelError::Unsupported { name: options.kernels.name(), why }.into()
-            );
+        if let Err(why) = cpu.kernels.supported() {
+            let error = KernelError::Unsupported { name: cpu.kernels.name(), why };
+            return Err(EngineError::Device(error.to_string()));
         }
-        let sizes = Sizes::new(config, options);
-        let pool = Pool::new(options.threads).map_err(EngineError::Threads)?;
+        let sizes = Sizes::new(config, options, cpu.threads);
+        let pool = Pool::new(cpu.threads)
+            .map_err(|error| EngineError::Device(format!("threads could not be started: {error}")))?;
         let len = sizes.layout.len;
         let mut engine = Self {
             config: *config,
-            adamw: *adamw,
+            set: cpu.kernels,
             options: *options,
             pool,
             weights: AlignedBuffer::zeroed(len),
@@ -99,24 +98,17 @@ impl CpuGpt {
             zeros: AlignedBuffer::zeroed(sizes.length * sizes.width),
             partial: (0..len.div_ceil(update::BLOCK)).map(|_| AtomicU64::new(0)).collect(),
             step: 0,
-            tokens: 0,
-            small: None,
-            loss_finite: true,
+            sums: StepSums::default(),
             sizes,
         };
-        init::weights(config, &engine.sizes.layout, options.seed, &mut engine.weights);
+        init::weights(config, &engine.sizes.layout, seed, &mut engine.weights);
         engine.repack();
         Ok(engine)
     }
 
     /// Bytes [`CpuGpt::new`] will allocate, by group.
-    pub fn plan(config: &GptConfig, options: &EngineOptions) -> MemoryPlan {
-        MemoryPlan::new(config, options)
-    }
-
-    /// The optimiser whose moments a checkpoint of this model holds, if it holds any.
-    pub fn saved_optimizer(config: &GptConfig, source: &dyn TensorSource) -> Option<Optimizer> {
-        moments::saved(&crate::layout::Layout::new(config), source)
+    pub(crate) fn plan(cpu: &Cpu, config: &GptConfig, options: &EngineOptions) -> MemoryPlan {
+        Sizes::new(config, options, cpu.threads).plan()
     }
 
     /// The model's shape.
@@ -154,16 +146,17 @@ impl CpuGpt {
             Precision::Bf16 => self.backward_in::<Tiled>(batch),
         }
     }
+}
 
-    /// Logits `[V]` for the token after `tokens` (1 to context of them).
-    pub fn next_token_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+impl LanguageModel for CpuGpt {
+    fn next_token_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
         if tokens.is_empty() {
             return Err(EngineError::Batch { found: (1, 0), most: (1, self.sizes.length) });
         }
         let mut row = tokens.to_vec();
         row.push(0);
         let batch = TokenBatch::new(row, 1, tokens.len());
-        batch.check(self.sizes.vocab, self.sizes.length, 1)?;
+        check_batch(&batch, self.sizes.vocab, self.sizes.length, 1)?;
         self.forward(&batch);
         let mut logits = vec![0.0; self.sizes.logits_stride];
         match self.options.precision {
@@ -178,10 +171,10 @@ impl CpuGpt {
 impl Engine for CpuGpt {
     type Batch = TokenBatch;
 
-    fn accumulate(&mut self, batch: &TokenBatch, scale: f32) -> Result<BatchStats, EngineError> {
-        batch.check(self.sizes.vocab, self.sizes.length, self.sizes.sequences)?;
-        let tokens = (batch.sequences() * batch.length()) as u64;
-        if self.tokens == 0 {
+    fn accumulate(&mut self, batch: &TokenBatch, scale: f32) -> Result<(), EngineError> {
+        check_batch(batch, self.sizes.vocab, self.sizes.length, self.sizes.sequences)?;
+        let (tokens, first) = (batch.predicted(), self.sums.tokens == 0);
+        if first {
             // Matrices are overwritten by what is summed first; what is only ever added to must start at zero.
             self.sizes.layout.clear_added(&mut self.gradients);
         }
@@ -190,46 +183,45 @@ impl Engine for CpuGpt {
         self.backward(batch);
         let mut sum = 0.0;
         self.each_loss(batch, &mut |loss| sum += loss.sum);
-        let loss = sum / tokens as f64;
-        self.loss_finite &= loss.is_finite();
-        if self.tokens == 0 && scale < 1.0 && self.step.is_multiple_of(NOISE_EVERY) {
-            let squares =
-                update::sum_of_squares(self.options.kernels, &self.pool, &self.gradients, &self.partial);
-            self.small = Some((squares / f64::from(scale).powi(2), tokens));
+        if first && scale < 1.0 && self.estimates_noise() {
+            self.sums.small_squared = Some(self.squares() / f64::from(scale).powi(2));
+            self.sums.small_tokens = tokens;
         }
-        self.tokens += tokens;
-        Ok(BatchStats { loss, tokens })
+        self.sums.loss += sum;
+        self.sums.tokens += tokens;
+        Ok(())
     }
 
-    fn reduce(&mut self, group: &mut dyn Reduce) -> Result<(), EngineError> {
-        group.average(&mut self.gradients)
+    fn reduce(&mut self, group: &mut dyn Group) -> Result<(), EngineError> {
+        if group.size() > 1 && self.sums.small_squared.is_none() && self.estimates_noise() {
+            // One micro-batch a rank: what a rank has is the small batch.
+            self.sums.small_squared = Some(self.squares());
+            self.sums.small_tokens = self.sums.tokens;
+        }
+        self.sums.join(Buffer::Host(&mut self.gradients), group)
     }
 
     fn update(&mut self, lr: f32) -> Result<Update, EngineError> {
-        let (small, tokens) = (self.small.take(), std::mem::take(&mut self.tokens));
-        if tokens == 0 {
+        let sums = std::mem::take(&mut self.sums);
+        if sums.tokens == 0 {
             // Nothing was accumulated: what lies there belongs to the step before.
             self.gradients.fill(0.0);
         }
-        let norm = match self.checked_norm() {
-            Ok(norm) => norm,
-            Err(error) => {
+        let squares = self.squares();
+        let (loss, norm) = match (sums.mean_loss(), squares.is_finite()) {
+            (Ok(loss), true) => (loss, squares.sqrt()),
+            (loss, _) => {
                 self.gradients.fill(0.0);
-                self.loss_finite = true;
-                return Err(error);
+                return Err(loss.err().unwrap_or(EngineError::NonFinite { what: "the gradient norm" }));
             }
         };
         // The constant is `torch.nn.utils.clip_grad_norm_`'s.
-        let clip = if self.adamw.clip > 0.0 { (self.adamw.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let most = self.options.adamw.clip;
+        let clip = if most > 0.0 { (most / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.step += 1;
         self.apply(lr, clip);
-        let noise = small.map(|(small_squared, small_tokens)| NoisePair {
-            small_squared,
-            small_tokens,
-            big_squared: norm * norm,
-            big_tokens: tokens,
-        });
-        Ok(Update { grad_norm: norm, clipped: clip < 1.0, noise })
+        let noise = sums.noise(norm * norm);
+        Ok(Update { loss, tokens: sums.tokens, grad_norm: norm, noise, outcome: Outcome::Applied })
     }
 
     fn evaluate(
@@ -237,7 +229,7 @@ impl Engine for CpuGpt {
         batch: &TokenBatch,
         each: &mut dyn FnMut(SequenceLoss),
     ) -> Result<(), EngineError> {
-        batch.check(self.sizes.vocab, self.sizes.length, self.sizes.sequences)?;
+        check_batch(batch, self.sizes.vocab, self.sizes.length, self.sizes.sequences)?;
         self.forward(batch);
         self.head(batch, None);
         self.each_loss(batch, each);
@@ -264,7 +256,7 @@ impl Engine for CpuGpt {
             let out = &mut self.weights[tensor.range()];
             source.read_f32(TensorGroup::Model, &tensor.name, &tensor.shape, out)?;
         }
-        let saved = moments::saved(layout, source).is_some();
+        let saved = moments::saved(layout, source);
         for moment in &mut self.moments {
             if saved {
                 moment.load(layout, sizes, source)?;
@@ -278,17 +270,27 @@ impl Engine for CpuGpt {
             0
         };
         self.gradients.fill(0.0);
-        (self.tokens, self.small, self.loss_finite) = (0, None, true);
+        self.sums = StepSums::default();
         self.repack();
         Ok(())
     }
 
-    fn memory(&self) -> MemoryUse {
-        MemoryPlan::of(&self.sizes).into()
+    fn memory(&self) -> MemoryPlan {
+        self.sizes.plan()
     }
 }
 
 impl CpuGpt {
+    /// Whether this step measures a pair of gradient norms.
+    fn estimates_noise(&self) -> bool {
+        self.step.is_multiple_of(NOISE_EVERY)
+    }
+
+    /// |g|² of the gradients as they are.
+    fn squares(&self) -> f64 {
+        update::sum_of_squares(self.set, &self.pool, &self.gradients, &self.partial)
+    }
+
     fn each_loss(&self, batch: &TokenBatch, each: &mut dyn FnMut(SequenceLoss)) {
         for index in 0..batch.sequences() {
             let row = &self.losses[index * self.sizes.length..][..batch.length()];

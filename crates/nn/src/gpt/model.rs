@@ -1,7 +1,6 @@
 //! What every task of a step may read.
 
 use super::sizes::{Matrix, PackSpec, Sizes};
-use crate::EngineOptions;
 use isoflop_kernels::KernelSet;
 use isoflop_kernels::attention::Heads;
 
@@ -27,13 +26,8 @@ impl<'a> Model<'a> {
         Pack { spec, data: &self.packs[spec.offset..spec.offset + spec.len] }
     }
 
-    pub(crate) fn of(
-        options: &EngineOptions,
-        sizes: &'a Sizes,
-        weights: &'a [f32],
-        packs: &'a [f32],
-    ) -> Self {
-        Self { set: options.kernels, sizes, weights, packs }
+    pub(crate) fn of(set: KernelSet, sizes: &'a Sizes, weights: &'a [f32], packs: &'a [f32]) -> Self {
+        Self { set, sizes, weights, packs }
     }
 
     /// A tensor as it is.

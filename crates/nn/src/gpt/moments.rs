@@ -173,13 +173,12 @@ impl Moment {
     }
 }
 
-/// Which optimiser's moments a checkpoint holds, if any.
-pub(crate) fn saved(layout: &Layout, source: &dyn TensorSource) -> Option<Optimizer> {
-    let holds = |middle: &str| {
-        let name = |t: &Tensor| format!("{FIRST_MOMENT}{middle}{}", t.name);
-        layout.tensors.iter().any(|t| source.has(TensorGroup::Optimizer, &name(t)))
+/// Whether a source holds moments of either kind.
+pub(crate) fn saved(layout: &Layout, source: &dyn TensorSource) -> bool {
+    let holds = |middle: &str, t: &Tensor| {
+        source.has(TensorGroup::Optimizer, &format!("{FIRST_MOMENT}{middle}{}", t.name))
     };
-    if holds(CODES) { Some(Optimizer::AdamW8bit) } else { holds("").then_some(Optimizer::AdamW) }
+    layout.tensors.iter().any(|t| holds(CODES, t) || holds("", t))
 }
 
 const CODES: &str = "codes.";

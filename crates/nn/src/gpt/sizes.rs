@@ -15,9 +15,10 @@
 
 use super::moments::MomentSizes;
 use super::{plain, sums, tiled};
+use crate::engine::MemoryPlan;
 use crate::layout::Layout;
 use crate::{EngineOptions, GptConfig, Precision, Recompute};
-use isoflop_kernels::{matmul, tiles};
+use isoflop_kernels::{AlignedBuffer, matmul, tiles};
 
 /// Most bytes of logits in memory, whatever the batch.
 pub(super) const LOGITS_BYTES: usize = 64 << 20;
@@ -110,7 +111,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    pub(crate) fn new(config: &GptConfig, options: &EngineOptions) -> Self {
+    pub(crate) fn new(config: &GptConfig, options: &EngineOptions, threads: usize) -> Self {
         let layout = Layout::new(config);
         let (c, t, v) = (config.shape.d_model, config.context, config.vocab);
         let (mut packs, mut packed) = (Vec::new(), 0);
@@ -142,7 +143,7 @@ impl Sizes {
             vocab: v,
             length: t,
             sequences: options.micro_batch,
-            threads: options.threads,
+            threads,
             packs,
             packed,
             moments: MomentSizes::new(&layout, options.optimizer),
@@ -173,6 +174,24 @@ impl Sizes {
         sizes.block_stride = if places > 1 { sizes.needs.block } else { 0 };
         sizes.kept = (sizes.layers + 1) * sizes.x + sizes.needs.end + places * sizes.needs.block;
         sizes
+    }
+
+    /// Bytes of every buffer of an engine, by what it holds.
+    pub(crate) fn plan(&self) -> MemoryPlan {
+        let bytes = |len: usize| AlignedBuffer::bytes(len) as u64;
+        let zeros = bytes(self.length * self.width);
+        let scratch = bytes(self.needs.scratch * self.threads) + bytes(self.needs.heads * self.threads);
+        let groups = vec![
+            ("weights", bytes(self.layout.len)),
+            ("gradients", bytes(self.layout.len)),
+            ("moments", self.moments.bytes()),
+            ("packed weights", bytes(self.packed)),
+            ("activations", bytes(self.kept * self.sequences)),
+            ("backward", bytes(self.needs.work * self.sequences) + bytes(self.needs.partial)),
+            ("logits", bytes(self.needs.logits * self.sequences) + bytes(self.sequences * self.length)),
+            ("scratch", scratch + zeros),
+        ];
+        MemoryPlan { groups }
     }
 
     /// The input `x[T,C]` of layer `layer` in a sequence's share of `kept`; `layers` is the end of the stack.

@@ -1,8 +1,8 @@
 //! The small gradients (biases, norms): summed per sequence, then over sequences in order, so that no bit depends on
 //! who computed what.
 
-use crate::engine::TokenBatch;
 use crate::layout::{Block, Layout};
+use isoflop_base::TokenBatch;
 use isoflop_kernels::{Chunks, Pool, rows};
 
 /// Elements of [`Sums`] for width `c`.

@@ -8,7 +8,6 @@ use super::plain::Plain;
 use super::sizes::Sizes;
 use super::tiled::Tiled;
 use crate::Precision;
-use crate::engine::EngineError;
 use isoflop_kernels::adamw::{self, Step};
 use isoflop_kernels::adamw8bit::{self, BLOCK as EIGHT_BIT_BLOCK};
 use isoflop_kernels::pieces::{Parts, Region};
@@ -150,18 +149,6 @@ fn pack<F: Form>(set: KernelSet, division: &Division, index: usize, w: &[f32], p
 }
 
 impl CpuGpt {
-    /// Norm of the gradient; `NonFinite` if it is none.
-    pub(super) fn checked_norm(&mut self) -> Result<f64, EngineError> {
-        let squares = sum_of_squares(self.options.kernels, &self.pool, &self.gradients, &self.partial);
-        if !self.loss_finite {
-            return Err(EngineError::NonFinite { what: "the loss" });
-        }
-        if !squares.is_finite() {
-            return Err(EngineError::NonFinite { what: "the gradient norm" });
-        }
-        Ok(squares.sqrt())
-    }
-
     /// Step `self.step` of AdamW with gradients scaled by `clip`.
     pub(super) fn apply(&mut self, lr: f32, clip: f64) {
         match self.options.precision {
@@ -171,7 +158,7 @@ impl CpuGpt {
     }
 
     fn apply_in<F: Form>(&mut self, lr: f32, clip: f64) {
-        let (set, adamw, division) = (self.options.kernels, &self.adamw, &self.division);
+        let (set, adamw, division) = (self.set, &self.options.adamw, &self.division);
         let t = self.step as i32;
         let step = |decays: bool| Step {
             lr,
@@ -213,7 +200,7 @@ impl CpuGpt {
 
     /// Brings the packed weights up to the weights.
     pub(super) fn repack(&mut self) {
-        let (set, division) = (self.options.kernels, &self.division);
+        let (set, division) = (self.set, &self.division);
         let pack = match self.options.precision {
             Precision::F32 => pack::<Plain>,
             Precision::Bf16 => pack::<Tiled>,

@@ -7,13 +7,13 @@ use super::form::{At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::Model;
 use super::sizes::{Common, CommonMut};
 use super::sums::{Sums, add_embeddings, add_sums};
-use crate::engine::TokenBatch;
+use isoflop_base::TokenBatch;
 use isoflop_kernels::{Chunks, layernorm};
 
 impl CpuGpt {
     /// Runs the forward pass of every sequence, up to the rows the head multiplies.
     pub(super) fn forward_in<F: Form>(&mut self, batch: &TokenBatch) {
-        let model = Model::of(&self.options, &self.sizes, &self.weights, &self.packs);
+        let model = Model::of(self.set, &self.sizes, &self.weights, &self.packs);
         let kept = Chunks::new(&mut self.kept, self.sizes.kept);
         let scratch = Chunks::new(&mut self.scratch, self.sizes.needs.scratch);
         let heads = Chunks::new(&mut self.heads, self.sizes.needs.heads);
@@ -25,7 +25,7 @@ impl CpuGpt {
 
     /// Losses; with `scale` also gradients of the normed rows and of the embedding.
     pub(super) fn head_in<F: Form>(&mut self, batch: &TokenBatch, scale: Option<f32>) {
-        let model = Model::of(&self.options, &self.sizes, &self.weights, &self.packs);
+        let model = Model::of(self.set, &self.sizes, &self.weights, &self.packs);
         let buffers = HeadBuffers {
             pool: &self.pool,
             kept: &self.kept,
@@ -35,21 +35,21 @@ impl CpuGpt {
             scratch: &mut self.scratch,
             partial: &mut self.partial_gradients,
             gradients: &mut self.gradients,
-            fresh: self.tokens == 0,
+            fresh: self.sums.tokens == 0,
         };
         F::head(&model, batch, scale, buffers);
     }
 
     /// Logits of the last of the first sequence's `t` positions.
     pub(super) fn last_logits_in<F: Form>(&mut self, t: usize, logits: &mut [f32]) {
-        let model = Model::of(&self.options, &self.sizes, &self.weights, &self.packs);
+        let model = Model::of(self.set, &self.sizes, &self.weights, &self.packs);
         F::last_logits(&model, t, &self.kept, &mut self.scratch, logits);
     }
 
     /// Blocks from last to first, then the embeddings.
     pub(super) fn backward_in<F: Form>(&mut self, batch: &TokenBatch) {
         let (sizes, t, sequences) = (&self.sizes, batch.length(), batch.sequences());
-        let model = Model::of(&self.options, sizes, &self.weights, &self.packs);
+        let model = Model::of(self.set, sizes, &self.weights, &self.packs);
         let (zeros, share): (&[f32], _) = (&self.zeros, sizes.kept);
         {
             let work = Chunks::new(&mut self.work, sizes.needs.work);
@@ -58,7 +58,7 @@ impl CpuGpt {
                 end_backward(&model, t, &kept[s * share..][..share], &mut work.hold(s), zeros);
             });
         }
-        let (mut flip, fresh) = (false, self.tokens == 0);
+        let (mut flip, fresh) = (false, self.sums.tokens == 0);
         for layer in (0..sizes.layers).rev() {
             let at = At { layer, t, flip, fresh };
             {

@@ -5,11 +5,11 @@ use crate::cli::{Context, word};
 use isoflop_base::ModelShape;
 use isoflop_base::units::{bytes, si};
 use isoflop_lab::UserError;
-use isoflop_lab::machine::{kernel_set, machine};
+use isoflop_lab::machine::processor;
 use isoflop_lab::plan::memory::{self, Change};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    AdamWConfig, CpuGpt, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute,
+    Device, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute, SingleDevice,
     TokenBatch,
 };
 use std::process::ExitCode;
@@ -63,12 +63,16 @@ pub(crate) struct TrainBenchArgs {
 const MOST_THREADS: usize = 1024;
 
 /// Bytes the engine will take; refused if more than are free.
-fn planned(config: &GptConfig, options: &EngineOptions) -> anyhow::Result<u64> {
-    let planned = isoflop_lab::gpt::plan_of(config, options)?.total();
+fn planned(
+    device: &impl Device<GptConfig>,
+    config: &GptConfig,
+    options: &EngineOptions,
+) -> anyhow::Result<u64> {
+    let planned = isoflop_lab::gpt::plan_of(device, config, options)?.total();
     let Some(free) = memory::available().filter(|free| planned > *free) else { return Ok(planned) };
-    let total = |options: &EngineOptions| CpuGpt::plan(config, options).total();
+    let total = |options: &EngineOptions| device.plan(config, options).total();
     let problem = format!("{} needs {} of memory, {} are free", config.shape, bytes(planned), bytes(free));
-    let hint = match memory::smallest_change(options, free, &total) {
+    let hint = match memory::smallest_change(options, &device.facts(), free, &total) {
         Some((changes, total)) => {
             let changes: Vec<String> = changes.into_iter().map(option).collect();
             format!("{} fits with {}", changes.join(" "), bytes(total))
@@ -115,23 +119,22 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         .into());
     }
     let config = GptConfig { shape, vocab: args.vocab, context: args.context, init: Init::Scaled };
-    let threads = args.threads.map_or_else(|| machine().map(|m| m.threads), Ok)?;
-    let kernels = kernel_set()?;
+    let mut device = processor()?;
+    device.threads = args.threads.unwrap_or(device.threads);
+    let (kernels, threads) = (device.kernels, device.threads);
     let precision = precision(args.precision, kernels);
     let options = EngineOptions {
-        kernels,
-        threads,
         precision,
         micro_batch,
         recompute: args.recompute,
         optimizer: args.optimizer,
         ..EngineOptions::default()
     };
-    let planned = planned(&config, &options)?;
-    let peak = peak_flops_per_s(options.kernels, precision, threads);
+    let planned = planned(&device, &config, &options)?;
+    let peak = peak_flops_per_s(kernels, precision, threads);
     let system = isoflop_meter::System::real();
     let before = system.peak_memory();
-    let mut engine = CpuGpt::new(&config, &AdamWConfig::default(), &options)?;
+    let mut engine = device.make(&config, &options, 1)?;
     let parts = args.batch / micro_batch;
     let batches: Vec<TokenBatch> =
         (0..4 * parts as u64).map(|seed| tokens(seed, micro_batch, args.context, args.vocab)).collect();
@@ -139,6 +142,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         for part in &batches[i % 4 * parts..][..parts] {
             engine.accumulate(part, 1.0 / parts as f32)?;
         }
+        engine.reduce(&mut SingleDevice)?;
         engine.update(1e-3)?;
         Ok(())
     };
@@ -161,7 +165,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             "shape": shape.to_string(), "params": shape.params(), "vocab": args.vocab, "context": args.context,
             "batch": args.batch, "micro_batch": micro_batch, "steps": args.steps, "seconds_per_step": seconds, "tokens_per_s": tokens_per_s,
             "flops_per_s": flops_per_s, "peak_flops_per_s": peak, "share_of_peak": flops_per_s / peak,
-            "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": options.kernels.name(),
+            "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": kernels.name(),
             "precision": precision, "recompute": options.recompute, "optimizer": options.optimizer,
             "threads": threads,
         });
@@ -180,7 +184,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             si(flops_per_s),
             100.0 * flops_per_s / peak,
             si(peak),
-            options.kernels.name(),
+            kernels.name(),
             precision.word()
         );
         let used = used.map_or_else(|| "not measured here".to_owned(), bytes);

@@ -6,7 +6,7 @@ use super::super::model::Model;
 use super::super::sizes::CommonMut;
 use super::backward::{sum_share, task_rows};
 use super::sizes::KeptEnd;
-use crate::engine::TokenBatch;
+use isoflop_base::TokenBatch;
 use isoflop_kernels::{Chunks, cross_entropy};
 
 /// See [`super::Form::head`].

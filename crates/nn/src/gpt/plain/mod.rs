@@ -7,7 +7,7 @@ mod sizes;
 
 use super::form::{Across, At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::Model;
-use crate::engine::TokenBatch;
+use isoflop_base::TokenBatch;
 use isoflop_kernels::{KernelSet, Pool, layernorm, matmul};
 pub(crate) use sizes::needs;
 use sizes::{KeptEnd, KeptEndMut};

@@ -7,7 +7,7 @@ use super::super::model::Model;
 use super::super::sizes::CommonMut;
 use super::sizes::{HeadScratchMut, KeptEnd, Work, WorkMut, head_groups, strip_rows};
 use super::{narrow, narrow_mut, right, start};
-use crate::engine::TokenBatch;
+use isoflop_base::TokenBatch;
 use isoflop_kernels::tiles::{CELL, Cells, SIDE, cells, convert, product};
 use isoflop_kernels::{Chunks, cross_entropy};
 

@@ -10,7 +10,7 @@ mod sizes;
 
 use super::form::{Across, At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::{Model, Pack};
-use crate::engine::TokenBatch;
+use isoflop_base::TokenBatch;
 use isoflop_kernels::tiles::product::Start;
 use isoflop_kernels::tiles::{Cells, SIDE, cells, convert};
 use isoflop_kernels::{KernelSet, Pool};
