@@ -62,7 +62,8 @@ fn differing(change: impl Fn(&mut RunSpec)) -> Vec<(String, String, String)> {
 
 #[test]
 fn what_changes_no_bit_makes_no_run_unequal() {
-    let harmless: [(&str, fn(&mut RunSpec)); 7] = [
+    type Change = fn(&mut RunSpec);
+    let harmless: [(&str, Change); 7] = [
         ("a name", |r| r.id = "other".to_owned()),
         ("a role", |r| r.role = Role::SeedSpread),
         ("an arm", |r| drop(r.arm.insert("budget".to_owned(), "1e13".to_owned()))),

@@ -112,6 +112,9 @@ fn usable(job: &Job<'_>, run: &RunView, checkpoint: &Checkpoint) -> anyhow::Resu
     let before = RunDocument::read(run.spec()).map(|document| document.run.ends).unwrap_or_default();
     let place = job.program.locate(read_place(checkpoint)?, &before);
     let place = place.context("it is not on the way to the points asked for")?;
+    let finished: Vec<u64> = run.points()?.iter().map(|point| point.steps).collect();
+    let behind = &place.ends[..place.ends.len() - 1];
+    anyhow::ensure!(behind.iter().all(|end| finished.contains(end)), "a point before it is not finished");
     if let Some(fork) = job.program.segments.get(place.segment + 1).and_then(|next| next.from_fork.as_ref()) {
         run.open_checkpoint(fork).with_context(|| format!("it needs {fork} later"))?;
     }

@@ -151,8 +151,9 @@ impl Program {
         if place.step > segment.end {
             place.segment += 1;
         }
+        let segment = self.segments.get(place.segment)?;
         place.ends = self.ends_through(place.segment);
-        (place.segment < self.segments.len()).then_some(place)
+        (segment.start..=segment.end).contains(&place.step).then_some(place)
     }
 
     /// Optimiser steps executed in all, branches included.
