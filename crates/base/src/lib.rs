@@ -1,6 +1,7 @@
 //! The words every room shares: measured values with their provenance, units, model shapes, run records,
 //! points, and the two traits through which named tensors travel. Plain data, no I/O, no other room.
 
+pub mod bits;
 pub mod columns;
 pub mod measured;
 pub mod recipe;

@@ -16,7 +16,7 @@ mod svg;
 
 pub use input::{
     Completion, Corpus, Fact, ForecastRow, LearningRate, LedgerRow, Preset, REPORT_SCHEMA, ReportError,
-    ReportInput, RunRow, SeedVariance, SweepRow, Totals,
+    ReportInput, RunRow, SeedVariance, Totals,
 };
 
 /// The page of a study: one HTML file that needs no network and reads well without JavaScript.

@@ -6,17 +6,14 @@
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
 use anyhow::Context as _;
-use isoflop_base::{Measured, ModelShape};
-use isoflop_lab::{UserError, artifacts};
+use isoflop_base::Measured;
+use isoflop_lab::{UserError, artifacts, out, registry};
 use isoflop_laws::{LawDocument, Table};
 use isoflop_report::{ReportInput, RunRow, claims};
 use isoflop_store::{CollectedRun, Store};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// What a study leaves beside its page.
-const INPUT_FILE: &str = "report-input.json";
 
 /// Arguments of `isoflop report`.
 #[derive(Debug, clap::Args)]
@@ -44,8 +41,8 @@ enum Source {
 pub(crate) fn run(args: ReportArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let source = find(&args, ctx)?;
     let output = args.output.clone().unwrap_or_else(|| match &args.input {
-        Some(dir) if dir.is_dir() => dir.join("report.html"),
-        _ => PathBuf::from("report.html"),
+        Some(dir) if dir.is_dir() => out::report(dir),
+        _ => PathBuf::from(out::REPORT),
     });
     let (page, svg, summary) = match &source {
         Source::Study(input) => (
@@ -95,8 +92,8 @@ fn find(args: &ReportArgs, ctx: &Context) -> anyhow::Result<Source> {
             if let Some(input) = stored_input(path)? {
                 return Ok(Source::Study(Box::new(input)));
             }
-            if path.join("points.csv").is_file() {
-                return table(&path.join("points.csv"), args, ctx);
+            if path.join(out::POINTS).is_file() {
+                return table(&path.join(out::POINTS), args, ctx);
             }
             from_store(path, args)
         }
@@ -114,7 +111,7 @@ fn find(args: &ReportArgs, ctx: &Context) -> anyhow::Result<Source> {
 }
 
 fn stored_input(dir: &Path) -> anyhow::Result<Option<ReportInput>> {
-    let path = dir.join(INPUT_FILE);
+    let path = dir.join(out::REPORT_INPUT);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -153,7 +150,7 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
     let laws = artifacts::laws(&collected, &args.how.options())
         .map_err(|e| notes.push(format!("No law could be fitted: {e}")))
         .ok();
-    let (forecasts, changed) = super::predict::registered(dir, &collected);
+    let (forecasts, changed) = registry::registered(dir, &collected);
     notes.extend(changed);
     Ok(Source::Study(Box::new(ReportInput {
         forecasts,
@@ -168,12 +165,12 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
     })))
 }
 
-/// A run's row; `None` when neither a point nor its name tells the model's shape.
+/// A run's row; `None` when neither a point nor its specification tells the model's shape.
 fn run_row(run: &CollectedRun) -> Option<RunRow> {
     let last = run.points.iter().max_by_key(|p| p.tokens);
     let (shape, seed) = match last {
         Some(p) => (p.shape, p.seed),
-        None => shape_in(run.id())?,
+        None => (run.shape()?, run.seed().unwrap_or(0)),
     };
     let missing = || Measured::missing("the run has no finished point");
     let seconds = last.map_or_else(missing, |p| p.seconds.clone());
@@ -191,26 +188,4 @@ fn run_row(run: &CollectedRun) -> Option<RunRow> {
         tokens_per_s,
         flops_per_s,
     })
-}
-
-/// `kaplan-L2-d32-h2-s1` → the shape and the seed.
-fn shape_in(id: &str) -> Option<(ModelShape, u64)> {
-    let parts: Vec<&str> = id.split('-').collect();
-    let at = (0..parts.len().saturating_sub(2))
-        .find(|i| parts[*i..i + 3].join("-").parse::<ModelShape>().is_ok())?;
-    let shape = parts[at..at + 3].join("-").parse().ok()?;
-    let seed = parts.get(at + 3).and_then(|s| s.strip_prefix('s')?.parse().ok()).unwrap_or(0);
-    Some((shape, seed))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shape_is_found_in_a_run_id() {
-        let (shape, seed) = shape_in("kaplan-small-L2-d32-h2-s3").unwrap();
-        assert_eq!((shape.to_string().as_str(), seed), ("L2-d32-h2", 3));
-        assert!(shape_in("nothing-here").is_none());
-    }
 }
