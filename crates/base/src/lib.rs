@@ -2,6 +2,7 @@
 //! points, batches of tokens, and the two traits through which named tensors travel. Plain data, no I/O, no other room.
 
 pub mod batch;
+pub mod bits;
 pub mod columns;
 pub mod identity;
 pub mod measured;

@@ -3,6 +3,7 @@
 use crate::bin::{BinFile, BinOptions, GPT2_VOCAB, Sidecar};
 use crate::split::{BLOCK_BYTES, split};
 use crate::{ByteTokens, DataError, Tokens, tokenizer};
+pub(crate) use isoflop_base::bits::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -223,8 +224,4 @@ fn decompress(compressed: &[u8], expected_bytes: usize) -> Result<Vec<u8>, Strin
 
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

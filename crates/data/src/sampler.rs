@@ -7,6 +7,7 @@
 
 use crate::{DataError, Tokens, read_rows};
 use isoflop_base::TokenBatch;
+pub(crate) use isoflop_base::bits::mix;
 
 /// Rounds of the network. Four are provably enough against an adversary; this only has to look shuffled.
 const ROUNDS: u64 = 6;
@@ -99,13 +100,6 @@ impl Sampler {
 
 pub(crate) fn zero_context() -> DataError {
     DataError::Setting { what: "a context of 0 tokens".into(), hint: "give a context of at least 1".into() }
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection of `u64` in which every bit of the input moves every bit of the output.
-pub(crate) fn mix(value: u64) -> u64 {
-    let z = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The last words of a study: its laws in a line each, the forecast's outcome, the verdicts, a plot, and where the page is.
 
 use isoflop_base::units::{duration, si};
-use isoflop_lab::conduct::report_path;
+use isoflop_lab::out;
 use isoflop_lab::plan::Plan;
 use isoflop_laws::FitRecord;
 use isoflop_report::ReportInput;
-use isoflop_report::ascii::{Plot, Series, loglog};
+use isoflop_report::ascii::{law_plot, loglog};
 use isoflop_report::claims::{Ruling, judge};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::path::Path;
 /// What a person reads at the end.
 pub(crate) fn text(input: &ReportInput, seconds: f64, out: &Path) -> String {
     let mut text = String::new();
-    if let Some(plot) = plot(input) {
+    if let Some(plot) = law_plot(input, false) {
         let _ = writeln!(text, "\n{}\n", loglog(&plot, 78, 22));
     }
     for fit in input.laws.iter().flat_map(|l| &l.fits).filter(|f| headline(f)) {
@@ -40,7 +40,7 @@ pub(crate) fn text(input: &ReportInput, seconds: f64, out: &Path) -> String {
     }
     let _ = writeln!(text, "\n{} runs in {}", input.runs.len(), duration(seconds));
     let _ = writeln!(text, "points, curves and law: {}", out.display());
-    let _ = writeln!(text, "report: {}", report_path(out).display());
+    let _ = writeln!(text, "report: {}", out::report(out).display());
     text
 }
 
@@ -74,48 +74,6 @@ fn short(value: f64) -> String {
     }
 }
 
-/// Loss against N, a series per D.
-fn plot(input: &ReportInput) -> Option<Plot> {
-    let mut tokens: Vec<u64> = input.points.iter().map(|p| p.tokens).collect();
-    tokens.sort_unstable();
-    tokens.dedup();
-    let series: Vec<Series> = tokens
-        .iter()
-        .map(|&d| Series {
-            name: format!("D = {}", si(d as f64)),
-            points: input
-                .points
-                .iter()
-                .filter(|p| p.tokens == d && *input.status(&p.run) == isoflop_base::Status::Done)
-                .map(|p| (p.params as f64, p.loss))
-                .collect(),
-            line: line(input, d as f64),
-        })
-        .filter(|s| s.points.len() > 1)
-        .collect();
-    (!series.is_empty()).then(|| Plot {
-        title: "validation loss against model size".to_owned(),
-        x_label: "N, non-embedding parameters".to_owned(),
-        y_label: "nats per token".to_owned(),
-        series,
-        unicode: false,
-    })
-}
-
-/// The pure power law fitted at this D, as points along N.
-fn line(input: &ReportInput, d: f64) -> Vec<(f64, f64)> {
-    let fits = input.laws.iter().flat_map(|l| &l.fits);
-    let at_d = |f: &&FitRecord| {
-        f.form == "l_n"
-            && f.variant != "irreducible"
-            && f.condition.values().any(|v| (v / d - 1.0).abs() < 0.005)
-    };
-    let Some(fit) = fits.into_iter().find(at_d) else { return Vec::new() };
-    let mut line: Vec<(f64, f64)> = fit.residuals.iter().filter_map(|r| Some((r.n?, r.predicted))).collect();
-    line.sort_by(|a, b| a.0.total_cmp(&b.0));
-    line
-}
-
 /// The same as one JSON document.
 pub(crate) fn document(input: &ReportInput, plan: &Plan, out: &Path) -> serde_json::Value {
     serde_json::json!({
@@ -123,7 +81,7 @@ pub(crate) fn document(input: &ReportInput, plan: &Plan, out: &Path) -> serde_js
         "study": input.title,
         "preset": input.preset,
         "out": out,
-        "report": report_path(out),
+        "report": out::report(out),
         "plan": plan,
         "runs": input.runs,
         "law": input.laws,

@@ -13,10 +13,9 @@ use isoflop_base::{CurveRow, Measured, Point, PointKind, Status};
 use isoflop_data::{Corpus, TokenizerKind};
 use isoflop_laws::{LawDocument, LawError, Options, Table};
 use isoflop_report::{
-    Completion, Fact, LearningRate, LedgerRow, Preset, ReportInput, RunRow, SeedVariance, Totals,
+    Completion, Fact, ForecastRow, LearningRate, LedgerRow, Preset, ReportInput, RunRow, SeedVariance, Totals,
 };
 use isoflop_store::{Checkpoint, Collected, CollectedRun, Store};
-use std::path::Path;
 
 /// The prompt every size completes.
 const PROMPT: &str = "It is a truth universally acknowledged, that ";
@@ -138,7 +137,10 @@ pub struct Page<'a> {
     pub gathered: Gathered,
     pub curves: Vec<CurveRow>,
     pub laws: Option<LawDocument>,
+    /// The study's own forecasts.
     pub forecasts: Vec<StoredForecast>,
+    /// Those registered in its store.
+    pub registered: Vec<ForecastRow>,
     pub completions: Vec<Completion>,
     pub preset: Option<Preset>,
     pub date: String,
@@ -172,7 +174,7 @@ impl Page<'_> {
             learning_rate: learning_rate(study),
             claims: study.claims.clone(),
             completions: self.completions,
-            forecasts: self.forecasts.into_iter().map(|f| f.row(&points)).collect(),
+            forecasts: self.forecasts.into_iter().map(|f| f.row(&points)).chain(self.registered).collect(),
             seed_variance: seed_variance(study, self.laws.as_ref()),
             laws: self.laws,
             totals,
@@ -239,11 +241,8 @@ fn ledger(study: &Study) -> Vec<LedgerRow> {
 
 fn learning_rate(study: &Study) -> Option<LearningRate> {
     let chosen = study.resolutions.iter().find(|r| r.key == "train.lr");
-    chosen.map(|resolution| LearningRate {
-        rule: resolution.value.clone(),
-        why: recipe::LR_REASON.to_owned(),
-        sweep: Vec::new(),
-    })
+    chosen
+        .map(|resolution| LearningRate { rule: resolution.value.clone(), why: recipe::LR_REASON.to_owned() })
 }
 
 /// The sum, measured if every part was.
@@ -269,9 +268,4 @@ fn seed_variance(study: &Study, laws: Option<&LawDocument>) -> Option<SeedVarian
         num_seeds: (spread.dof + spread.groups) as u64 / spread.groups.max(1) as u64,
         measured_at: format!("{} at every D, {} groups pooled", names.join(", "), spread.groups),
     })
-}
-
-/// Replaces a file of the output directory.
-pub fn write(out: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
-    Ok(isoflop_store::write_artifact(out.join(name), bytes)?)
 }

@@ -6,8 +6,10 @@ use crate::error::{Stopped, UserError};
 use crate::executor::{Executed, Executor};
 use crate::forecasts::{self, StoredForecast};
 use crate::kinds::{self, Then};
+use crate::out;
 use crate::plan::{self, Plan, Speed};
 use crate::record::{Event, Recorder};
+use crate::registry;
 use crate::stop::Stop;
 use crate::tables;
 use isoflop_base::Status;
@@ -66,7 +68,7 @@ impl Conductor<'_> {
         let plan = plan::plan(self.study, speeds)?;
         recorder.record(&Event::Planned(&plan))?;
         let store = open_store(&self.store_root)?;
-        artifacts::write(&self.out, "plan.json", serde_json::to_string_pretty(&plan)?.as_bytes())?;
+        out::write(&self.out, out::PLAN, serde_json::to_string_pretty(&plan)?.as_bytes())?;
         let trained = self.train(&store, recorder).map_err(|error| match error.is::<Stopped>() {
             true => error.context("saved; the same command goes on from here"),
             false => error,
@@ -167,16 +169,19 @@ impl Conductor<'_> {
         let _alone = store.lock_study(&self.study.name)?;
         let gathered = artifacts::gather(self.study, store)?;
         let (points, curves) = (gathered.collected.points_frame(), gathered.collected.curves()?);
-        artifacts::write(&self.out, "points.csv", &isoflop_store::csv(&points))?;
-        artifacts::write(&self.out, "points.parquet", &tables::parquet(&points))?;
-        artifacts::write(&self.out, "curves.csv", &isoflop_store::csv(&Frame::of_curves(&curves)))?;
+        out::write(&self.out, out::POINTS, &isoflop_store::csv(&points))?;
+        out::write(&self.out, out::POINTS_PARQUET, &tables::parquet(&points))?;
+        out::write(&self.out, out::CURVES, &isoflop_store::csv(&Frame::of_curves(&curves)))?;
         let mut notes = Vec::new();
         let laws = self.laws(&gathered.collected, &mut notes, recorder)?;
+        let (registered, changed) = registry::registered(&self.store_root, &gathered.collected);
+        notes.extend(changed);
         let page = Page {
             study: self.study,
             corpus: self.corpus,
             laws,
             forecasts,
+            registered,
             completions: artifacts::completions(self.study, store, self.corpus, self.stop)?,
             preset: self.preset.clone(),
             date: crate::clock::now_utc(),
@@ -185,8 +190,8 @@ impl Conductor<'_> {
             curves,
         };
         let input = page.input()?;
-        artifacts::write(&self.out, "report-input.json", input.to_json()?.as_bytes())?;
-        artifacts::write(&self.out, "report.html", isoflop_report::render(&input).as_bytes())?;
+        out::write(&self.out, out::REPORT_INPUT, input.to_json()?.as_bytes())?;
+        out::write(&self.out, out::REPORT, isoflop_report::render(&input).as_bytes())?;
         Ok(input)
     }
 
@@ -199,11 +204,7 @@ impl Conductor<'_> {
         let options = Options { threads: self.study.machine.threads, ..Options::default() };
         match artifacts::laws(collected, &options) {
             Ok(laws) => {
-                artifacts::write(
-                    &self.out,
-                    "law.json",
-                    (serde_json::to_string_pretty(&laws)? + "\n").as_bytes(),
-                )?;
+                out::write(&self.out, out::LAW, (serde_json::to_string_pretty(&laws)? + "\n").as_bytes())?;
                 Ok(Some(laws))
             }
             Err(why) => {
@@ -239,9 +240,4 @@ pub fn open_store(root: &Path) -> anyhow::Result<Store> {
         e @ StoreError::NotWritable { .. } => UserError::from_error(e).into(),
         e => e.into(),
     })
-}
-
-/// Where the report of this input is read: kept here so that `demo` and `run` agree on names.
-pub fn report_path(out: &Path) -> PathBuf {
-    out.join("report.html")
 }

@@ -1,7 +1,9 @@
 //! Forecasts of the two largest sizes, written down before they are trained and never changed after.
 
 use crate::artifacts;
+use crate::out as files;
 use anyhow::Context as _;
+use isoflop_base::bits::hex;
 use isoflop_base::study::{RunSpec, Study};
 use isoflop_base::units::si;
 use isoflop_base::{Point, RunIdentity};
@@ -12,8 +14,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// File in the output directory.
-const FILE: &str = "forecast.json";
 
 /// One forecast as it was written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl StoredForecast {
 
 /// What was written down before, if anything.
 pub fn read(out: &Path, study: &Study) -> anyhow::Result<Option<Vec<StoredForecast>>> {
-    let path = out.join(FILE);
+    let path = out.join(files::FORECAST);
     let text = match std::fs::read_to_string(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         text => text.with_context(|| format!("reading {}", path.display()))?,
@@ -126,7 +126,7 @@ pub fn make(
         runs_sha256: runs_sha256(study),
         forecasts: stored.clone(),
     };
-    crate::artifacts::write(out, FILE, serde_json::to_string_pretty(&document)?.as_bytes())?;
+    files::write(out, files::FORECAST, serde_json::to_string_pretty(&document)?.as_bytes())?;
     Ok(stored)
 }
 
@@ -135,5 +135,5 @@ fn runs_sha256(study: &Study) -> String {
     for run in &study.runs {
         hash.update(serde_json::json!([run.id, RunIdentity::of(run), run.ends]).to_string());
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }

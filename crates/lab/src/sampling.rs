@@ -1,6 +1,7 @@
 //! Text from a model: one token after the other, drawn at a temperature from a stream that is a function of the seed.
 
 use crate::stop::Stop;
+use isoflop_base::bits::SplitMix64;
 use isoflop_nn::LanguageModel;
 
 /// How to draw.
@@ -47,20 +48,6 @@ fn pick(logits: &[f32], temperature: f64, random: &mut SplitMix64) -> u32 {
         }
     }
     best as u32
-}
-
-/// Steele, Lea & Flood 2014: 64 bits of state, passes BigCrush; the same on every machine.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    /// In [0, 1).
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,11 @@
 
 use crate::GptConfig;
 use crate::layout::{Layout, Start};
+use isoflop_base::bits::SplitMix64;
 
-/// SplitMix64's mixing of one number (Steele et al. 2014).
+/// A number's bits mixed: the first of the stream it seeds.
 pub(crate) fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    SplitMix64(x).next_u64()
 }
 
 /// A standard normal for (key, index): Box and Muller's transform of two hashed uniforms.

@@ -33,16 +33,18 @@ pub struct Plot {
 }
 
 const GUTTER: usize = 8;
+/// More series have no marks of their own.
+const MAX_SERIES: usize = 6;
 
-/// The plot of loss against size at each token count, with the fitted lines; `None` without points.
+/// The plot of loss against size at each token count that several sizes share, with the fitted lines; `None` without
+/// such.
 pub fn law_plot(input: &ReportInput, unicode: bool) -> Option<Plot> {
     let data = Data::of(&input.table());
     let xs: Vec<f64> = data.obs.iter().filter_map(|o| o.n).collect();
     let axis = Axis::over(xs, Spread::Log, Style::Count, 0.03)?;
-    let series = data
+    let series: Vec<Series> = data
         .tokens
         .iter()
-        .take(6)
         .map(|d| {
             let fit = fits(input.laws.as_ref(), "l_n", "pure")
                 .find(|f| f.condition.get("tokens").is_some_and(|t| same(*t, *d)));
@@ -66,8 +68,10 @@ pub fn law_plot(input: &ReportInput, unicode: bool) -> Option<Plot> {
                     .unwrap_or_default(),
             }
         })
+        .filter(|series: &Series| series.points.len() > 1)
+        .take(MAX_SERIES)
         .collect();
-    Some(Plot {
+    (!series.is_empty()).then(|| Plot {
         title: "validation loss against parameters, log-log".to_owned(),
         x_label: "parameters N".to_owned(),
         y_label: data.loss_unit.clone(),

@@ -214,7 +214,7 @@ pub struct Completion {
     pub text: String,
 }
 
-/// The learning-rate rule and the sweep behind it.
+/// The learning-rate rule and the reason for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearningRate {
@@ -222,21 +222,6 @@ pub struct LearningRate {
     pub rule: String,
     /// Where it comes from.
     pub why: String,
-    /// Losses of the sweep.
-    pub sweep: Vec<SweepRow>,
-}
-
-/// One run of the learning-rate sweep.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SweepRow {
-    /// The model.
-    pub shape: ModelShape,
-    /// Peak learning rate over the rule's.
-    pub factor: f64,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Validation loss, nats per token; absent when the run diverged.
-    pub loss: Option<f64>,
 }
 
 /// Exact FLOPs against the 6ND rule for one size.

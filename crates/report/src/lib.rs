@@ -17,7 +17,7 @@ mod svg;
 
 pub use input::{
     Completion, Corpus, Fact, ForecastRow, LearningRate, LedgerRow, Preset, REPORT_SCHEMA, ReportError,
-    ReportInput, RunRow, SeedVariance, SweepRow, Totals,
+    ReportInput, RunRow, SeedVariance, Totals,
 };
 pub use section::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Section};
 

@@ -20,8 +20,6 @@ pub(crate) enum Style {
     Power,
     /// `+1 %`
     Percent,
-    /// `×2`, at powers of two.
-    Octave,
 }
 
 /// One tick; only labelled ones are long.
@@ -130,30 +128,11 @@ impl Axis {
 
     /// Ticks, about `target` of them labelled.
     pub(crate) fn ticks(&self, target: usize) -> Vec<Tick> {
-        if self.style == Style::Octave {
-            return self.octave_ticks();
-        }
         let decades = match self.spread {
             Spread::Linear => 0.0,
             Spread::Log => (self.hi / self.lo).log10(),
         };
         if decades > 0.95 { self.decade_ticks(target, decades) } else { self.even_ticks(target) }
-    }
-
-    fn octave_ticks(&self) -> Vec<Tick> {
-        let (first, last) = (self.lo.log2().floor() as i32, self.hi.log2().ceil() as i32);
-        if last - first > 12 {
-            return self.decade_ticks(4, (self.hi / self.lo).log10());
-        }
-        (first..=last)
-            .map(|k| (k, 2f64.powi(k)))
-            .filter(|(_, value)| self.holds(*value))
-            .map(|(k, value)| {
-                let text =
-                    if k < 0 { format!("×1/{}", 2i64.pow(k.unsigned_abs())) } else { format!("×{value}") };
-                Tick { value, label: Some(text) }
-            })
-            .collect()
     }
 
     /// 1–2–5 steps, for linear axes and for log axes of less than a decade.
@@ -219,7 +198,6 @@ impl Axis {
             }
             Style::Count => numbers::count(value),
             Style::Power => numbers::scientific(value),
-            Style::Octave => format!("×{}", numbers::significant(value, 2)),
             Style::Percent => numbers::signed_percent(value, digits.saturating_sub(2)),
         }
     }

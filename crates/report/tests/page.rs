@@ -234,11 +234,6 @@ proptest! {
         input.totals.flops = Measured::measured(draw());
         input.totals.seconds = Measured::measured(draw());
         input.totals.energy_j = Measured::measured(draw());
-        if let Some(rate) = &mut input.learning_rate {
-            for s in &mut rate.sweep {
-                (s.factor, s.loss) = (draw(), Some(draw()));
-            }
-        }
         if let Some(laws) = &mut input.laws {
             for fit in &mut laws.fits {
                 fit.r2_loglog = Some(draw());

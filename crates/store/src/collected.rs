@@ -3,8 +3,8 @@
 //! Whether a point enters a fit depends on the status of its run. The two are joined here, where both are read from the
 //! same directory, so that no later reader has to find a status by a run's name and to guess when it finds none.
 
-use crate::{RunView, Store, StoreError};
-use isoflop_base::{Cost, CurveRow, Point, Status, columns::Frame};
+use crate::{RunView, Store, StoreError, spec};
+use isoflop_base::{Cost, CurveRow, ModelShape, Point, Status, columns::Frame};
 use serde_json::Value;
 
 /// A run with what it has left so far.
@@ -28,6 +28,16 @@ impl CollectedRun {
     /// The specification it was made from.
     pub fn spec(&self) -> &Value {
         self.view.spec()
+    }
+
+    /// The model's shape, from the specification.
+    pub fn shape(&self) -> Option<ModelShape> {
+        spec::shape(self.spec())
+    }
+
+    /// The seed, from the specification.
+    pub fn seed(&self) -> Option<u64> {
+        spec::find(self.spec(), &["seed"], Value::as_u64)
     }
 
     /// Whether all of it is finished: only then do its points enter fits.

@@ -1,5 +1,6 @@
 //! Whether two specifications are the same run.
 
+use isoflop_base::ModelShape;
 use serde_json::Value;
 
 /// A key at which two specifications differ.
@@ -41,6 +42,19 @@ fn compare(left: Option<&Value>, right: Option<&Value>, path: &str, found: &mut 
             found.push(Difference { key: path.to_owned(), left: words(a), right: words(b) });
         }
     }
+}
+
+/// The first value in a specification, outer ones before inner ones, that stands under one of these keys and that `read`
+/// understands.
+pub(crate) fn find<T>(spec: &Value, keys: &[&str], read: fn(&Value) -> Option<T>) -> Option<T> {
+    let fields = spec.as_object()?;
+    let own = keys.iter().find_map(|key| read(fields.get(*key)?));
+    own.or_else(|| fields.values().find_map(|inner| find(inner, keys, read)))
+}
+
+/// The shape of the model in a specification.
+pub(crate) fn shape(spec: &Value) -> Option<ModelShape> {
+    find(spec, &["model", "shape"], |value| value.as_str()?.parse().ok())
 }
 
 #[cfg(test)]

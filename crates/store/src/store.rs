@@ -5,8 +5,9 @@ use crate::{
     index::{self, Fresh, Index},
     names,
     run::{self, Progress},
+    spec,
 };
-use isoflop_base::{Cost, ModelShape, Point, PointKind, RunDocument, Status};
+use isoflop_base::{Cost, Point, PointKind, RunDocument, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -56,7 +57,7 @@ impl RunSummary {
         Self {
             id: view.id().to_owned(),
             status: progress.status,
-            params: furthest.map(|p| p.params).or_else(|| find_shape(view.spec()).map(|s| s.params())),
+            params: furthest.map(|p| p.params).or_else(|| spec::shape(view.spec()).map(|s| s.params())),
             tokens: furthest.map(|p| p.tokens),
             loss: furthest.map(|p| p.loss),
             loss_se: furthest.and_then(|p| p.loss_se),
@@ -66,13 +67,6 @@ impl RunSummary {
             updated_unix_s: progress.updated_unix_s,
         }
     }
-}
-
-/// The shape of the model in a specification: the first `model` or `shape` that is one.
-fn find_shape(spec: &Value) -> Option<ModelShape> {
-    let fields = spec.as_object()?;
-    let named = ["model", "shape"].iter().filter_map(|k| fields.get(*k)?.as_str()?.parse().ok());
-    named.into_iter().next().or_else(|| fields.values().find_map(find_shape))
 }
 
 /// The runs of a store, sorted by id, with notes about what could not be read.

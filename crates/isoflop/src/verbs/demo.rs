@@ -11,7 +11,7 @@ use isoflop_lab::conduct::Conductor;
 use isoflop_lab::plan::{self, Speed};
 use isoflop_lab::study::raw::RawStudy;
 use isoflop_lab::study::resolve::Machine;
-use isoflop_lab::{artifacts, machine, open};
+use isoflop_lab::{machine, open, out};
 use isoflop_report::Preset;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -120,14 +120,14 @@ struct Chosen {
     preset: Preset,
 }
 
-fn remember(out: &Path, preset: &Preset) -> anyhow::Result<()> {
+fn remember(dir: &Path, preset: &Preset) -> anyhow::Result<()> {
     let chosen = Chosen { schema: "isoflop.preset/1".to_owned(), preset: preset.clone() };
-    artifacts::write(out, "preset.json", serde_json::to_string_pretty(&chosen)?.as_bytes())
+    out::write(dir, out::PRESET, serde_json::to_string_pretty(&chosen)?.as_bytes())
 }
 
 /// What a demo begun in this directory had chosen.
-fn begun_with(out: &Path) -> anyhow::Result<Option<Preset>> {
-    let path = out.join("preset.json");
+fn begun_with(dir: &Path) -> anyhow::Result<Option<Preset>> {
+    let path = dir.join(out::PRESET);
     match std::fs::read_to_string(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         text => {

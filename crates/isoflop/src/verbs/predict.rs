@@ -4,20 +4,12 @@ use super::fit::{How, read_points, user};
 use crate::cli::Context;
 use anyhow::Context as _;
 use isoflop_base::units::{parse_count, si};
-use isoflop_lab::UserError;
+use isoflop_lab::{UserError, registry};
 use isoflop_laws::document::Allocation;
-use isoflop_laws::table::same_level;
-use isoflop_laws::{Forecast, LawDocument, Options, Table, Target, text};
-use isoflop_report::ForecastRow;
-use isoflop_store::Collected;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use std::path::{Path, PathBuf};
+use isoflop_laws::{LawDocument, Options, Table, Target, text};
+use isoflop_store::Store;
+use std::path::PathBuf;
 use std::process::ExitCode;
-
-const SCHEMA: &str = "isoflop.registered/1";
-/// Folder of a store that holds registered forecasts.
-const FOLDER: &str = "forecasts";
 
 /// Arguments of `isoflop predict`.
 #[derive(Debug, clap::Args)]
@@ -41,17 +33,6 @@ pub(crate) struct PredictArgs {
     register: bool,
 }
 
-/// A forecast as it was written down.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Registered {
-    schema: String,
-    made_at: String,
-    /// SHA-256 of the forecast and the date, so that a later change shows.
-    sha256: String,
-    made_from: String,
-    forecast: Forecast,
-}
-
 /// Runs the verb.
 pub(crate) fn run(args: PredictArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let table = read_points(&args.points, &args.how, ctx)?;
@@ -63,7 +44,7 @@ pub(crate) fn run(args: PredictArgs, ctx: &Context) -> anyhow::Result<ExitCode> 
         .context("a forecast of one target is one forecast")?;
     let mut registered_at = None;
     if args.register {
-        registered_at = Some(register(&forecast, &table, ctx)?);
+        registered_at = Some(registry::register(&forecast, &table, &Store::open(&ctx.store)?)?);
     }
     if ctx.json {
         let mut out = serde_json::to_value(&forecast)?;
@@ -148,67 +129,4 @@ fn best_of(c: f64, table: &Table, options: &Options) -> anyhow::Result<(Target, 
     })?;
     let best = parametric.at(c);
     Ok((Target { n: best.n, d: best.d }, document.allocation.clone()))
-}
-
-fn hash(made_at: &str, forecast: &Forecast) -> anyhow::Result<String> {
-    let bytes = serde_json::to_vec(&(made_at, forecast))?;
-    Ok(Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect())
-}
-
-fn register(forecast: &Forecast, table: &Table, ctx: &Context) -> anyhow::Result<PathBuf> {
-    let made_at = isoflop_lab::clock::now_utc();
-    let sha256 = hash(&made_at, forecast)?;
-    let made_from = format!(
-        "{} rows, N up to {}",
-        table.rows.len(),
-        si(table.levels("n").last().copied().unwrap_or(0.0))
-    );
-    let path = ctx.store.join(FOLDER).join(format!("{}.json", &sha256[..16]));
-    let record =
-        Registered { schema: SCHEMA.to_owned(), made_at, sha256, made_from, forecast: forecast.clone() };
-    let store = isoflop_store::Store::open(&ctx.store)?;
-    let relative = Path::new(FOLDER).join(format!("{}.json", &record.sha256[..16]));
-    store
-        .write_artifact(&relative, serde_json::to_string_pretty(&record)?.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
-}
-
-/// The registered forecasts of a store with what came of them in its finished runs, oldest first. A file that was
-/// changed since is left out and named in the second list.
-pub(crate) fn registered(store: &Path, collected: &Collected) -> (Vec<ForecastRow>, Vec<String>) {
-    let finished = || collected.runs.iter().filter(|run| run.is_done()).flat_map(|run| &run.points);
-    let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    let Ok(entries) = std::fs::read_dir(store.join(FOLDER)) else { return (rows, notes) };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    paths.sort();
-    for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "json")) {
-        let record =
-            std::fs::read_to_string(path).ok().and_then(|t| serde_json::from_str::<Registered>(&t).ok());
-        let whole = record.filter(|r| hash(&r.made_at, &r.forecast).is_ok_and(|h| h == r.sha256));
-        let Some(record) = whole else {
-            notes.push(format!(
-                "the registered forecast {} was changed since, and is not shown",
-                path.display()
-            ));
-            continue;
-        };
-        let mut forecast = record.forecast;
-        let point = finished().find(|p| {
-            forecast.n.is_some_and(|n| same_level(n, p.params as f64))
-                && forecast.d.is_some_and(|d| same_level(d, p.tokens as f64))
-        });
-        forecast.outcome = point.map(|p| isoflop_laws::outcome(&forecast, p.loss));
-        let size = |v: Option<f64>| v.map_or_else(|| "?".to_owned(), si);
-        rows.push(ForecastRow {
-            name: point
-                .map_or_else(|| format!("N {} D {}", size(forecast.n), size(forecast.d)), |p| p.run.clone()),
-            made_from: record.made_from,
-            made_at: Some(record.made_at),
-            forecast,
-            outcome_se: point.and_then(|p| p.loss_se),
-        });
-    }
-    rows.sort_by(|a, b| a.made_at.cmp(&b.made_at));
-    (rows, notes)
 }

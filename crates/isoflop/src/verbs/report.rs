@@ -7,16 +7,13 @@ use super::fit::{How, read_points, user};
 use crate::cli::Context;
 use anyhow::Context as _;
 use isoflop_base::{Measured, RunDocument};
-use isoflop_lab::{UserError, artifacts};
+use isoflop_lab::{UserError, artifacts, out, registry};
 use isoflop_laws::{LawDocument, Table};
 use isoflop_report::{ReportInput, RunRow, claims};
 use isoflop_store::{CollectedRun, Store};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// What a study leaves beside its page.
-const INPUT_FILE: &str = "report-input.json";
 
 /// Arguments of `isoflop report`.
 #[derive(Debug, clap::Args)]
@@ -44,8 +41,8 @@ enum Source {
 pub(crate) fn run(args: ReportArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let source = find(&args, ctx)?;
     let output = args.output.clone().unwrap_or_else(|| match &args.input {
-        Some(dir) if dir.is_dir() => dir.join("report.html"),
-        _ => PathBuf::from("report.html"),
+        Some(dir) if dir.is_dir() => out::report(dir),
+        _ => PathBuf::from(out::REPORT),
     });
     let (page, svg, summary) = match &source {
         Source::Study(input) => (
@@ -95,8 +92,8 @@ fn find(args: &ReportArgs, ctx: &Context) -> anyhow::Result<Source> {
             if let Some(input) = stored_input(path)? {
                 return Ok(Source::Study(Box::new(input)));
             }
-            if path.join("points.csv").is_file() {
-                return table(&path.join("points.csv"), args, ctx);
+            if path.join(out::POINTS).is_file() {
+                return table(&path.join(out::POINTS), args, ctx);
             }
             from_store(path, args)
         }
@@ -114,7 +111,7 @@ fn find(args: &ReportArgs, ctx: &Context) -> anyhow::Result<Source> {
 }
 
 fn stored_input(dir: &Path) -> anyhow::Result<Option<ReportInput>> {
-    let path = dir.join(INPUT_FILE);
+    let path = dir.join(out::REPORT_INPUT);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -153,7 +150,7 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
     let laws = artifacts::laws(&collected, &args.how.options())
         .map_err(|e| notes.push(format!("No law could be fitted: {e}")))
         .ok();
-    let (forecasts, changed) = super::predict::registered(dir, &collected);
+    let (forecasts, changed) = registry::registered(dir, &collected);
     notes.extend(changed);
     Ok(Source::Study(Box::new(ReportInput {
         forecasts,

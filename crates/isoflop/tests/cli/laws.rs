@@ -137,26 +137,31 @@ fn a_forecast_is_kept_with_its_hash_and_a_change_to_it_shows() {
     assert!(code == 0 && stdout.contains("best use of"), "{stdout}");
 }
 
-/// A store with finished runs of the given (id, shape, loss) at 1 M tokens.
-fn store(dir: &Path, runs: &[(&str, &str, f64)]) {
+/// A store with runs of the given (id, shape, loss) at 1 M tokens, all with this status; `None` notes none.
+pub(crate) fn store(dir: &Path, runs: &[(&str, &str, f64)], status: Option<isoflop_base::Status>) {
     let store = isoflop_store::Store::open(dir.join("runs")).unwrap();
     for (id, shape, loss) in runs {
         let shape: isoflop_base::ModelShape = shape.parse().unwrap();
+        let seed: u64 = id.rsplit_once("-s").expect("an id ends with its seed").1.parse().unwrap();
         let mut run = store.create_or_open_run(id, &serde_json::json!({})).unwrap();
         let point = serde_json::json!({
             "run": id, "kind": "final", "shape": shape, "params": shape.params(), "params_total": shape.params() + 10_000,
             "tokens": 1_000_000, "flops": 6e6 * shape.params() as f64 * 1.3, "flops_6nd": 6e6 * shape.params() as f64,
             "loss": loss, "loss_se": 0.01, "bits_per_byte": null, "epochs": 0.1, "unique_tokens": 1_000_000,
             "steps": 500, "batch_tokens": 2000, "lr": 1e-3, "schedule": "wsd", "init": "scaled", "context": 256,
-            "vocab": 256, "seed": 1, "precision": "f32", "kernels": "portable",
+            "vocab": 256, "seed": seed, "precision": "f32", "kernels": "portable",
             "seconds": isoflop_base::Measured::measured(2.0 * shape.params() as f64 / 1e4),
             "tokens_per_s": isoflop_base::Measured::measured(5e9 / shape.params() as f64),
             "energy_j": isoflop_base::Measured::<f64>::missing("no meter"), "blocks": [],
         });
         run.add_point(1, &serde_json::from_value(point).unwrap()).unwrap();
-        run.set_status(isoflop_base::Status::Done).unwrap();
+        if let Some(status) = status.clone() {
+            run.set_status(status).unwrap();
+        }
     }
 }
+
+const DONE: Option<isoflop_base::Status> = Some(isoflop_base::Status::Done);
 
 const SMALL: [(&str, &str, f64); 4] = [
     ("a-L2-d24-h2-s1", "L2-d24-h2", 2.30),
@@ -168,7 +173,7 @@ const SMALL: [(&str, &str, f64); 4] = [
 #[test]
 fn the_report_shows_a_registered_forecast_against_its_outcome() {
     let dir = tempfile::tempdir().unwrap();
-    store(dir.path(), &SMALL);
+    store(dir.path(), &SMALL, DONE);
     let forecast =
         json(dir.path(), &["predict", "--params", "150528", "--tokens", "1M", "--register", "--json"]);
     let report = |dir: &Path| json(dir, &["report", "-o", "r.html", "--json"])["forecasts"].clone();
@@ -177,7 +182,7 @@ fn the_report_shows_a_registered_forecast_against_its_outcome() {
     // The run that tests it: L3-d64 has 147,456 parameters, so this one is another size.
     let shape: isoflop_base::ModelShape = "L3-d64-h4".parse().unwrap();
     assert_ne!(shape.params(), 150_528);
-    store(dir.path(), &[("a-L4-d56-h4-s1", "L4-d56-h4", 1.85)]);
+    store(dir.path(), &[("a-L4-d56-h4-s1", "L4-d56-h4", 1.85)], DONE);
     let after = report(dir.path());
     let outcome = &after[0]["forecast"]["outcome"];
     assert_eq!(outcome["observed"], 1.85, "{after}");
@@ -198,7 +203,7 @@ fn the_report_shows_a_registered_forecast_against_its_outcome() {
 #[test]
 fn parquet_gives_the_law_of_the_same_rows_in_csv() {
     let dir = tempfile::tempdir().unwrap();
-    store(dir.path(), &SMALL);
+    store(dir.path(), &SMALL, DONE);
     for format in ["csv", "parquet"] {
         let files = json(dir.path(), &["runs", "export", "--format", format, "-o", ".", "--json"]);
         assert_eq!(files["files"].as_array().unwrap().len(), 2, "{files}");
@@ -344,7 +349,7 @@ fn a_design_takes_the_users_sizes_and_recipe() {
 #[test]
 fn a_budget_in_time_uses_the_speed_that_was_measured() {
     let dir = tempfile::tempdir().unwrap();
-    store(dir.path(), &SMALL);
+    store(dir.path(), &SMALL, DONE);
     let answer = json(dir.path(), &["design", "--budget", "10m", "--json"]);
     assert!(answer["speed"].as_str().unwrap().contains("measured in 4 runs"), "{answer}");
     for p in answer["proposals"].as_array().unwrap() {

@@ -1,5 +1,7 @@
 //! A small seeded generator (xoshiro256++, Blackman & Vigna 2019) for bootstraps and synthetic tables.
 
+use isoflop_base::bits::SplitMix64;
+
 /// The stream of one seed.
 #[derive(Debug, Clone)]
 pub struct Random {
@@ -9,15 +11,8 @@ pub struct Random {
 impl Random {
     /// Stream number `stream` of `seed`; streams are independent, so that refit k draws the same whoever computes it.
     pub fn new(seed: u64, stream: u64) -> Self {
-        let mut z = seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95);
-        let state = std::array::from_fn(|_| {
-            // splitmix64
-            z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut t = z;
-            t = (t ^ (t >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            t = (t ^ (t >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            t ^ (t >> 31)
-        });
+        let mut first = SplitMix64(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
+        let state = std::array::from_fn(|_| first.next_u64());
         Self { state }
     }
 

@@ -12,4 +12,4 @@ pub(crate) use compute::compute;
 pub(crate) use curves::training_curves;
 pub(crate) use forecast::forecasts;
 pub(crate) use law::{Against, law};
-pub(crate) use small::{alpha_by_tokens, ledger_ratio, rate_sweep, residuals};
+pub(crate) use small::{alpha_by_tokens, ledger_ratio, residuals};

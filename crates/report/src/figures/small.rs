@@ -1,14 +1,12 @@
-//! The small figures: the exponent by tokens, the ledger's ratio, the rate sweep, and residuals of a joint fit.
+//! The small figures: the exponent by tokens, the ledger's ratio, and residuals of a joint fit.
 
 use crate::data::{Data, fits};
-use crate::input::{LedgerRow, SweepRow};
+use crate::input::LedgerRow;
 use crate::numbers;
 use crate::plot::{Panel, Width, spread_labels};
 use crate::scale::{Axis, Spread, Style};
 use crate::svg::{Anchor, Svg};
-use isoflop_base::ModelShape;
 use isoflop_laws::{FitRecord, LawDocument};
-use std::collections::BTreeMap;
 
 const WIDTH: f64 = 380.0;
 const HEIGHT: f64 = 300.0;
@@ -118,66 +116,6 @@ pub(crate) fn ledger_ratio(id: &str, data: &Data, ledger: &[LedgerRow]) -> Optio
         if rows.len() <= 9 {
             svg.text("label", Anchor::Middle, px + 4.0, py - 10.0, &numbers::fixed(*ratio, 2));
         }
-        svg.end();
-    }
-    Some(svg.finish())
-}
-
-/// How much each learning rate loses against the best of its size, a line per size.
-pub(crate) fn rate_sweep(id: &str, data: &Data, sweep: &[SweepRow]) -> Option<String> {
-    let mut by_size: BTreeMap<ModelShape, Vec<(f64, f64)>> = BTreeMap::new();
-    for row in sweep {
-        if let Some(loss) = row.loss.filter(|l| l.is_finite() && *l > 0.0) {
-            by_size.entry(row.shape).or_default().push((row.factor, loss));
-        }
-    }
-    for points in by_size.values_mut() {
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let best = points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
-        points.iter_mut().for_each(|p| p.1 = p.1 / best - 1.0);
-    }
-    let all = || by_size.values().flatten();
-    let x = Axis::over(all().map(|p| p.0), Spread::Log, Style::Octave, 0.08)?;
-    let y = Axis::over(all().map(|p| p.1).chain([0.0, 0.002]), Spread::Linear, Style::Percent, 0.1)?;
-    let panel = Panel::new(x, y, 58.0, WIDTH - 62.0, 34.0, HEIGHT - 46.0);
-    let mut svg = Svg::new(
-        id,
-        WIDTH,
-        HEIGHT,
-        "Learning-rate sweep",
-        "Loss above the best of its size against the peak learning rate as a multiple of the rule's, a line per size.",
-    );
-    panel.frame(&mut svg, 5, 5, true);
-    panel.titles(&mut svg, "learning rate over the rule's", "loss above the size's best");
-    let mut ends = Vec::new();
-    for (shape, points) in &by_size {
-        let n = shape.params() as f64;
-        let class = data.size_class(Some(n));
-        svg.group_of(&format!("series {class}"), &class, "");
-        svg.path("curve decayed", points.iter().map(|p| panel.at(p.0, p.1)));
-        for (factor, above) in points {
-            if let Some((px, py)) = panel.at(*factor, *above) {
-                let name = if *above == 0.0 { "dot" } else { "dot hollow" };
-                svg.mark(
-                    0,
-                    name,
-                    px,
-                    py,
-                    4.2,
-                    &format!("{shape} ×{factor}: {}", numbers::signed_percent(*above, 2)),
-                );
-            }
-        }
-        svg.end();
-        if let Some(end) = points.last().and_then(|p| panel.y.at(p.1)) {
-            ends.push((n, end));
-        }
-    }
-    let wanted: Vec<f64> = ends.iter().map(|e| e.1).collect();
-    for ((n, _), y) in ends.iter().zip(spread_labels(&wanted, 15.0, panel.top, panel.bottom)) {
-        let class = data.size_class(Some(*n));
-        svg.group_of(&format!("series {class}"), &class, "");
-        svg.text("label", Anchor::Start, panel.right + 8.0, y + 4.0, &numbers::count(*n));
         svg.end();
     }
     Some(svg.finish())

@@ -165,7 +165,7 @@ pub(crate) fn compute(
     section("compute", "What compute buys", &body)
 }
 
-/// Training curves and the learning-rate sweep.
+/// Training curves and the learning rate's rule.
 pub(crate) fn curves(figures: &mut Figures, input: &ReportInput, data: &Data) -> String {
     let curves = figures.both(
         |id, width| figures::training_curves(id, input, data, width),
@@ -173,14 +173,8 @@ pub(crate) fn curves(figures: &mut Figures, input: &ReportInput, data: &Data) ->
         "Thin: learning rate constant; thick: learning rate falling to zero; marks: finished points. Each branch \
          leaves the trunk, decays and ends; the trunk goes on from where the branch left it.",
     );
-    let mut sweep = String::new();
+    let mut words = String::new();
     if let Some(rate) = &input.learning_rate {
-        let figure = figures.small(
-            |id| figures::rate_sweep(id, data, &rate.sweep),
-            "The learning rate was swept before the series was fixed.",
-            "Filled: the lowest loss of each size.",
-        );
-        let mut words = String::new();
         if !rate.rule.is_empty() {
             words.push_str(&format!(
                 "<p>Learning rate of the series: <code>{}</code></p>\n",
@@ -190,13 +184,8 @@ pub(crate) fn curves(figures: &mut Figures, input: &ReportInput, data: &Data) ->
         let why: String =
             rate.why.chars().take(1).flat_map(char::to_uppercase).chain(rate.why.chars().skip(1)).collect();
         words.push_str(&paragraph(&end_sentence(&why)));
-        sweep = if figure.is_empty() {
-            words
-        } else {
-            format!("<div class=\"pair\">{figure}<div>{words}</div></div>")
-        };
     }
-    let body = if curves.is_empty() { String::new() } else { curves + &sweep };
+    let body = if curves.is_empty() { String::new() } else { curves + &words };
     section("curves", "Every run, step by step", &body)
 }
 

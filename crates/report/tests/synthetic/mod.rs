@@ -4,8 +4,7 @@
 use isoflop_base::{BlockLoss, CurveRow, Measured, ModelShape, Point, PointKind, Status};
 use isoflop_laws::{LawDocument, Options, Table, Target};
 use isoflop_report::{
-    Completion, Corpus, Fact, ForecastRow, LearningRate, LedgerRow, Preset, ReportInput, RunRow, SweepRow,
-    Totals,
+    Completion, Corpus, Fact, ForecastRow, LearningRate, LedgerRow, Preset, ReportInput, RunRow, Totals,
 };
 
 const SHAPES: [&str; 7] =
@@ -170,18 +169,6 @@ pub(crate) fn input() -> ReportInput {
     let mut runs: Vec<RunRow> =
         (0..7).map(|i| run(SHAPES[i], 1, Status::Done)).chain([run(SHAPES[1], 2, Status::Done)]).collect();
     runs.push(run(SHAPES[3], 9, Status::Diverged { step: 412, segment: "trunk".into() }));
-    let sweep = [1usize, 3, 5]
-        .iter()
-        .flat_map(|i| {
-            let n = SHAPES[*i].parse::<ModelShape>().unwrap();
-            [0.5f64, 1.0, 2.0].map(|factor| SweepRow {
-                shape: n,
-                factor,
-                lr: 1e-2 * factor,
-                loss: Some(law(n.params() as f64, 3e6) + 0.02 * (factor.ln() - 0.1).powi(2)),
-            })
-        })
-        .collect();
     ReportInput {
         title: "an invented study".into(),
         made_by: "isoflop 0.1.0".into(),
@@ -220,7 +207,6 @@ pub(crate) fn input() -> ReportInput {
         learning_rate: Some(LearningRate {
             rule: "1e-2·√(32/d)".into(),
             why: "Swept ×{½, 1, 2} at three sizes; each optimum lies inside the sweep.".into(),
-            sweep,
         }),
         ledger: (0..7)
             .map(|i| {

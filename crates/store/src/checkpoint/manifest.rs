@@ -1,6 +1,7 @@
 //! What a complete checkpoint consists of, byte for byte.
 
 use super::MANIFEST;
+use isoflop_base::bits::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -112,9 +113,4 @@ pub(super) fn hash_file(path: &Path) -> std::io::Result<String> {
             n => hasher.update(&buffer[..n]),
         }
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

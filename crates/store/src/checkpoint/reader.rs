@@ -2,13 +2,14 @@
 
 use super::{
     CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, TOKENIZER,
-    manifest::{Manifest, hash_file, hex},
+    manifest::{Manifest, hash_file},
 };
 use crate::{
     StoreError,
     files::{self, unreadable},
     safetensors::TensorFile,
 };
+use isoflop_base::bits::hex;
 use isoflop_base::tensor::{TensorError, TensorGroup, TensorSource};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

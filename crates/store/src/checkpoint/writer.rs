@@ -2,7 +2,7 @@
 
 use super::{
     CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE,
-    manifest::{FileEntry, Manifest, hex},
+    manifest::{FileEntry, Manifest},
     retain,
 };
 use crate::{
@@ -10,7 +10,10 @@ use crate::{
     files::{StagedDirectory, not_writable},
     safetensors,
 };
-use isoflop_base::tensor::{TensorError, TensorGroup, TensorSink, TensorSpec};
+use isoflop_base::{
+    bits::hex,
+    tensor::{TensorError, TensorGroup, TensorSink, TensorSpec},
+};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::{
