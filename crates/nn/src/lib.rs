@@ -15,7 +15,9 @@ pub mod ledger;
 pub mod reference;
 pub mod schedule;
 
-pub use config::{AdamWConfig, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute};
+pub use config::{
+    Activation, AdamWConfig, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute, Variant,
+};
 pub use cpu::Cpu;
 pub use engine::{
     Device, Engine, EngineError, Group, LanguageModel, MemoryPlan, NoisePair, Outcome, SequenceLoss,

@@ -5,7 +5,7 @@ mod memory;
 use isoflop_nn::engine::{Buffer, DevicePtr};
 use isoflop_nn::{
     Cpu, CpuGpt, Device, Engine, EngineError, EngineOptions, GptConfig, Group, Init, KernelSet, Precision,
-    TokenBatch, Update,
+    TokenBatch, Update, Variant,
 };
 use memory::Memory;
 use std::sync::{Arc, Barrier, Mutex};
@@ -60,7 +60,13 @@ impl Group for Threads {
 const LENGTH: usize = 40;
 
 fn config() -> GptConfig {
-    GptConfig { shape: "L2-d40-h5".parse().unwrap(), vocab: 131, context: LENGTH, init: Init::Scaled }
+    GptConfig {
+        shape: "L2-d40-h5".parse().unwrap(),
+        vocab: 131,
+        context: LENGTH,
+        init: Init::Scaled,
+        variant: Variant::default(),
+    }
 }
 
 fn engine(precision: Precision) -> CpuGpt {

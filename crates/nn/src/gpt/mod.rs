@@ -19,12 +19,13 @@ use crate::engine::{
     Buffer, Engine, EngineError, Group, LanguageModel, MemoryPlan, Outcome, SequenceLoss, StepSums, Update,
     check_batch,
 };
-use crate::{Cpu, EngineOptions, GptConfig, Precision, init};
+use crate::layout::Layout;
+use crate::{Activation, Cpu, EngineOptions, GptConfig, Optimizer, Precision, init};
 use isoflop_base::TokenBatch;
 use isoflop_base::tensor::TensorGroup;
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_kernels::{AlignedBuffer, KernelError, KernelSet, Pool};
-use moments::Moment;
+use moments::{Moment, MomentSizes};
 use plain::Plain;
 pub(crate) use sizes::Sizes;
 use std::sync::atomic::AtomicU64;
@@ -62,6 +63,13 @@ pub struct CpuGpt {
     sums: StepSums,
 }
 
+/// Bytes of the tensors in a checkpoint: weights, and moments as the optimiser keeps them.
+pub fn checkpoint_bytes(config: &GptConfig, optimizer: Optimizer) -> u64 {
+    let layout = Layout::new(config);
+    let moments = MomentSizes::new(&layout, optimizer).specs(&layout);
+    layout.specs().iter().chain(&moments).map(|spec| spec.bytes() as u64).sum()
+}
+
 impl CpuGpt {
     /// A model with fresh weights, a function of the seed.
     pub(crate) fn new(
@@ -73,6 +81,10 @@ impl CpuGpt {
         if let Err(why) = cpu.kernels.supported() {
             let error = KernelError::Unsupported { name: cpu.kernels.name(), why };
             return Err(EngineError::Device(error.to_string()));
+        }
+        if options.precision == Precision::Bf16 && config.variant.activation != Activation::GeluTanh {
+            let what = "in bf16 the CPU computes GELU in its tanh form alone\nhint: use f32 for this model";
+            return Err(EngineError::Device(what.to_owned()));
         }
         let sizes = Sizes::new(config, options, cpu.threads);
         let pool = Pool::new(cpu.threads)
@@ -238,9 +250,7 @@ impl Engine for CpuGpt {
 
     fn save(&self, sink: &mut dyn TensorSink) -> Result<(), EngineError> {
         let (layout, sizes) = (&self.sizes.layout, &self.sizes.moments);
-        let mut specs = layout.specs();
-        self.moments.iter().for_each(|moment| specs.extend(moment.specs(layout, sizes)));
-        sink.begin(&specs)?;
+        sink.begin(&[layout.specs(), sizes.specs(layout)].concat())?;
         for tensor in &layout.tensors {
             sink.write(&tensor.name, bytemuck::cast_slice(&self.weights[tensor.range()]))?;
         }

@@ -55,8 +55,10 @@ pub(crate) enum Matrix {
     Out = 3,
 }
 
-/// Rows and columns of a block's weights in units of C; those whose gradients take the longest first.
-pub(crate) const MATRICES: [(usize, usize); 4] = [(1, 4), (1, 3), (4, 1), (1, 1)];
+/// Rows and columns of a block's weights; those whose gradients take the longest first.
+pub(crate) fn matrices(width: usize, inner: usize) -> [(usize, usize); 4] {
+    [(width, inner), (width, 3 * width), (inner, width), (width, width)]
+}
 
 /// Tokens summed before a gradient is touched, at least: with fewer, reading and writing it costs more than the products.
 const GROUP_TOKENS: usize = 1024;
@@ -90,6 +92,8 @@ pub(crate) struct Sizes {
     pub(crate) layout: Layout,
     pub(crate) layers: usize,
     pub(crate) width: usize,
+    /// Width of an MLP's hidden layer.
+    pub(crate) inner: usize,
     pub(crate) heads: usize,
     pub(crate) vocab: usize,
     pub(crate) length: usize,
@@ -113,7 +117,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     pub(crate) fn new(config: &GptConfig, options: &EngineOptions, threads: usize) -> Self {
         let layout = Layout::new(config);
-        let (c, t, v) = (config.shape.d_model, config.context, config.vocab);
+        let (c, t, v, f) = (config.shape.d_model, config.context, config.vocab, config.inner());
         let (mut packs, mut packed) = (Vec::new(), 0);
         let mut pack = |tensor, k, n, transposed| {
             let len = match options.precision {
@@ -124,21 +128,19 @@ impl Sizes {
             packed += align(len);
         };
         for block in &layout.blocks {
-            for (tensor, k, n) in [
-                (block.qkv_w, c, 3 * c),
-                (block.proj_w, c, c),
-                (block.fc_w, c, 4 * c),
-                (block.out_w, 4 * c, c),
-            ] {
+            for (tensor, k, n) in
+                [(block.qkv_w, c, 3 * c), (block.proj_w, c, c), (block.fc_w, c, f), (block.out_w, f, c)]
+            {
                 pack(tensor, k, n, false);
                 pack(tensor, n, k, true);
             }
         }
-        pack(layout.wte, c, v, true);
-        pack(layout.wte, v, c, false);
+        pack(layout.head, c, v, true);
+        pack(layout.head, v, c, false);
         let mut sizes = Self {
             layers: config.shape.n_layer,
             width: c,
+            inner: f,
             heads: config.shape.n_head,
             vocab: v,
             length: t,
@@ -295,6 +297,6 @@ views! {
     /// The beginning of `work` in either precision. `dx0` and `dx1`, gradients of the residual stream, change places
     /// from layer to layer; `sums` are the sequence's own [`super::sums::Sums`].
     Common / CommonMut { dx0, dx1, sums } sizes(s) {
-        dx0: s.length * s.width, dx1: s.length * s.width, sums: sums::elements(s.width),
+        dx0: s.length * s.width, dx1: s.length * s.width, sums: sums::elements(s.width, s.inner),
     }
 }

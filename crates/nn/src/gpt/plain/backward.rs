@@ -12,10 +12,10 @@ use super::forward::right;
 use super::sizes::{KeptBlock, ROWS, ScratchMut, Work, WorkMut};
 use isoflop_kernels::matmul::{Init, Left, multiply};
 use isoflop_kernels::weight_gradient::{self, Rows};
-use isoflop_kernels::{Chunks, KernelSet, Pool, attention, gelu, layernorm, rows};
+use isoflop_kernels::{Chunks, KernelSet, Pool, activation, attention, layernorm, rows};
 
 impl Model<'_> {
-    /// `dnormed[R,C] = dlogits[R,V]·wte`.
+    /// `dnormed[R,C] = dlogits[R,V]·head`.
     pub(super) fn head_backward(&self, dlogits: &[f32], dnormed: &mut [f32]) {
         let s = self.sizes;
         let left = Left::rows(dlogits, s.logits_stride);
@@ -35,34 +35,33 @@ impl Model<'_> {
     ) {
         let x = self.sizes.kept_x(kept, layer);
         let k = KeptBlock::of(self.sizes, self.sizes.block(kept, layer));
-        let (set, c, index) = (self.set, self.sizes.width, self.sizes.layout.blocks[layer]);
+        let (set, c, f, index) =
+            (self.set, self.sizes.width, self.sizes.inner, self.sizes.layout.blocks[layer]);
         let work = WorkMut::of(self.sizes, work);
         let space = ScratchMut::of(self.sizes, own);
         let (dout, din) = if flip { (work.dx1, work.dx0) } else { (work.dx0, work.dx1) };
         let (dout, din, n) = (&dout[..t * c], &mut din[..t * c], t * c);
         let drows = &mut space.rows[..n];
 
-        // out = mid + gelu(hidden)·Wout + b;  hidden = norm2·Wfc + b
+        // out = mid + f(hidden)·Wout + b;  hidden = norm2·Wfc + b
         for r in (0..t).step_by(ROWS) {
             let m = ROWS.min(t - r);
-            let wide = r * 4 * c..(r + m) * 4 * c;
+            let wide = r * f..(r + m) * f;
             let dhidden = &mut work.dhidden[wide.clone()];
             let left = Left::rows(&dout[r * c..(r + m) * c], c);
-            multiply(
+            multiply(set, (m, f, c), left, self.w_transposed(layer, Matrix::Out), dhidden, f, Init::Zero);
+            activation::backward(
                 set,
-                (m, 4 * c, c),
-                left,
-                self.w_transposed(layer, Matrix::Out),
+                self.config.variant.activation,
+                &k.hidden[wide.clone()],
+                &mut work.active[wide],
                 dhidden,
-                4 * c,
-                Init::Zero,
             );
-            gelu::backward(set, &k.hidden[wide.clone()], &mut work.active[wide], dhidden);
             let dnorm = &mut drows[r * c..(r + m) * c];
-            let left = Left::rows(dhidden, 4 * c);
-            multiply(set, (m, c, 4 * c), left, self.w_transposed(layer, Matrix::Fc), dnorm, c, Init::Zero);
+            let left = Left::rows(dhidden, f);
+            multiply(set, (m, c, f), left, self.w_transposed(layer, Matrix::Fc), dnorm, c, Init::Zero);
         }
-        let sums = Sums::of(work.sums, c);
+        let sums = Sums::of(work.sums, c, f);
         let (w, b) = (self.weight(index.ln2_w), self.weight(index.ln2_b));
         let (mid, stats, dmid) = (&k.mid[..n], &k.stats2[..2 * t], &mut work.dmid[..n]);
         layernorm::again(set, mid, stats, w, b, &mut work.norm2[..n]);
@@ -78,7 +77,7 @@ impl Model<'_> {
             c,
             Init::Zero,
         );
-        let layer_heads = self.attention_heads(t);
+        let layer_heads = self.attention_heads(layer, t);
         attention::backward_heads(set, layer_heads, k.qkv, k.attended, k.lse, drows, work.dqkv, heads);
         let left = Left::rows(work.dqkv, 3 * c);
         multiply(set, (t, c, 3 * c), left, self.w_transposed(layer, Matrix::Qkv), drows, c, Init::Zero);
@@ -89,7 +88,7 @@ impl Model<'_> {
 
         rows::column_sums(set, &work.dqkv[..3 * n], sums.qkv_b);
         rows::column_sums(set, dmid, sums.proj_b);
-        rows::column_sums(set, &work.dhidden[..4 * n], sums.fc_b);
+        rows::column_sums(set, &work.dhidden[..t * f], sums.fc_b);
         rows::column_sums(set, dout, sums.out_b);
     }
 }

@@ -5,7 +5,7 @@ use super::super::model::{Model, Pack};
 use super::super::sizes::Matrix;
 use super::sizes::{KeptBlockMut, ROWS, ScratchMut};
 use isoflop_kernels::matmul::{Init, Left, Right, multiply};
-use isoflop_kernels::{attention, gelu, layernorm, rows};
+use isoflop_kernels::{activation, attention, layernorm, rows};
 
 impl<'a> Model<'a> {
     /// A block's matrix W as right operand.
@@ -27,19 +27,28 @@ impl<'a> Model<'a> {
         next: &mut [f32],
         Space { own, heads }: Space<'_>,
     ) {
-        let (set, c, index) = (self.set, self.sizes.width, self.sizes.layout.blocks[layer]);
+        let (set, c, f, index) =
+            (self.set, self.sizes.width, self.sizes.inner, self.sizes.layout.blocks[layer]);
         let (t, k) = (x.len() / c, KeptBlockMut::of(self.sizes, place));
         let space = ScratchMut::of(self.sizes, own);
         let (w, b) = (self.weight(index.ln1_w), self.weight(index.ln1_b));
         for r in (0..t).step_by(ROWS) {
             let n = ROWS.min(t - r);
             let norm = &mut space.norm[..n * c];
-            layernorm::forward(set, &x[r * c..(r + n) * c], w, b, norm, &mut k.stats1[2 * r..2 * (r + n)]);
+            layernorm::forward(
+                set,
+                self.epsilon(),
+                &x[r * c..(r + n) * c],
+                w,
+                b,
+                norm,
+                &mut k.stats1[2 * r..2 * (r + n)],
+            );
             let (left, bias) = (Left::rows(norm, c), Init::Bias(self.weight(index.qkv_b)));
             let qkv = &mut k.qkv[r * 3 * c..];
             multiply(set, (n, 3 * c, c), left, self.w(layer, Matrix::Qkv), qkv, 3 * c, bias);
         }
-        attention::forward_heads(set, self.attention_heads(t), k.qkv, k.attended, k.lse, heads);
+        attention::forward_heads(set, self.attention_heads(layer, t), k.qkv, k.attended, k.lse, heads);
         let (w, b) = (self.weight(index.ln2_w), self.weight(index.ln2_b));
         for r in (0..t).step_by(ROWS) {
             let n = ROWS.min(t - r);
@@ -50,16 +59,16 @@ impl<'a> Model<'a> {
             multiply(set, (n, c, c), left, self.w(layer, Matrix::Proj), mid, c, Init::Accumulate);
 
             let norm = &mut space.norm[..n * c];
-            layernorm::forward(set, mid, w, b, norm, &mut k.stats2[2 * r..2 * (r + n)]);
-            let hidden = &mut k.hidden[r * 4 * c..(r + n) * 4 * c];
+            layernorm::forward(set, self.epsilon(), mid, w, b, norm, &mut k.stats2[2 * r..2 * (r + n)]);
+            let hidden = &mut k.hidden[r * f..(r + n) * f];
             let bias = Init::Bias(self.weight(index.fc_b));
-            multiply(set, (n, 4 * c, c), Left::rows(norm, c), self.w(layer, Matrix::Fc), hidden, 4 * c, bias);
-            let active = &mut space.active[..n * 4 * c];
-            gelu::forward(set, hidden, active);
+            multiply(set, (n, f, c), Left::rows(norm, c), self.w(layer, Matrix::Fc), hidden, f, bias);
+            let active = &mut space.active[..n * f];
+            activation::forward(set, self.config.variant.activation, hidden, active);
             let next = &mut next[at];
             rows::add_bias(set, mid, self.weight(index.out_b), next);
-            let left = Left::rows(active, 4 * c);
-            multiply(set, (n, c, 4 * c), left, self.w(layer, Matrix::Out), next, c, Init::Accumulate);
+            let left = Left::rows(active, f);
+            multiply(set, (n, c, f), left, self.w(layer, Matrix::Out), next, c, Init::Accumulate);
         }
     }
 

@@ -37,8 +37,8 @@ pub(super) fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, bu
         }
         if scale.is_some() {
             let logits: &[f32] = logits;
-            let dwte = s.layout.of_mut(gradients, s.layout.wte);
-            let list = [Gradient::new((v, c), task_rows(v, s.threads), dwte, &mut [])];
+            let dhead = s.layout.of_mut(gradients, s.layout.head);
+            let list = [Gradient::new((v, c), task_rows(v, s.threads), dhead, &mut [])];
             let sequences = batch.sequences();
             // One group of all.
             sum_by_groups(pool, &list, (sequences, sequences), fresh && from == 0, |share, dw, _| {

@@ -33,6 +33,7 @@ impl Form for Plain {
         let (w, b) = (model.weight(layout.lnf_w), model.weight(layout.lnf_b));
         layernorm::forward(
             model.set,
+            model.epsilon(),
             x,
             w,
             b,

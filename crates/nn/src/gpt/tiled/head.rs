@@ -42,8 +42,8 @@ pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffer
         }
         if scale.is_some() {
             let (logits, work): (&[f32], &[f32]) = (logits, work);
-            let dwte = s.layout.of_mut(gradients, s.layout.wte);
-            let list = [Gradient::new((s.vocab, c), SIDE, dwte, partial)];
+            let dhead = s.layout.of_mut(gradients, s.layout.head);
+            let list = [Gradient::new((s.vocab, c), SIDE, dhead, partial)];
             let scratch = Chunks::new(scratch, s.needs.scratch);
             let sequences = batch.sequences();
             let each = if head_groups(s) > 1 { s.group() } else { sequences };

@@ -44,7 +44,7 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
     let turned =
         product::turned_len(s.group(), s.length).max(product::turned_len(s.sequences, positions)) / 2;
     let c = s.width;
-    let block = partial_len_of_block(c, |_| SIDE);
+    let block = partial_len_of_block(s, |_| SIDE);
     let partial = ((s.groups() - 1) * block).max((head_groups(s) - 1) * partial_len(s.vocab, c, SIDE));
     Needs {
         end: KeptEnd::elements(s),
@@ -65,8 +65,8 @@ views! {
     KeptBlock / KeptBlockMut { stats1, norm1, qkv, attended, shifts, mid, stats2, norm2, active, slope } sizes(s) {
         stats1: s.length * 2, norm1: half(s.length, s.width), qkv: half(s.length, 3 * s.width),
         attended: half(s.length, s.width), shifts: s.heads * attention::stats_len(s.length), mid: s.length * s.width,
-        stats2: s.length * 2, norm2: half(s.length, s.width), active: half(s.length, 4 * s.width),
-        slope: half(s.length, 4 * s.width),
+        stats2: s.length * 2, norm2: half(s.length, s.width), active: half(s.length, s.inner),
+        slope: half(s.length, s.inner),
     }
     /// The end of the stack: the last norm's statistics and the normed rows, a left operand.
     KeptEnd / KeptEndMut { stats, normed } sizes(s) {
@@ -75,15 +75,15 @@ views! {
     /// What one layer's backward leaves: [`super::super::sizes::Common`] and the gradients of the products' outputs as
     /// right operands (k = positions). While the head is computed, `dout` holds the normed rows as right operand.
     Work / WorkMut { dx0, dx1, sums, dqkv, dmid, dhidden, dout } sizes(s) {
-        dx0: s.length * s.width, dx1: s.length * s.width, sums: sums::elements(s.width),
+        dx0: s.length * s.width, dx1: s.length * s.width, sums: sums::elements(s.width, s.inner),
         dqkv: half(s.length, 3 * s.width), dmid: half(s.length, s.width),
-        dhidden: half(s.length, 4 * s.width), dout: half(s.length, s.width),
+        dhidden: half(s.length, s.inner), dout: half(s.length, s.width),
     }
     /// A thread's own space in the backward. `drows[T,C]`, `dmid[T,C]` are f32; `wide` and `left` are left operands
-    /// `[T,4C]` and `[T,C]`. While weights' gradients are summed, all of it holds turned cells.
+    /// `[T,F]` or `[T,3C]`, and `[T,C]`. While weights' gradients are summed, all of it holds turned cells.
     Scratch / ScratchMut { drows, dmid, wide, left } sizes(s) {
         drows: s.length * s.width, dmid: s.length * s.width,
-        wide: half(s.length, 4 * s.width), left: half(s.length, s.width),
+        wide: half(s.length, s.inner.max(3 * s.width)), left: half(s.length, s.width),
     }
     /// The same space while the head is computed: logits of a strip, each row's factor.
     HeadScratch / HeadScratchMut { logits, factors } sizes(s) {
