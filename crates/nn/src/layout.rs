@@ -171,8 +171,8 @@ impl Layout {
         })
     }
 
-    /// Zeros the tensors whose gradients are sums of parts: all vectors, the position embedding, and the token embedding
-    /// unless the head has written there first.
+    /// Zeros the tensors whose gradients are sums of parts: all vectors, the position embedding, and the token
+    /// embedding unless the head has written there first.
     pub(crate) fn clear_added(&self, gradients: &mut [f32]) {
         for (index, tensor) in self.tensors.iter().enumerate() {
             let embedding = index == self.wpe || (index == self.wte && self.head != self.wte);

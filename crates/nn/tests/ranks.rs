@@ -93,7 +93,8 @@ struct Rank {
     weights: Vec<f32>,
 }
 
-/// Steps of each of two ranks, with its half of each batch; `poison` is a step at which the second's weights hold a NaN.
+/// Steps of each of two ranks, with its half of each batch; `poison` is a step at which the second's weights hold a
+/// NaN.
 fn two_ranks(precision: Precision, poison: Option<u64>) -> Vec<Rank> {
     let train = |mut group: Threads| {
         let (mut engine, number) = (engine(precision), group.rank as u64);

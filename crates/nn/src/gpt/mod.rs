@@ -4,6 +4,23 @@
 //! both precisions, its blocks are not: [`plain`] and [`tiled`]. All memory is allocated once, in the sizes of
 //! [`sizes`]; results do not depend on the number of threads.
 
+/// Calls `$body` with `$form` standing for the form of a precision: the one place where a precision becomes code.
+macro_rules! in_form {
+    ($precision:expr, $form:ident => $body:expr) => {
+        match $precision {
+            crate::Precision::F32 => {
+                type $form = crate::gpt::plain::Plain;
+                $body
+            }
+            crate::Precision::Bf16 => {
+                type $form = crate::gpt::tiled::Tiled;
+                $body
+            }
+        }
+    };
+}
+
+mod dims;
 mod form;
 mod gradient;
 mod model;
@@ -21,15 +38,15 @@ use crate::engine::{
 };
 use crate::layout::Layout;
 use crate::{Activation, Cpu, EngineOptions, GptConfig, Optimizer, Precision, init};
+use dims::Dims;
+use form::Form as _;
 use isoflop_base::TokenBatch;
 use isoflop_base::tensor::TensorGroup;
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_kernels::{AlignedBuffer, KernelError, KernelSet, Pool};
 use moments::{Moment, MomentSizes};
-use plain::Plain;
-pub(crate) use sizes::Sizes;
+use sizes::Sizes;
 use std::sync::atomic::AtomicU64;
-use tiled::Tiled;
 use update::Division;
 
 /// Steps between two estimates of the noise scale.
@@ -63,6 +80,11 @@ pub struct CpuGpt {
     sums: StepSums,
 }
 
+fn sizes(cpu: &Cpu, config: &GptConfig, options: &EngineOptions) -> Sizes {
+    let dims = Dims::new(config, options, cpu.threads);
+    in_form!(options.precision, F => Sizes::new(config, options, dims, F::needs(&dims), F::packed_len))
+}
+
 /// Bytes of the tensors in a checkpoint: weights, and moments as the optimiser keeps them.
 pub fn checkpoint_bytes(config: &GptConfig, optimizer: Optimizer) -> u64 {
     let layout = Layout::new(config);
@@ -86,7 +108,7 @@ impl CpuGpt {
             let what = "in bf16 the CPU computes GELU in its tanh form alone\nhint: use f32 for this model";
             return Err(EngineError::Device(what.to_owned()));
         }
-        let sizes = Sizes::new(config, options, cpu.threads);
+        let sizes = sizes(cpu, config, options);
         let pool = Pool::new(cpu.threads)
             .map_err(|error| EngineError::Device(format!("threads could not be started: {error}")))?;
         let len = sizes.layout.len;
@@ -99,7 +121,7 @@ impl CpuGpt {
             gradients: AlignedBuffer::zeroed(len),
             moments: Moment::pair(&sizes.moments),
             packs: AlignedBuffer::zeroed(sizes.packed),
-            division: Division::new(&sizes, options.precision),
+            division: in_form!(options.precision, F => Division::new::<F>(&sizes)),
             kept: AlignedBuffer::zeroed(sizes.kept * sizes.sequences),
             work: AlignedBuffer::zeroed(sizes.needs.work * sizes.sequences),
             logits: AlignedBuffer::zeroed(sizes.needs.logits * sizes.sequences),
@@ -120,7 +142,7 @@ impl CpuGpt {
 
     /// Bytes [`CpuGpt::new`] will allocate, by group.
     pub(crate) fn plan(cpu: &Cpu, config: &GptConfig, options: &EngineOptions) -> MemoryPlan {
-        Sizes::new(config, options, cpu.threads).plan()
+        sizes(cpu, config, options).plan()
     }
 
     /// The model's shape.
@@ -139,24 +161,15 @@ impl CpuGpt {
     }
 
     fn forward(&mut self, batch: &TokenBatch) {
-        match self.options.precision {
-            Precision::F32 => self.forward_in::<Plain>(batch),
-            Precision::Bf16 => self.forward_in::<Tiled>(batch),
-        }
+        in_form!(self.options.precision, F => self.forward_in::<F>(batch));
     }
 
     fn head(&mut self, batch: &TokenBatch, scale: Option<f32>) {
-        match self.options.precision {
-            Precision::F32 => self.head_in::<Plain>(batch, scale),
-            Precision::Bf16 => self.head_in::<Tiled>(batch, scale),
-        }
+        in_form!(self.options.precision, F => self.head_in::<F>(batch, scale));
     }
 
     fn backward(&mut self, batch: &TokenBatch) {
-        match self.options.precision {
-            Precision::F32 => self.backward_in::<Plain>(batch),
-            Precision::Bf16 => self.backward_in::<Tiled>(batch),
-        }
+        in_form!(self.options.precision, F => self.backward_in::<F>(batch));
     }
 }
 
@@ -171,10 +184,7 @@ impl LanguageModel for CpuGpt {
         check_batch(&batch, self.sizes.vocab, self.sizes.length, 1)?;
         self.forward(&batch);
         let mut logits = vec![0.0; self.sizes.logits_stride];
-        match self.options.precision {
-            Precision::F32 => self.last_logits_in::<Plain>(tokens.len(), &mut logits),
-            Precision::Bf16 => self.last_logits_in::<Tiled>(tokens.len(), &mut logits),
-        }
+        in_form!(self.options.precision, F => self.last_logits_in::<F>(tokens.len(), &mut logits));
         logits.truncate(self.sizes.vocab);
         Ok(logits)
     }

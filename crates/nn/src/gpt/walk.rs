@@ -1,11 +1,11 @@
 //! The walk through the model. Forward: one thread takes one sequence through the whole stack, so that its activations
-//! stay in L2. Backward: layer by layer; within a layer first every sequence's activations, then the weights' gradients.
-//! Threads left without a sequence help inside the kernels of the others ([`isoflop_kernels::pool::split`]).
+//! stay in L2. Backward: layer by layer; within a layer first every sequence's activations, then the weights'
+//! gradients. Threads left without a sequence help inside the kernels of the others ([`isoflop_kernels::pool::split`]).
 
 use super::CpuGpt;
+use super::dims::{Common, CommonMut};
 use super::form::{At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::Model;
-use super::sizes::{Common, CommonMut};
 use super::sums::{Sums, add_embeddings, add_sums};
 use isoflop_base::TokenBatch;
 use isoflop_kernels::{Chunks, layernorm};

@@ -1,8 +1,8 @@
 //! Backward through one block, in cells of bf16: each sequence's activations, then the weights' gradients.
 //!
 //! A weight gradient is cut into blocks of 32 rows, each summed over the tokens of a group of sequences in order by one
-//! task, which turns the columns of the inputs it needs; then the groups are joined ([`Gradient`]). No buffer per thread
-//! but what is turned, and the same bits for any number of threads.
+//! task, which turns the columns of the inputs it needs; then the groups are joined ([`Gradient`]). No buffer per
+//! thread but what is turned, and the same bits for any number of threads.
 
 use super::super::form::{At, Space, WeightBuffers};
 use super::super::gradient::{Gradient, sum_by_groups};
