@@ -33,6 +33,8 @@ pub struct Head {
     pub head_width: usize,
     /// Which head.
     pub head: usize,
+    /// What scores are divided by: √S unless the model says otherwise.
+    pub divisor: f64,
 }
 
 /// All heads of one sequence.
@@ -44,18 +46,31 @@ pub struct Heads {
     pub width: usize,
     /// How many.
     pub count: usize,
+    /// See [`Head::divisor`].
+    pub divisor: f64,
 }
 
 impl Heads {
     /// One of them.
     pub fn head(self, index: usize) -> Head {
-        Head { length: self.length, width: self.width, head_width: self.width / self.count, head: index }
+        Head {
+            length: self.length,
+            width: self.width,
+            head_width: self.width / self.count,
+            head: index,
+            divisor: self.divisor,
+        }
     }
 }
 
 impl Head {
+    /// A head whose scores are divided by √S.
+    pub fn new(length: usize, width: usize, head_width: usize, head: usize) -> Self {
+        Self { length, width, head_width, head, divisor: (head_width as f64).sqrt() }
+    }
+
     fn scale(&self) -> f64 {
-        1.0 / (self.head_width as f64).sqrt()
+        1.0 / self.divisor
     }
     pub(crate) fn q(&self) -> usize {
         self.head * self.head_width
@@ -477,7 +492,7 @@ mod tests {
             let (qkv, dout) = (wave(t * 3 * c, 0.77), wave(t * c, 1.37));
             let narrow = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
             let (mut out, mut lse, mut dqkv) = (vec![0.0; t * c], vec![0.0; heads * t], vec![0.0; t * 3 * c]);
-            let head = |h| Head { length: t, width: c, head_width: s, head: h };
+            let head = |h| Head::new(t, c, s, h);
             for h in 0..heads {
                 let lse = &mut lse[h * t..(h + 1) * t];
                 naive::forward(head(h), &qkv, &mut out, lse);
@@ -510,7 +525,7 @@ mod tests {
     #[test]
     fn backward_is_the_limit_of_differences() {
         let (t, s, h) = (5, 3, 1e-6);
-        let head = Head { length: t, width: s, head_width: s, head: 0 };
+        let head = Head::new(t, s, s, 0);
         let (qkv, dout) = (wave(t * 3 * s, 0.77), wave(t * s, 1.37));
         let loss = |qkv: &[f64]| -> f64 {
             let (mut out, mut lse) = (vec![0.0; t * s], vec![0.0; t]);
@@ -532,7 +547,7 @@ mod tests {
     #[test]
     fn a_score_that_is_no_number_is_seen() {
         let (t, s) = (40, 8);
-        let head = Head { length: t, width: s, head_width: s, head: 0 };
+        let head = Head::new(t, s, s, 0);
         for set in KernelSet::runnable() {
             let mut qkv: Vec<f32> = wave(t * 3 * s, 0.3).iter().map(|&x| x as f32).collect();
             qkv[35 * 3 * s] = f32::NAN;

@@ -21,8 +21,8 @@ pub const EPSILON: f64 = 1e-5;
 pub mod naive {
     use super::*;
 
-    /// `y[R,C]`, and each row's `(mean, rstd)` in `stats[R,2]`.
-    pub fn forward<T: Real>(x: &[T], w: &[T], b: &[T], y: &mut [T], stats: &mut [T]) {
+    /// `y[R,C]`, and each row's `(mean, rstd)` in `stats[R,2]`; rstd = 1/√(variance + `epsilon`).
+    pub fn forward<T: Real>(epsilon: T, x: &[T], w: &[T], b: &[T], y: &mut [T], stats: &mut [T]) {
         let c = w.len();
         let count = T::of(c as f64);
         for ((x, y), stats) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).zip(stats.chunks_exact_mut(2)) {
@@ -31,7 +31,7 @@ pub mod naive {
             mean = mean / count;
             let mut variance = T::default();
             x.iter().for_each(|&x| variance += (x - mean) * (x - mean));
-            let rstd = T::of(1.0) / (variance / count + T::of(EPSILON)).sqrt();
+            let rstd = T::of(1.0) / (variance / count + epsilon).sqrt();
             for i in 0..c {
                 y[i] = (x[i] - mean) * rstd * w[i] + b[i];
             }
@@ -75,8 +75,16 @@ pub mod naive {
     }
 }
 
-/// `y[R,C]` from `x[R,C]`, and each row's `(mean, rstd)` in `stats[R,2]`.
-pub fn forward(set: KernelSet, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], stats: &mut [f32]) {
+/// `y[R,C]` from `x[R,C]`, and each row's `(mean, rstd)` in `stats[R,2]`; rstd = 1/√(variance + `epsilon`).
+pub fn forward(
+    set: KernelSet,
+    epsilon: f32,
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    y: &mut [f32],
+    stats: &mut [f32],
+) {
     let c = w.len();
     assert!(
         c > 0
@@ -86,14 +94,14 @@ pub fn forward(set: KernelSet, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], s
             && stats.len() == x.len() / c * 2
     );
     if set == KernelSet::Naive {
-        return naive::forward(x, w, b, y, stats);
+        return naive::forward(epsilon, x, w, b, y, stats);
     }
     let (y, stats) = (Lent::new(y), Lent::new(stats));
     by_rows(x.len() / c, |r| {
         // SAFETY: the part's own rows.
         let (y, stats) = unsafe { (y.at(r.start * c, r.len() * c), stats.at(r.start * 2, r.len() * 2)) };
         let x = &x[r.start * c..r.end * c];
-        dispatch!(set, forward_simd(x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], stats: &mut [f32]));
+        dispatch!(set, forward_simd(epsilon: f32, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], stats: &mut [f32]));
     });
 }
 
@@ -103,7 +111,15 @@ fn by_rows(rows: usize, part: impl Fn(Range<usize>) + Sync) {
 }
 
 /// The same as left operand of a product (see [`crate::tiles`]).
-pub fn forward_left(set: KernelSet, x: &[f32], w: &[f32], b: &[f32], y: &mut [u16], stats: &mut [f32]) {
+pub fn forward_left(
+    set: KernelSet,
+    epsilon: f32,
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    y: &mut [u16],
+    stats: &mut [f32],
+) {
     let c = w.len();
     assert!(c > 0 && b.len() == c && x.len().is_multiple_of(c) && stats.len() == x.len() / c * 2);
     let (rows, block) = (x.len() / c, cells(c) * CELL);
@@ -117,7 +133,7 @@ pub fn forward_left(set: KernelSet, x: &[f32], w: &[f32], b: &[f32], y: &mut [u1
         let x = &x[r.start * c..r.end * c];
         dispatch!(
             set.with_vectors(),
-            left_simd(x: &[f32], w: &[f32], b: &[f32], y: &mut [u16], stats: &mut [f32])
+            left_simd(epsilon: f32, x: &[f32], w: &[f32], b: &[f32], y: &mut [u16], stats: &mut [f32])
         );
     });
 }
@@ -222,12 +238,19 @@ struct Input<'a> {
 }
 
 #[inline(always)]
-unsafe fn forward_simd<S: Simd>(x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], stats: &mut [f32]) {
+unsafe fn forward_simd<S: Simd>(
+    epsilon: f32,
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    y: &mut [f32],
+    stats: &mut [f32],
+) {
     let c = w.len();
     for ((x, y), stats) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).zip(stats.chunks_exact_mut(2)) {
         // SAFETY: x, y, w, b have c elements.
         unsafe {
-            let (mean, rstd) = moments::<S>(x);
+            let (mean, rstd) = moments::<S>(epsilon, x);
             stats.copy_from_slice(&[mean, rstd]);
             normalise::<S>(x, mean, rstd, w, b, y);
         }
@@ -236,7 +259,7 @@ unsafe fn forward_simd<S: Simd>(x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], 
 
 /// Mean and 1/deviation of a row.
 #[inline(always)]
-unsafe fn moments<S: Simd>(x: &[f32]) -> (f32, f32) {
+unsafe fn moments<S: Simd>(epsilon: f32, x: &[f32]) -> (f32, f32) {
     let c = x.len();
     // SAFETY: every access is to the c elements of x.
     unsafe {
@@ -253,12 +276,19 @@ unsafe fn moments<S: Simd>(x: &[f32]) -> (f32, f32) {
             let d = if count == S::LANES { d } else { keep_first::<S>(d, count) };
             square = S::fma(d, d, square);
         });
-        (mean, 1.0 / (S::sum(square) / c as f32 + EPSILON as f32).sqrt())
+        (mean, 1.0 / (S::sum(square) / c as f32 + epsilon).sqrt())
     }
 }
 
 #[inline(always)]
-unsafe fn left_simd<S: Simd>(x: &[f32], w: &[f32], b: &[f32], y: &mut [u16], stats: &mut [f32]) {
+unsafe fn left_simd<S: Simd>(
+    epsilon: f32,
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    y: &mut [u16],
+    stats: &mut [f32],
+) {
     let (c, rows) = (w.len(), stats.len() / 2);
     let wide = cells(c);
     for r in 0..rows.next_multiple_of(SIDE) {
@@ -270,7 +300,7 @@ unsafe fn left_simd<S: Simd>(x: &[f32], w: &[f32], b: &[f32], y: &mut [u16], sta
         let x = &x[r * c..(r + 1) * c];
         // SAFETY: x, w, b have c elements; a row of a cell has 32.
         unsafe {
-            let (mean, rstd) = moments::<S>(x);
+            let (mean, rstd) = moments::<S>(epsilon, x);
             stats[2 * r..2 * r + 2].copy_from_slice(&[mean, rstd]);
             for part in 0..wide {
                 let out = y[at + part * CELL..][..SIDE].as_mut_ptr();
@@ -432,7 +462,7 @@ mod tests {
             let (x, w, b) = (wave(rows * c, 0.7), wave(c, 0.31), wave(c, 0.17));
             let (dy, residual) = (wave(rows * c, 1.3), wave(rows * c, 0.11));
             let (mut y, mut stats) = (vec![0.0; rows * c], vec![0.0; rows * 2]);
-            naive::forward(&x, &w, &b, &mut y, &mut stats);
+            naive::forward(EPSILON, &x, &w, &b, &mut y, &mut stats);
             let (mut dx, mut dw, mut db) = (vec![0.0; rows * c], vec![9.0; c], vec![9.0; c]);
             naive::backward(&x, &stats, &w, &dy, &residual, &mut dx, &mut dw, &mut db);
             for set in KernelSet::runnable() {
@@ -440,13 +470,13 @@ mod tests {
                     (narrow(&x), narrow(&w), narrow(&b), narrow(&dy), narrow(&residual));
                 let (mut fy, mut fy2, mut fs) =
                     (vec![0f32; rows * c], vec![0f32; rows * c], vec![0f32; rows * 2]);
-                forward(set, &x, &w, &b, &mut fy, &mut fs);
+                forward(set, EPSILON as f32, &x, &w, &b, &mut fy, &mut fs);
                 again(set, &x, &fs, &w, &b, &mut fy2);
                 let (mut fdx, mut fdw, mut fdb) = (vec![0f32; rows * c], vec![9f32; c], vec![9f32; c]);
                 backward(set, &x, &fs, &w, &dy, &residual, &mut fdx, &mut fdw, &mut fdb);
                 let mut cells = vec![9; crate::tiles::len(rows, c)];
                 let mut left_stats = vec![0f32; rows * 2];
-                forward_left(set, &x, &w, &b, &mut cells, &mut left_stats);
+                forward_left(set, EPSILON as f32, &x, &w, &b, &mut cells, &mut left_stats);
                 for (index, &cell) in cells.iter().enumerate() {
                     let (block, within) = (index / CELL, index % CELL);
                     let row = block / super::cells(c) * SIDE + within / SIDE;
@@ -484,11 +514,11 @@ mod tests {
         let (x, w, b, dy) = (wave(rows * c, 0.7), wave(c, 0.31), wave(c, 0.17), wave(rows * c, 1.3));
         let loss = |x: &[f64], w: &[f64], b: &[f64]| -> f64 {
             let (mut y, mut stats) = (vec![0.0; rows * c], vec![0.0; rows * 2]);
-            naive::forward(x, w, b, &mut y, &mut stats);
+            naive::forward(EPSILON, x, w, b, &mut y, &mut stats);
             y.iter().zip(&dy).map(|(y, d)| y * d).sum()
         };
         let (mut y, mut stats) = (vec![0.0; rows * c], vec![0.0; rows * 2]);
-        naive::forward(&x, &w, &b, &mut y, &mut stats);
+        naive::forward(EPSILON, &x, &w, &b, &mut y, &mut stats);
         let (mut dx, mut dw, mut db) = (vec![0.0; rows * c], vec![0.0; c], vec![0.0; c]);
         naive::backward(&x, &stats, &w, &dy, &vec![0.0; rows * c], &mut dx, &mut dw, &mut db);
         let check = |which: usize, exact: &[f64]| {

@@ -10,6 +10,7 @@
 //! Letters: `B` sequences, `T` positions, `C` channels, `H` heads, `S = C/H` head width, `V` vocabulary.
 #![expect(unsafe_code, reason = "the one crate that may: vector intrinsics, the thread pool, aligned memory")]
 
+pub mod activation;
 pub mod adamw;
 pub mod adamw8bit;
 pub mod attention;
@@ -33,6 +34,7 @@ pub mod simd;
 pub mod tiles;
 pub mod weight_gradient;
 
+pub use activation::Activation;
 pub use buffer::AlignedBuffer;
 pub use chunks::Chunks;
 pub use pieces::{Cut, Region};

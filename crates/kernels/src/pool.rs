@@ -130,29 +130,6 @@ impl Pool {
     }
 }
 
-impl Pool {
-    /// Runs `task(index, &mut items[index], thread)` for every item.
-    pub fn for_each_mut<T: Send>(&self, items: &mut [T], task: impl Fn(usize, &mut T, usize) + Sync) {
-        struct Items<T>(*mut T);
-        // SAFETY: each element is touched by the one thread that took its number, and T may move between threads.
-        unsafe impl<T: Send> Sync for Items<T> {}
-        impl<T> Items<T> {
-            /// # Safety
-            /// `index` lies inside, and nobody else has this element.
-            #[expect(clippy::mut_from_ref, reason = "exclusive by the caller's promise")]
-            unsafe fn get(&self, index: usize) -> &mut T {
-                unsafe { &mut *self.0.add(index) }
-            }
-        }
-        let len = items.len();
-        let items = Items(items.as_mut_ptr());
-        self.run(len, |index, thread| {
-            // SAFETY: `run` hands out each number below `len` exactly once while `items` is borrowed mutably.
-            task(index, unsafe { items.get(index) }, thread);
-        });
-    }
-}
-
 /// Takes tasks while there are some, then helps others until all have ended.
 fn take_tasks(shared: &Shared, task: Task<'_>, thread: usize) {
     let (num_tasks, threads) = (shared.num_tasks.load(Relaxed), shared.taken.len());
@@ -324,9 +301,11 @@ mod tests {
     #[test]
     fn items_are_handed_out_once() {
         let pool = Pool::new(3).unwrap();
-        let mut items: Vec<usize> = vec![0; 100];
-        pool.for_each_mut(&mut items, |index, item, _| *item += index);
-        assert!(items.iter().enumerate().all(|(index, &item)| index == item));
+        let items: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(100, |index, _| {
+            items[index].fetch_add(1, Relaxed);
+        });
+        assert!(items.iter().all(|item| item.load(Relaxed) == 1));
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub trait Real:
     fn sqrt(self) -> Self {
         Self::of(self.to_f64().sqrt())
     }
+    /// Error function.
+    fn erf(self) -> Self {
+        Self::of(libm::erf(self.to_f64()))
+    }
     /// Hyperbolic tangent.
     fn tanh(self) -> Self {
         Self::of(self.to_f64().tanh())

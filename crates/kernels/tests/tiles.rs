@@ -191,7 +191,7 @@ fn attention_agrees_with_plain_loops() {
         convert::naive::left(&rows, (length, 3 * c), 3 * c, &mut qkv);
         let dout = values(6, length * c);
         let exact_dout: Vec<f64> = dout.iter().map(|&x| f64::from(x)).collect();
-        let head = |head| Head { length, width: c, head_width, head };
+        let head = |head| Head::new(length, c, head_width, head);
         let (mut out, mut lse, mut dqkv) =
             (vec![0.0; length * c], vec![0.0; length], vec![0.0; length * 3 * c]);
         for h in 0..heads {
@@ -250,7 +250,7 @@ fn attention_agrees_with_plain_loops() {
 #[test]
 fn attention_shows_what_is_not_a_number() {
     let (length, c) = (70, 16);
-    let head = Head { length, width: c, head_width: 16, head: 0 };
+    let head = Head::new(length, c, 16, 0);
     for set in KernelSet::runnable() {
         for third in 0..3 {
             let mut rows = values(5, length * 3 * c);

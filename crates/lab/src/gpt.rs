@@ -11,19 +11,27 @@ use isoflop_base::tensor::WeightsOnly;
 use isoflop_kernels::KernelSet;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    AdamWConfig, Cpu, Device, Engine as _, EngineOptions, GptConfig, Init, LanguageModel, MemoryPlan,
-    Optimizer,
+    AdamWConfig, Cpu, Device, Engine as _, EngineOptions, GptConfig, Init, LanguageModel, MemoryPlan, Variant,
 };
 use isoflop_store::Checkpoint;
 
 /// Exact training FLOPs per token of a shape.
 pub fn flops_per_token(shape: ModelShape, vocab: usize, context: usize) -> f64 {
-    training_flops_per_token(&GptConfig { shape, vocab, context, init: Init::Scaled }, Convention::Exact)
+    training_flops_per_token(
+        &GptConfig { shape, vocab, context, init: Init::Scaled, variant: Variant::default() },
+        Convention::Exact,
+    )
 }
 
 /// The model a specification describes.
 pub fn config(gpt: &GptSpec) -> GptConfig {
-    GptConfig { shape: gpt.shape, vocab: gpt.vocab, context: gpt.context, init: gpt.init }
+    GptConfig {
+        shape: gpt.shape,
+        vocab: gpt.vocab,
+        context: gpt.context,
+        init: gpt.init,
+        variant: Variant::default(),
+    }
 }
 
 /// Exact training FLOPs per token of a run's model.
@@ -78,12 +86,7 @@ pub fn memory_plan(run: &RunSpec, machine: &MachineSpec) -> Result<MemoryPlan, U
 
 /// Bytes of a checkpoint's tensors: weights in f32, and moments as the optimiser keeps them.
 pub fn checkpoint_bytes(run: &RunSpec) -> u64 {
-    let params = run.model.params_total();
-    match run.train.optimizer {
-        Optimizer::AdamW => 12 * params,
-        // A byte a moment, and a scale per block of 256.
-        Optimizer::AdamW8bit => 4 * params + 2 * params + 8 * params.div_ceil(256),
-    }
+    isoflop_nn::gpt::checkpoint_bytes(&config(run.gpt()), run.train.optimizer)
 }
 
 /// No machine has as many bytes; a thousand times less than where the exact count would overflow.

@@ -1,12 +1,44 @@
 //! What a model is, how it is optimised, and how an engine is to run it.
 
 pub use isoflop_base::recipe::{Init, Optimizer, Precision, Recompute};
+pub use isoflop_kernels::Activation;
 
 use isoflop_base::ModelShape;
 use serde::{Deserialize, Serialize};
 
+/// In what a model differs from GPT-2 as Hugging Face defines it. The default is GPT-2, and all that studies train; the
+/// rest is for checkpoints made elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Variant {
+    /// The MLP's activation function. In bf16 only GELU in its tanh form.
+    pub activation: Activation,
+    /// Width of the MLP's hidden layer, if not 4·C.
+    pub inner: Option<usize>,
+    /// Added to the variance of a norm.
+    pub norm_epsilon: f64,
+    /// Whether scores are divided by the root of the head's width.
+    pub scaled_scores: bool,
+    /// Whether the scores of layer l (from 0) are divided by l + 1 as well.
+    pub scores_by_layer: bool,
+    /// Whether the head is the embedding.
+    pub tied: bool,
+}
+
+impl Default for Variant {
+    fn default() -> Self {
+        Self {
+            activation: Activation::GeluTanh,
+            inner: None,
+            norm_epsilon: isoflop_kernels::layernorm::EPSILON,
+            scaled_scores: true,
+            scores_by_layer: false,
+            tied: true,
+        }
+    }
+}
+
 /// A GPT-2 as Hugging Face defines it: pre-norm, learned positions, biases, GELU (tanh), tied head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GptConfig {
     /// Layers, width, heads.
     pub shape: ModelShape,
@@ -16,9 +48,23 @@ pub struct GptConfig {
     pub context: usize,
     /// How weights start.
     pub init: Init,
+    /// In what it is no GPT-2.
+    pub variant: Variant,
 }
 
 impl GptConfig {
+    /// Width of the MLP's hidden layer.
+    pub fn inner(&self) -> usize {
+        self.variant.inner.unwrap_or(4 * self.shape.d_model)
+    }
+
+    /// What the scores of a layer are divided by.
+    pub fn score_divisor(&self, layer: usize) -> f64 {
+        let Variant { scaled_scores, scores_by_layer, .. } = self.variant;
+        let width = if scaled_scores { libm::sqrt(self.shape.head_width() as f64) } else { 1.0 };
+        width * if scores_by_layer { (layer + 1) as f64 } else { 1.0 }
+    }
+
     /// Standard deviation of the initial weights; residual projections divide it by √(2L).
     pub fn initializer_range(&self) -> f64 {
         match self.init {

@@ -103,7 +103,8 @@ pub enum EngineError {
     },
     /// A token is not in the vocabulary.
     #[error(
-        "token {token} lies beyond the vocabulary of {vocab}\nhint: the tokens were made with another tokeniser, or `vocab` is too small"
+        "token {token} lies beyond the vocabulary of {vocab}\n\
+         hint: the tokens were made with another tokeniser, or `vocab` is too small"
     )]
     Token {
         /// The token.
@@ -188,7 +189,8 @@ impl Group for SingleDevice {
     }
 }
 
-/// What a step has summed besides its gradient: an engine's own between `accumulate` and `reduce`, the group's after it.
+/// What a step has summed besides its gradient: an engine's own between `accumulate` and `reduce`, the group's after
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepSums {
     /// Summed loss, nats. Not finite as soon as one token's is not.

@@ -44,8 +44,13 @@ mod tests {
 
     #[test]
     fn weights_have_their_standard_deviation_and_depend_on_the_seed() {
-        let config =
-            GptConfig { shape: "L2-d64-h2".parse().unwrap(), vocab: 256, context: 64, init: Init::Scaled };
+        let config = GptConfig {
+            shape: "L2-d64-h2".parse().unwrap(),
+            vocab: 256,
+            context: 64,
+            init: Init::Scaled,
+            variant: crate::Variant::default(),
+        };
         let layout = Layout::new(&config);
         let make = |seed| {
             let mut w = vec![0f32; layout.len];

@@ -65,11 +65,11 @@ pub struct Block {
     pub ln2_w: usize,
     /// Its bias `[C]`.
     pub ln2_b: usize,
-    /// `[C,4C]`.
+    /// `[C,F]`, F the width of the MLP's hidden layer.
     pub fc_w: usize,
-    /// `[4C]`.
+    /// `[F]`.
     pub fc_b: usize,
-    /// `[4C,C]`.
+    /// `[F,C]`.
     pub out_w: usize,
     /// `[C]`.
     pub out_b: usize,
@@ -82,7 +82,7 @@ pub struct Layout {
     pub tensors: Vec<Tensor>,
     /// Index into `tensors` of each block's members.
     pub blocks: Vec<Block>,
-    /// Index of the token embedding `[V,C]`, also the head.
+    /// Index of the token embedding `[V,C]`.
     pub wte: usize,
     /// Index of the position embedding `[T,C]`.
     pub wpe: usize,
@@ -90,6 +90,8 @@ pub struct Layout {
     pub lnf_w: usize,
     /// Index of the last norm's bias.
     pub lnf_b: usize,
+    /// Index of the head `[V,C]`: `wte` if it is tied.
+    pub head: usize,
     /// Elements of a flat buffer, padding included.
     pub len: usize,
 }
@@ -97,10 +99,18 @@ pub struct Layout {
 impl Layout {
     /// The layout of a model.
     pub fn new(config: &GptConfig) -> Self {
-        let c = config.shape.d_model;
-        let mut layout =
-            Self { tensors: Vec::new(), blocks: Vec::new(), wte: 0, wpe: 0, lnf_w: 0, lnf_b: 0, len: 0 };
-        layout.wte = layout.add("transformer.wte.weight".into(), &[config.vocab, c], Start::Normal);
+        let (c, inner) = (config.shape.d_model, config.inner());
+        let mut layout = Self {
+            tensors: Vec::new(),
+            blocks: Vec::new(),
+            wte: 0,
+            wpe: 0,
+            lnf_w: 0,
+            lnf_b: 0,
+            head: 0,
+            len: 0,
+        };
+        layout.wte = layout.add(EMBEDDING.into(), &[config.vocab, c], Start::Normal);
         layout.wpe = layout.add("transformer.wpe.weight".into(), &[config.context, c], Start::Normal);
         for i in 0..config.shape.n_layer {
             let mut add = |name: &str, shape: &[usize], start| {
@@ -115,15 +125,19 @@ impl Layout {
                 proj_b: add("attn.c_proj.bias", &[c], Start::Zero),
                 ln2_w: add("ln_2.weight", &[c], Start::One),
                 ln2_b: add("ln_2.bias", &[c], Start::Zero),
-                fc_w: add("mlp.c_fc.weight", &[c, 4 * c], Start::Normal),
-                fc_b: add("mlp.c_fc.bias", &[4 * c], Start::Zero),
-                out_w: add("mlp.c_proj.weight", &[4 * c, c], Start::Residual),
+                fc_w: add("mlp.c_fc.weight", &[c, inner], Start::Normal),
+                fc_b: add("mlp.c_fc.bias", &[inner], Start::Zero),
+                out_w: add("mlp.c_proj.weight", &[inner, c], Start::Residual),
                 out_b: add("mlp.c_proj.bias", &[c], Start::Zero),
             };
             layout.blocks.push(block);
         }
         layout.lnf_w = layout.add("transformer.ln_f.weight".into(), &[c], Start::One);
         layout.lnf_b = layout.add("transformer.ln_f.bias".into(), &[c], Start::Zero);
+        layout.head = match config.variant.tied {
+            true => layout.wte,
+            false => layout.add(HEAD.into(), &[config.vocab, c], Start::Normal),
+        };
         layout
     }
 
@@ -157,10 +171,12 @@ impl Layout {
         })
     }
 
-    /// Zeros the tensors whose gradients are sums of parts: all vectors, and the position embedding.
+    /// Zeros the tensors whose gradients are sums of parts: all vectors, the position embedding, and the token
+    /// embedding unless the head has written there first.
     pub(crate) fn clear_added(&self, gradients: &mut [f32]) {
         for (index, tensor) in self.tensors.iter().enumerate() {
-            if tensor.shape.len() == 1 || index == self.wpe {
+            let embedding = index == self.wpe || (index == self.wte && self.head != self.wte);
+            if tensor.shape.len() == 1 || embedding {
                 gradients[tensor.range()].fill(0.0);
             }
         }
@@ -183,6 +199,10 @@ impl Layout {
     }
 }
 
+/// Name of the token embedding.
+pub const EMBEDDING: &str = "transformer.wte.weight";
+/// Name of a head that is not the embedding.
+pub const HEAD: &str = "lm_head.weight";
 /// Prefix of first moments in `optimizer.safetensors`.
 pub const FIRST_MOMENT: &str = "exp_avg.";
 /// Prefix of second moments in `optimizer.safetensors`.
@@ -198,7 +218,13 @@ mod tests {
         for (shape, vocab, context) in
             [("L2-d24-h2", 256, 256), ("L12-d768-h12", 50_257, 1024), ("L1-d5-h1", 61, 12)]
         {
-            let config = GptConfig { shape: shape.parse().unwrap(), vocab, context, init: Init::Gpt2 };
+            let config = GptConfig {
+                shape: shape.parse().unwrap(),
+                vocab,
+                context,
+                init: Init::Gpt2,
+                variant: crate::Variant::default(),
+            };
             let layout = Layout::new(&config);
             assert_eq!(layout.params(), config.shape.params_total(vocab, context));
             assert!(layout.tensors.iter().all(|t| t.offset % ALIGN == 0 && t.offset + t.len <= layout.len));

@@ -39,7 +39,7 @@ pub fn terms(config: &GptConfig) -> Vec<Term> {
         term("attention: q, k, v", l * 2.0 * 3.0 * d * d),
         term("attention: scores and values (causal)", l * 2.0 * d * (config.context as f64)),
         term("attention: projection", l * 2.0 * d * d),
-        term("mlp", l * 2.0 * 8.0 * d * d),
+        term("mlp", l * 2.0 * 2.0 * d * config.inner() as f64),
         term("head", 2.0 * d * config.vocab as f64),
     ]
 }
@@ -68,7 +68,13 @@ mod tests {
     use crate::Init;
 
     fn config(shape: &str, vocab: usize, context: usize) -> GptConfig {
-        GptConfig { shape: shape.parse().unwrap(), vocab, context, init: Init::Scaled }
+        GptConfig {
+            shape: shape.parse().unwrap(),
+            vocab,
+            context,
+            init: Init::Scaled,
+            variant: crate::Variant::default(),
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! ```text
 //!   x = wte[token] + wpe[position]                                  [T,C]
 //!   per block:  x += attention(norm(x)·Wqkv + b)·Wproj + b          pre-norm residual branches
-//!               x += gelu(norm(x)·Wfc + b)·Wout + b
-//!   logits = norm(x)·wteᵀ                                           [T,V], tied head
+//!               x += f(norm(x)·Wfc + b)·Wout + b                    f: GELU
+//!   logits = norm(x)·headᵀ                                          [T,V], head = wte if tied
 //! ```
 //!
 //! Nothing here is shared with the fast engine but the layout of the weights.
@@ -17,7 +17,7 @@ use isoflop_kernels::adamw::{self, Step};
 use isoflop_kernels::attention::{self, Head};
 use isoflop_kernels::matmul::naive::multiply;
 use isoflop_kernels::matmul::{Init, Left, Right};
-use isoflop_kernels::{cross_entropy, gelu, layernorm, rows};
+use isoflop_kernels::{activation, cross_entropy, layernorm, rows};
 
 /// A model with its weights, gradients and moments in one number type.
 #[derive(Debug, Clone)]
@@ -103,7 +103,8 @@ impl<T: Real> Reference<T> {
     fn norm(&self, x: &[T], w: usize) -> (Vec<T>, Vec<T>) {
         let c = self.config.shape.d_model;
         let (mut y, mut stats) = (vec![T::default(); x.len()], vec![T::default(); x.len() / c * 2]);
-        layernorm::naive::forward(x, self.weight(w), self.weight(w + 1), &mut y, &mut stats);
+        let epsilon = T::of(self.config.variant.norm_epsilon);
+        layernorm::naive::forward(epsilon, x, self.weight(w), self.weight(w + 1), &mut y, &mut stats);
         (y, stats)
     }
 
@@ -119,9 +120,10 @@ impl<T: Real> Reference<T> {
         dx
     }
 
-    fn head(&self, length: usize, head: usize) -> Head {
+    fn head(&self, layer: usize, length: usize, head: usize) -> Head {
         let shape = self.config.shape;
-        Head { length, width: shape.d_model, head_width: shape.head_width(), head }
+        let divisor = self.config.score_divisor(layer);
+        Head { divisor, ..Head::new(length, shape.d_model, shape.head_width(), head) }
     }
 
     fn forward(&self, tokens: &[u32]) -> (Vec<Kept<T>>, Vec<T>) {
@@ -129,20 +131,25 @@ impl<T: Real> Reference<T> {
         let (wte, wpe) = (self.weight(self.layout.wte), self.weight(self.layout.wpe));
         let mut x: Vec<T> = (0..t * c).map(|i| wte[tokens[i / c] as usize * c + i % c] + wpe[i]).collect();
         let mut kept = Vec::new();
-        for block in &self.layout.blocks {
+        for (layer, block) in self.layout.blocks.iter().enumerate() {
             let (norm1, stats1) = self.norm(&x, block.ln1_w);
             let qkv = self.linear(&norm1, block.qkv_w, block.qkv_b);
             let heads = self.config.shape.n_head;
             let (mut attended, mut lse) = (vec![T::default(); t * c], vec![T::default(); heads * t]);
             for h in 0..heads {
-                attention::naive::forward(self.head(t, h), &qkv, &mut attended, &mut lse[h * t..(h + 1) * t]);
+                attention::naive::forward(
+                    self.head(layer, t, h),
+                    &qkv,
+                    &mut attended,
+                    &mut lse[h * t..(h + 1) * t],
+                );
             }
             let mut mid = self.linear(&attended, block.proj_w, block.proj_b);
             add(&x, &mut mid);
             let (norm2, stats2) = self.norm(&mid, block.ln2_w);
             let hidden = self.linear(&norm2, block.fc_w, block.fc_b);
             let mut active = vec![T::default(); hidden.len()];
-            gelu::naive::forward(&hidden, &mut active);
+            activation::naive::forward(self.config.variant.activation, &hidden, &mut active);
             let mut next = self.linear(&active, block.out_w, block.out_b);
             add(&mid, &mut next);
             let x = std::mem::replace(&mut x, next);
@@ -160,8 +167,8 @@ impl<T: Real> Reference<T> {
     fn project(&self, normed: &[T]) -> Vec<T> {
         let (c, v) = (self.config.shape.d_model, self.config.vocab);
         let t = normed.len() / c;
-        let wte = self.weight(self.layout.wte);
-        let turned: Vec<T> = (0..c * v).map(|i| wte[(i % v) * c + i / v]).collect();
+        let head = self.weight(self.layout.head);
+        let turned: Vec<T> = (0..c * v).map(|i| head[(i % v) * c + i / v]).collect();
         let mut logits = vec![T::default(); t * v];
         multiply((t, v, c), Left::rows(normed, c), Right::rows(&turned, v), &mut logits, v, Init::Zero);
         logits
@@ -189,14 +196,14 @@ impl<T: Real> Reference<T> {
         let dlogits = logits;
 
         let mut dnormed = vec![T::default(); t * c];
-        let wte = self.layout.of(&self.weights, self.layout.wte);
-        multiply((t, c, v), Left::rows(&dlogits, v), Right::rows(wte, c), &mut dnormed, c, Init::Zero);
-        let dwte = self.layout.of_mut(&mut self.gradients, self.layout.wte);
+        let head = self.layout.of(&self.weights, self.layout.head);
+        multiply((t, c, v), Left::rows(&dlogits, v), Right::rows(head, c), &mut dnormed, c, Init::Zero);
+        let dhead = self.layout.of_mut(&mut self.gradients, self.layout.head);
         multiply(
             (v, c, t),
             Left::transposed(&dlogits, v),
             Right::rows(&normed, c),
-            dwte,
+            dhead,
             c,
             Init::Accumulate,
         );
@@ -219,14 +226,22 @@ impl<T: Real> Reference<T> {
         let block = self.layout.blocks[index];
         let t = dx.len() / self.config.shape.d_model;
         let mut dhidden = self.linear_backward(&k.active, dx, block.out_w, block.out_b);
-        gelu::naive::backward(&k.hidden, &mut vec![T::default(); k.hidden.len()], &mut dhidden);
+        let mut again = vec![T::default(); k.hidden.len()];
+        activation::naive::backward(self.config.variant.activation, &k.hidden, &mut again, &mut dhidden);
         let dnorm2 = self.linear_backward(&k.norm2, &dhidden, block.fc_w, block.fc_b);
         let dmid = self.norm_backward(&k.mid, &k.stats2, block.ln2_w, &dnorm2, dx);
         let dattended = self.linear_backward(&k.attended, &dmid, block.proj_w, block.proj_b);
         let mut dqkv = vec![T::default(); k.qkv.len()];
         for h in 0..self.config.shape.n_head {
             let lse = &k.lse[h * t..(h + 1) * t];
-            attention::naive::backward(self.head(t, h), &k.qkv, &k.attended, lse, &dattended, &mut dqkv);
+            attention::naive::backward(
+                self.head(index, t, h),
+                &k.qkv,
+                &k.attended,
+                lse,
+                &dattended,
+                &mut dqkv,
+            );
         }
         let dnorm1 = self.linear_backward(&k.norm1, &dqkv, block.qkv_w, block.qkv_b);
         self.norm_backward(&k.x, &k.stats1, block.ln1_w, &dnorm1, &dmid)
@@ -271,7 +286,13 @@ mod tests {
     /// A model small enough to perturb every weight, with weights large enough that every path matters.
     fn small() -> (Reference<f64>, TokenBatch) {
         let shape = "L2-d6-h2".parse().unwrap();
-        let config = GptConfig { shape, vocab: 11, context: 5, init: crate::Init::Scaled };
+        let config = GptConfig {
+            shape,
+            vocab: 11,
+            context: 5,
+            init: crate::Init::Scaled,
+            variant: crate::Variant::default(),
+        };
         let len = Layout::new(&config).len;
         let weights = (0..len).map(|i| (mix(i as u64) >> 11) as f64 / (1u64 << 53) as f64 - 0.5).collect();
         let tokens = (0..2 * 6).map(|i| (mix(i) % 11) as u32).collect();

@@ -6,7 +6,7 @@
 
 use isoflop_nn::{
     Cpu, Device as _, Engine as _, EngineOptions, GptConfig, Init, KernelSet, Optimizer, Precision,
-    Recompute, SingleDevice, TokenBatch,
+    Recompute, SingleDevice, TokenBatch, Variant,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -20,8 +20,13 @@ fn batch(step: u32) -> TokenBatch {
 
 #[test]
 fn a_step_allocates_nothing() {
-    let config =
-        GptConfig { shape: "L2-d40-h5".parse().unwrap(), vocab: 131, context: 40, init: Init::Scaled };
+    let config = GptConfig {
+        shape: "L2-d40-h5".parse().unwrap(),
+        vocab: 131,
+        context: 40,
+        init: Init::Scaled,
+        variant: Variant::default(),
+    };
     let batches: Vec<TokenBatch> = (0..4).map(batch).collect();
     let mut watched = 0;
     for precision in [Precision::F32, Precision::Bf16] {

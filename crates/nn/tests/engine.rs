@@ -3,14 +3,21 @@
 mod memory;
 
 use isoflop_kernels::pool::in_single_parts;
+use isoflop_nn::gpt::checkpoint_bytes;
 use isoflop_nn::{
     Cpu, CpuGpt, Device, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, LanguageModel,
-    Optimizer, Precision, Recompute, TokenBatch,
+    Optimizer, Precision, Recompute, TokenBatch, Variant,
 };
 use memory::Memory;
 
 fn config() -> GptConfig {
-    GptConfig { shape: "L2-d40-h5".parse().unwrap(), vocab: 131, context: 50, init: Init::Scaled }
+    GptConfig {
+        shape: "L2-d40-h5".parse().unwrap(),
+        vocab: 131,
+        context: 50,
+        init: Init::Scaled,
+        variant: Variant::default(),
+    }
 }
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
@@ -176,14 +183,24 @@ fn eight_bit_moments_take_a_quarter_and_learn_as_well() {
 }
 
 #[test]
-fn moments_of_the_other_kind_are_refused() {
+fn a_checkpoint_has_the_bytes_counted_and_moments_of_the_other_kind_are_refused() {
     let mut wide = engine_with(Precision::F32, Optimizer::AdamW, 1);
     train(&mut wide, 0..1);
     let mut checkpoint = Memory::default();
     wide.save(&mut checkpoint).unwrap();
+    for (optimizer, saved) in [(Optimizer::AdamW, &checkpoint), (Optimizer::AdamW8bit, &saved_eight())] {
+        let bytes: usize = saved.tensors.values().map(Vec::len).sum();
+        assert_eq!(checkpoint_bytes(wide.config(), optimizer), bytes as u64, "{optimizer:?}");
+    }
     let mut eight = engine_with(Precision::F32, Optimizer::AdamW8bit, 1);
     let error = eight.load(&mut checkpoint).unwrap_err();
     assert!(error.to_string().contains("exp_avg.codes."), "{error}");
+}
+
+fn saved_eight() -> Memory {
+    let mut saved = Memory::default();
+    engine_with(Precision::F32, Optimizer::AdamW8bit, 1).save(&mut saved).unwrap();
+    saved
 }
 
 #[test]

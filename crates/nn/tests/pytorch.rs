@@ -5,12 +5,14 @@
 use isoflop_nn::layout::Layout;
 use isoflop_nn::reference::Reference;
 use isoflop_nn::{
-    AdamWConfig, Cpu, CpuGpt, Device, Engine, EngineOptions, GptConfig, Init, KernelSet, LanguageModel,
-    Precision, TokenBatch,
+    Activation, AdamWConfig, Cpu, CpuGpt, Device, Engine, EngineOptions, GptConfig, Init, KernelSet,
+    LanguageModel, Precision, TokenBatch, Variant,
 };
 use std::collections::HashMap;
 
-const CASES: [&str; 3] = ["gpt2_l2_d16_h2", "gpt2_l3_d24_h3", "gpt2_l1_d48_h3"];
+const GPT2: [&str; 3] = ["gpt2_l2_d16_h2", "gpt2_l3_d24_h3", "gpt2_l1_d48_h3"];
+/// GPT-2 itself, and what checkpoints of other trainers make of it.
+const ALL: [&str; 5] = [GPT2[0], GPT2[1], GPT2[2], "variant_gelu_narrow", "variant_relu_wide"];
 const LR: f64 = 3e-3;
 
 struct Golden {
@@ -33,6 +35,7 @@ impl Golden {
             vocab: number("vocab"),
             context: number("context"),
             init: Init::Gpt2,
+            variant: variant(&meta["case"]["variant"]),
         };
         let bytes = std::fs::read(format!("{folder}{case}.safetensors")).unwrap();
         let pytorch_f32_final = meta["pytorch_f32"]["worst_final_difference"].as_f64().unwrap();
@@ -56,6 +59,23 @@ impl Golden {
         let n = self.batch * (self.config.context + 1);
         let tokens = self.get("tokens")[step * n..(step + 1) * n].iter().map(|&t| t as u32).collect();
         TokenBatch::new(tokens, self.batch, self.config.context)
+    }
+}
+
+/// In what a case differs from GPT-2.
+fn variant(says: &serde_json::Value) -> Variant {
+    let plain = Variant::default();
+    Variant {
+        activation: match says["activation"].as_str() {
+            Some("gelu") => Activation::Gelu,
+            Some("relu") => Activation::Relu,
+            _ => plain.activation,
+        },
+        inner: says["inner"].as_u64().map(|inner| inner as usize),
+        norm_epsilon: says["norm_epsilon"].as_f64().unwrap_or(plain.norm_epsilon),
+        scaled_scores: says["scaled_scores"].as_bool().unwrap_or(plain.scaled_scores),
+        scores_by_layer: says["scores_by_layer"].as_bool().unwrap_or(plain.scores_by_layer),
+        tied: says["tied"].as_bool().unwrap_or(plain.tied),
     }
 }
 
@@ -100,7 +120,7 @@ fn is_key_bias(name: &str, index: usize, width: usize) -> bool {
 
 #[test]
 fn the_reference_in_f64_is_pytorch_in_float64() {
-    for case in CASES {
+    for case in ALL {
         let golden = Golden::read(case);
         let mut model = Reference::new(&golden.config, golden.start());
         let batch = golden.tokens(0);
@@ -173,7 +193,7 @@ impl isoflop_base::TensorSource for Start<'_> {
 
 #[test]
 fn the_engine_in_f32_is_pytorch_within_rounding() {
-    for case in CASES {
+    for case in ALL {
         let golden = Golden::read(case);
         for set in KernelSet::runnable() {
             let mut model = engine(&golden, set, 2, Precision::F32);
@@ -225,7 +245,7 @@ fn the_engine_in_f32_is_pytorch_within_rounding() {
 /// float64, and in its direction.
 #[test]
 fn the_engine_in_bf16_is_pytorch_within_the_numerics_contract() {
-    for case in CASES {
+    for case in GPT2 {
         let golden = Golden::read(case);
         for set in KernelSet::runnable() {
             let mut model = engine(&golden, set, 2, Precision::Bf16);
@@ -257,7 +277,7 @@ fn the_engine_in_bf16_is_pytorch_within_the_numerics_contract() {
 
 #[test]
 fn evaluation_gives_the_loss_of_training() {
-    let golden = Golden::read(CASES[1]);
+    let golden = Golden::read(GPT2[1]);
     for set in KernelSet::runnable() {
         let mut model = engine(&golden, set, 1, Precision::F32);
         let batch = golden.tokens(0);

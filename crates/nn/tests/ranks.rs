@@ -5,7 +5,7 @@ mod memory;
 use isoflop_nn::engine::{Buffer, DevicePtr};
 use isoflop_nn::{
     Cpu, CpuGpt, Device, Engine, EngineError, EngineOptions, GptConfig, Group, Init, KernelSet, Precision,
-    TokenBatch, Update,
+    TokenBatch, Update, Variant,
 };
 use memory::Memory;
 use std::sync::{Arc, Barrier, Mutex};
@@ -60,7 +60,13 @@ impl Group for Threads {
 const LENGTH: usize = 40;
 
 fn config() -> GptConfig {
-    GptConfig { shape: "L2-d40-h5".parse().unwrap(), vocab: 131, context: LENGTH, init: Init::Scaled }
+    GptConfig {
+        shape: "L2-d40-h5".parse().unwrap(),
+        vocab: 131,
+        context: LENGTH,
+        init: Init::Scaled,
+        variant: Variant::default(),
+    }
 }
 
 fn engine(precision: Precision) -> CpuGpt {
@@ -87,7 +93,8 @@ struct Rank {
     weights: Vec<f32>,
 }
 
-/// Steps of each of two ranks, with its half of each batch; `poison` is a step at which the second's weights hold a NaN.
+/// Steps of each of two ranks, with its half of each batch; `poison` is a step at which the second's weights hold a
+/// NaN.
 fn two_ranks(precision: Precision, poison: Option<u64>) -> Vec<Rank> {
     let train = |mut group: Threads| {
         let (mut engine, number) = (engine(precision), group.rank as u64);

@@ -39,7 +39,7 @@ pub(crate) fn run(args: EvalArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let stop = signals::listen()?;
     let limit = args.limit.as_deref().map(parse_whole).transpose().map_err(UserError::from_error)?;
     let mut checkpoint = Checkpoint::open_dir(&args.checkpoint).map_err(UserError::from_error)?;
-    let config = isoflop_lab::hf_config::from_checkpoint(&checkpoint)?;
+    let config = isoflop_lab::hf_config::from_checkpoint(&mut checkpoint)?;
     let source = open(&args, config.vocab)?;
     let sequences = (BATCH_TOKENS / config.context).max(1);
     let (mut engine, config) = gpt::engine_of(&mut checkpoint, sequences)?;

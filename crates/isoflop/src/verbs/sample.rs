@@ -44,7 +44,7 @@ pub(crate) fn run(args: SampleArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             .into());
     }
     let mut checkpoint = Checkpoint::open_dir(&args.checkpoint).map_err(UserError::from_error)?;
-    let config = isoflop_lab::hf_config::from_checkpoint(&checkpoint)?;
+    let config = isoflop_lab::hf_config::from_checkpoint(&mut checkpoint)?;
     if config.vocab != BYTE_VOCAB {
         return Err(UserError::new(format!(
             "{} has a vocabulary of {}; only bytes ({BYTE_VOCAB}) can be turned into text yet",

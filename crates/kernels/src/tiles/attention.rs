@@ -246,7 +246,7 @@ static DIAGONAL: Diagonal = {
 
 /// f = scale·log2 e.
 fn factor(head: &Head) -> f32 {
-    (std::f64::consts::LOG2_E / (head.head_width as f64).sqrt()) as f32
+    (std::f64::consts::LOG2_E / head.divisor) as f32
 }
 
 #[inline(always)]
@@ -396,7 +396,7 @@ unsafe fn backward_simd<S: Simd>(
     let (sums, rest) = rest.split_at_mut(CELL);
     let d = &mut rest[..tc * SIDE];
     let (shifts, inverses) = stats.split_at(tc * SIDE);
-    let scale = (1.0 / (s as f64).sqrt()) as f32;
+    let scale = (1.0 / head.divisor) as f32;
     let f = factor(&head);
     // SAFETY: vectors stay inside cells of 1,024 and rows of 32; operands were cut to their cells above.
     unsafe {

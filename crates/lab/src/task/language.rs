@@ -109,7 +109,7 @@ impl<E: Engine<Batch = TokenBatch>> Task for LanguageTask<E> {
 /// Weights of any GPT-2 directory as initial values; its optimiser's state, if any, is left behind.
 fn start_from<E: Engine>(spec: &RunSpec, engine: &mut E, dir: &Path) -> anyhow::Result<()> {
     let mut checkpoint = Checkpoint::open_dir(dir).map_err(UserError::from_error)?;
-    hf_config::check_matches(&checkpoint, &gpt::config(spec.gpt()))?;
+    hf_config::check_matches(&mut checkpoint, &gpt::config(spec.gpt()))?;
     engine
         .load(&mut WeightsOnly(&mut checkpoint))
         .with_context(|| format!("train.init_from: loading {}", dir.display()))

@@ -1,5 +1,6 @@
 //! What the two forms of the walk must each bring: [`super::plain`] in rows of f32, [`super::tiled`] in cells of bf16.
 
+use super::dims::{Dims, Needs};
 use super::model::Model;
 use isoflop_base::TokenBatch;
 use isoflop_kernels::pieces::Part;
@@ -58,6 +59,15 @@ pub(crate) struct At {
 
 /// A form of the walk. `kept`, `work` and `space` are a sequence's and a thread's shares unless said otherwise.
 pub(crate) trait Form {
+    /// Elements of f32 a model of these dimensions needs.
+    fn needs(dims: &Dims) -> Needs;
+
+    /// Elements of f32 that a packed right operand `[K,N]` takes.
+    fn packed_len(k: usize, n: usize) -> usize;
+
+    /// Elements of f32 that `rows` rows of an operand take in a panel of 32 columns.
+    fn rows_len(rows: usize) -> usize;
+
     /// One block: `next[T,C] = x + attention + mlp`, and in `place` what its backward needs.
     fn block(
         model: &Model<'_>,

@@ -1,7 +1,8 @@
 //! The gradients of weights, by blocks of rows and by groups of sequences: what a task sums, where, and in which order
 //! the groups are joined. Both precisions divide the work so; how a block is summed is theirs.
 
-use super::sizes::{MATRICES, Sizes, take};
+use super::dims::{Dims, take};
+use super::sizes::Sizes;
 use isoflop_kernels::chunks::Chunk;
 use isoflop_kernels::{Chunks, Pool, rows};
 
@@ -20,8 +21,8 @@ pub(crate) fn partial_len(m: usize, n: usize, rows: usize) -> usize {
 }
 
 /// The same of a block's four weights together, `rows(m)` giving a block's rows.
-pub(crate) fn partial_len_of_block(width: usize, rows: impl Fn(usize) -> usize) -> usize {
-    MATRICES.iter().map(|(m, n)| partial_len(m * width, n * width, rows(m * width))).sum()
+pub(crate) fn partial_len_of_block(s: &Dims, rows: impl Fn(usize) -> usize) -> usize {
+    s.matrices().iter().map(|&(m, n)| partial_len(m, n, rows(m))).sum()
 }
 
 impl<'a> Gradient<'a> {
@@ -35,7 +36,7 @@ impl<'a> Gradient<'a> {
         Self { m, n, rows, dw: Chunks::new(dw, rows * n), partial: Chunks::new(partial, rows * n) }
     }
 
-    /// Those of a block's weights, in the order of [`MATRICES`].
+    /// Those of a block's weights, in the order of [`Dims::matrices`].
     pub(crate) fn of_block(
         s: &Sizes,
         layer: usize,
@@ -45,8 +46,7 @@ impl<'a> Gradient<'a> {
     ) -> [Self; 4] {
         let [dqkv, dproj, dfc, dout] = s.layout.matrices_mut(layer, gradients);
         let mut gradients = [dfc, dqkv, dout, dproj].into_iter();
-        MATRICES.map(|(m, n)| {
-            let (m, n) = (m * s.width, n * s.width);
+        s.matrices().map(|(m, n)| {
             let part = take(&mut partial, (s.groups() - 1) * partial_len(m, n, rows(m)));
             Self::new((m, n), rows(m), gradients.next().expect("as many as matrices"), part)
         })
@@ -85,8 +85,8 @@ pub(crate) struct Share {
     pub(crate) fresh: bool,
 }
 
-/// Fills the gradients of the list: `sum(share, dw, thread)` computes a share, `each` sequences to a group, in place of what
-/// `dw` holds or added to it. Unless `fresh`, the gradients hold what was summed before.
+/// Fills the gradients of the list: `sum(share, dw, thread)` computes a share, `each` sequences to a group, in place of
+/// what `dw` holds or added to it. Unless `fresh`, the gradients hold what was summed before.
 pub(crate) fn sum_by_groups(
     pool: &Pool,
     list: &[Gradient<'_>],

@@ -4,6 +4,23 @@
 //! both precisions, its blocks are not: [`plain`] and [`tiled`]. All memory is allocated once, in the sizes of
 //! [`sizes`]; results do not depend on the number of threads.
 
+/// Calls `$body` with `$form` standing for the form of a precision: the one place where a precision becomes code.
+macro_rules! in_form {
+    ($precision:expr, $form:ident => $body:expr) => {
+        match $precision {
+            crate::Precision::F32 => {
+                type $form = crate::gpt::plain::Plain;
+                $body
+            }
+            crate::Precision::Bf16 => {
+                type $form = crate::gpt::tiled::Tiled;
+                $body
+            }
+        }
+    };
+}
+
+mod dims;
 mod form;
 mod gradient;
 mod model;
@@ -19,16 +36,17 @@ use crate::engine::{
     Buffer, Engine, EngineError, Group, LanguageModel, MemoryPlan, Outcome, SequenceLoss, StepSums, Update,
     check_batch,
 };
-use crate::{Cpu, EngineOptions, GptConfig, Precision, init};
+use crate::layout::Layout;
+use crate::{Activation, Cpu, EngineOptions, GptConfig, Optimizer, Precision, init};
+use dims::Dims;
+use form::Form as _;
 use isoflop_base::TokenBatch;
 use isoflop_base::tensor::TensorGroup;
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_kernels::{AlignedBuffer, KernelError, KernelSet, Pool};
-use moments::Moment;
-use plain::Plain;
-pub(crate) use sizes::Sizes;
+use moments::{Moment, MomentSizes};
+use sizes::Sizes;
 use std::sync::atomic::AtomicU64;
-use tiled::Tiled;
 use update::Division;
 
 /// Steps between two estimates of the noise scale.
@@ -62,6 +80,18 @@ pub struct CpuGpt {
     sums: StepSums,
 }
 
+fn sizes(cpu: &Cpu, config: &GptConfig, options: &EngineOptions) -> Sizes {
+    let dims = Dims::new(config, options, cpu.threads);
+    in_form!(options.precision, F => Sizes::new(config, options, dims, F::needs(&dims), F::packed_len))
+}
+
+/// Bytes of the tensors in a checkpoint: weights, and moments as the optimiser keeps them.
+pub fn checkpoint_bytes(config: &GptConfig, optimizer: Optimizer) -> u64 {
+    let layout = Layout::new(config);
+    let moments = MomentSizes::new(&layout, optimizer).specs(&layout);
+    layout.specs().iter().chain(&moments).map(|spec| spec.bytes() as u64).sum()
+}
+
 impl CpuGpt {
     /// A model with fresh weights, a function of the seed.
     pub(crate) fn new(
@@ -74,7 +104,11 @@ impl CpuGpt {
             let error = KernelError::Unsupported { name: cpu.kernels.name(), why };
             return Err(EngineError::Device(error.to_string()));
         }
-        let sizes = Sizes::new(config, options, cpu.threads);
+        if options.precision == Precision::Bf16 && config.variant.activation != Activation::GeluTanh {
+            let what = "in bf16 the CPU computes GELU in its tanh form alone\nhint: use f32 for this model";
+            return Err(EngineError::Device(what.to_owned()));
+        }
+        let sizes = sizes(cpu, config, options);
         let pool = Pool::new(cpu.threads)
             .map_err(|error| EngineError::Device(format!("threads could not be started: {error}")))?;
         let len = sizes.layout.len;
@@ -87,7 +121,7 @@ impl CpuGpt {
             gradients: AlignedBuffer::zeroed(len),
             moments: Moment::pair(&sizes.moments),
             packs: AlignedBuffer::zeroed(sizes.packed),
-            division: Division::new(&sizes, options.precision),
+            division: in_form!(options.precision, F => Division::new::<F>(&sizes)),
             kept: AlignedBuffer::zeroed(sizes.kept * sizes.sequences),
             work: AlignedBuffer::zeroed(sizes.needs.work * sizes.sequences),
             logits: AlignedBuffer::zeroed(sizes.needs.logits * sizes.sequences),
@@ -108,7 +142,7 @@ impl CpuGpt {
 
     /// Bytes [`CpuGpt::new`] will allocate, by group.
     pub(crate) fn plan(cpu: &Cpu, config: &GptConfig, options: &EngineOptions) -> MemoryPlan {
-        Sizes::new(config, options, cpu.threads).plan()
+        sizes(cpu, config, options).plan()
     }
 
     /// The model's shape.
@@ -127,24 +161,15 @@ impl CpuGpt {
     }
 
     fn forward(&mut self, batch: &TokenBatch) {
-        match self.options.precision {
-            Precision::F32 => self.forward_in::<Plain>(batch),
-            Precision::Bf16 => self.forward_in::<Tiled>(batch),
-        }
+        in_form!(self.options.precision, F => self.forward_in::<F>(batch));
     }
 
     fn head(&mut self, batch: &TokenBatch, scale: Option<f32>) {
-        match self.options.precision {
-            Precision::F32 => self.head_in::<Plain>(batch, scale),
-            Precision::Bf16 => self.head_in::<Tiled>(batch, scale),
-        }
+        in_form!(self.options.precision, F => self.head_in::<F>(batch, scale));
     }
 
     fn backward(&mut self, batch: &TokenBatch) {
-        match self.options.precision {
-            Precision::F32 => self.backward_in::<Plain>(batch),
-            Precision::Bf16 => self.backward_in::<Tiled>(batch),
-        }
+        in_form!(self.options.precision, F => self.backward_in::<F>(batch));
     }
 }
 
@@ -159,10 +184,7 @@ impl LanguageModel for CpuGpt {
         check_batch(&batch, self.sizes.vocab, self.sizes.length, 1)?;
         self.forward(&batch);
         let mut logits = vec![0.0; self.sizes.logits_stride];
-        match self.options.precision {
-            Precision::F32 => self.last_logits_in::<Plain>(tokens.len(), &mut logits),
-            Precision::Bf16 => self.last_logits_in::<Tiled>(tokens.len(), &mut logits),
-        }
+        in_form!(self.options.precision, F => self.last_logits_in::<F>(tokens.len(), &mut logits));
         logits.truncate(self.sizes.vocab);
         Ok(logits)
     }
@@ -238,9 +260,7 @@ impl Engine for CpuGpt {
 
     fn save(&self, sink: &mut dyn TensorSink) -> Result<(), EngineError> {
         let (layout, sizes) = (&self.sizes.layout, &self.sizes.moments);
-        let mut specs = layout.specs();
-        self.moments.iter().for_each(|moment| specs.extend(moment.specs(layout, sizes)));
-        sink.begin(&specs)?;
+        sink.begin(&[layout.specs(), sizes.specs(layout)].concat())?;
         for tensor in &layout.tensors {
             sink.write(&tensor.name, bytemuck::cast_slice(&self.weights[tensor.range()]))?;
         }

@@ -1,6 +1,7 @@
 //! What every task of a step may read.
 
 use super::sizes::{Matrix, PackSpec, Sizes};
+use crate::GptConfig;
 use isoflop_kernels::KernelSet;
 use isoflop_kernels::attention::Heads;
 
@@ -8,6 +9,7 @@ use isoflop_kernels::attention::Heads;
 #[derive(Clone, Copy)]
 pub(crate) struct Model<'a> {
     pub(crate) set: KernelSet,
+    pub(crate) config: &'a GptConfig,
     pub(crate) sizes: &'a Sizes,
     pub(crate) weights: &'a [f32],
     pub(crate) packs: &'a [f32],
@@ -26,8 +28,14 @@ impl<'a> Model<'a> {
         Pack { spec, data: &self.packs[spec.offset..spec.offset + spec.len] }
     }
 
-    pub(crate) fn of(set: KernelSet, sizes: &'a Sizes, weights: &'a [f32], packs: &'a [f32]) -> Self {
-        Self { set, sizes, weights, packs }
+    pub(crate) fn of(
+        set: KernelSet,
+        config: &'a GptConfig,
+        sizes: &'a Sizes,
+        weights: &'a [f32],
+        packs: &'a [f32],
+    ) -> Self {
+        Self { set, config, sizes, weights, packs }
     }
 
     /// A tensor as it is.
@@ -45,19 +53,25 @@ impl<'a> Model<'a> {
         self.pack_at(layer * 8 + matrix as usize * 2 + 1)
     }
 
-    /// `wteᵀ[C,V]`: the head.
+    /// The head, transposed: `[C,V]`.
     pub(crate) fn pack_of_head(&self) -> Pack<'a> {
         self.pack_at(self.sizes.layers * 8)
     }
 
-    /// `wte[V,C]`: back through the head.
+    /// The head `[V,C]`, for the way back.
     pub(crate) fn pack_of_head_transposed(&self) -> Pack<'a> {
         self.pack_at(self.sizes.layers * 8 + 1)
     }
 
-    /// Where the heads of a sequence lie.
-    pub(crate) fn attention_heads(&self, length: usize) -> Heads {
-        Heads { length, width: self.sizes.width, count: self.sizes.heads }
+    /// Where the heads of a sequence lie in a layer, and what their scores are divided by.
+    pub(crate) fn attention_heads(&self, layer: usize, length: usize) -> Heads {
+        let divisor = self.config.score_divisor(layer);
+        Heads { length, width: self.sizes.width, count: self.sizes.heads, divisor }
+    }
+
+    /// What norms add to a variance.
+    pub(crate) fn epsilon(&self) -> f32 {
+        self.config.variant.norm_epsilon as f32
     }
 
     /// The residual stream's start `x[T,C]`: embedding of each token and of its position.

@@ -55,6 +55,13 @@ impl MomentSizes {
         sizes
     }
 
+    /// The tensors of both moments as a checkpoint holds them.
+    pub(crate) fn specs(&self, layout: &Layout) -> Vec<TensorSpec> {
+        let each =
+            |prefix| layout.tensors.iter().zip(&self.places).flat_map(move |(t, &p)| specs(prefix, t, p));
+        [FIRST_MOMENT, SECOND_MOMENT].into_iter().flat_map(each).collect()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = |len: usize| AlignedBuffer::bytes(len) as u64;
         2 * (bytes(self.wide) + bytes(self.codes / 4) + bytes(self.scales))
@@ -92,27 +99,6 @@ impl Moment {
     pub(crate) fn parts(&mut self) -> MomentMut<'_> {
         let codes = bytemuck::cast_slice_mut(&mut self.codes);
         MomentMut { wide: &mut self.wide, codes, scales: &mut self.scales }
-    }
-
-    fn spec(&self, tensor: &Tensor, place: Place) -> Vec<TensorSpec> {
-        let spec = |middle: &str, dtype, shape: Vec<usize>| TensorSpec {
-            name: format!("{}{middle}{}", self.prefix, tensor.name),
-            group: TensorGroup::Optimizer,
-            dtype,
-            shape,
-        };
-        match place {
-            Place::F32(_) => vec![spec("", Dtype::F32, tensor.shape.clone())],
-            Place::Eight(..) => vec![
-                spec(CODES, Dtype::U8, tensor.shape.clone()),
-                spec(SCALES, Dtype::F32, vec![tensor.len.div_ceil(BLOCK)]),
-            ],
-        }
-    }
-
-    /// Announces its tensors.
-    pub(crate) fn specs(&self, layout: &Layout, sizes: &MomentSizes) -> Vec<TensorSpec> {
-        layout.tensors.iter().zip(&sizes.places).flat_map(|(t, &place)| self.spec(t, place)).collect()
     }
 
     /// Writes them in the order announced.
@@ -170,6 +156,23 @@ impl Moment {
         // A scale of zero makes every code mean zero.
         self.wide.fill(0.0);
         self.scales.fill(0.0);
+    }
+}
+
+/// One moment of one tensor as a checkpoint holds it.
+fn specs(prefix: &str, tensor: &Tensor, place: Place) -> Vec<TensorSpec> {
+    let spec = |middle: &str, dtype, shape: Vec<usize>| TensorSpec {
+        name: format!("{prefix}{middle}{}", tensor.name),
+        group: TensorGroup::Optimizer,
+        dtype,
+        shape,
+    };
+    match place {
+        Place::F32(_) => vec![spec("", Dtype::F32, tensor.shape.clone())],
+        Place::Eight(..) => vec![
+            spec(CODES, Dtype::U8, tensor.shape.clone()),
+            spec(SCALES, Dtype::F32, vec![tensor.len.div_ceil(BLOCK)]),
+        ],
     }
 }
 

@@ -5,9 +5,9 @@ use crate::layout::{Block, Layout};
 use isoflop_base::TokenBatch;
 use isoflop_kernels::{Chunks, Pool, rows};
 
-/// Elements of [`Sums`] for width `c`.
-pub(crate) fn elements(c: usize) -> usize {
-    15 * c
+/// Elements of [`Sums`] for width `c` and a hidden layer of `f`.
+pub(crate) fn elements(c: usize, f: usize) -> usize {
+    11 * c + f
 }
 
 /// A sequence's own sums of a block's small gradients, and of the last norm's.
@@ -25,7 +25,7 @@ pub(crate) struct Sums<'a> {
 }
 
 impl<'a> Sums<'a> {
-    pub(crate) fn of(mut rest: &'a mut [f32], c: usize) -> Self {
+    pub(crate) fn of(mut rest: &'a mut [f32], c: usize, f: usize) -> Self {
         let mut next = |len: usize| {
             let (head, tail) = std::mem::take(&mut rest).split_at_mut(len);
             rest = tail;
@@ -38,7 +38,7 @@ impl<'a> Sums<'a> {
             ln2_b: next(c),
             qkv_b: next(3 * c),
             proj_b: next(c),
-            fc_b: next(4 * c),
+            fc_b: next(f),
             out_b: next(c),
             lnf_w: next(c),
             lnf_b: next(c),
@@ -112,7 +112,8 @@ pub(crate) fn add_embeddings<'a>(
     }
     for s in 0..sequences {
         let sums = of(s).1;
-        rows::add_assign(&sums[13 * c..14 * c], layout.of_mut(gradients, layout.lnf_w));
-        rows::add_assign(&sums[14 * c..15 * c], layout.of_mut(gradients, layout.lnf_b));
+        let (bias, weight) = (sums.len() - c, sums.len() - 2 * c);
+        rows::add_assign(&sums[weight..bias], layout.of_mut(gradients, layout.lnf_w));
+        rows::add_assign(&sums[bias..], layout.of_mut(gradients, layout.lnf_b));
     }
 }

@@ -4,10 +4,7 @@
 use super::CpuGpt;
 use super::form::{Across, Form};
 use super::moments::{MomentMut, Place};
-use super::plain::Plain;
 use super::sizes::Sizes;
-use super::tiled::Tiled;
-use crate::Precision;
 use isoflop_kernels::adamw::{self, Step};
 use isoflop_kernels::adamw8bit::{self, BLOCK as EIGHT_BIT_BLOCK};
 use isoflop_kernels::pieces::{Parts, Region};
@@ -47,11 +44,10 @@ pub(crate) struct Division {
     moments: Cut,
     codes: Cut,
     scales: Cut,
-    precision: Precision,
 }
 
 impl Division {
-    pub(crate) fn new(sizes: &Sizes, precision: Precision) -> Self {
+    pub(crate) fn new<F: Form>(sizes: &Sizes) -> Self {
         let layout = &sizes.layout;
         // Two regions a task must fit a cut.
         let least = BLOCK.max(layout.len / (Cut::MAX / 4));
@@ -96,8 +92,8 @@ impl Division {
                         if transposed {
                             Region::run(spec.offset + first / STRIP * panel, count.div_ceil(STRIP) * panel)
                         } else {
-                            let start = spec.offset + rows_len(precision, first);
-                            let len = rows_len(precision, count);
+                            let start = spec.offset + F::rows_len(first);
+                            let len = F::rows_len(count);
                             Region { start, len, stride: panel, count: spec.n.div_ceil(STRIP) }
                         }
                     }));
@@ -105,7 +101,7 @@ impl Division {
             }
         }
         let [weights, packs, moments, codes, scales] = [weights, packs, moments, codes, scales].map(Cut::new);
-        Self { tasks, weights, packs, moments, codes, scales, precision }
+        Self { tasks, weights, packs, moments, codes, scales }
     }
 }
 
@@ -126,14 +122,6 @@ struct SharedMoment<'a> {
     scales: Parts<'a, f32>,
 }
 
-/// f32 that `rows` rows of an operand take in a panel of 32 columns.
-fn rows_len(precision: Precision, rows: usize) -> usize {
-    match precision {
-        Precision::F32 => rows * STRIP,
-        Precision::Bf16 => rows.next_multiple_of(STRIP) * STRIP / 2,
-    }
-}
-
 /// Packs the rows of a task.
 fn pack<F: Form>(set: KernelSet, division: &Division, index: usize, w: &[f32], packs: &Parts<'_, f32>) {
     let Some(columns) = division.tasks[index].columns else { return };
@@ -142,8 +130,7 @@ fn pack<F: Form>(set: KernelSet, division: &Division, index: usize, w: &[f32], p
     let strips = w.len().div_ceil(STRIP * columns);
     let panel = along.len() / strips;
     for (strip, (w, along)) in w.chunks(STRIP * columns).zip(along.chunks_exact_mut(panel)).enumerate() {
-        let (from, len) =
-            (strip * rows_len(division.precision, STRIP), rows_len(division.precision, w.len() / columns));
+        let (from, len) = (strip * F::rows_len(STRIP), F::rows_len(w.len() / columns));
         F::pack(set, w, columns, Across { part: &mut across, from, len }, along);
     }
 }
@@ -151,10 +138,7 @@ fn pack<F: Form>(set: KernelSet, division: &Division, index: usize, w: &[f32], p
 impl CpuGpt {
     /// Step `self.step` of AdamW with gradients scaled by `clip`.
     pub(super) fn apply(&mut self, lr: f32, clip: f64) {
-        match self.options.precision {
-            Precision::F32 => self.apply_in::<Plain>(lr, clip),
-            Precision::Bf16 => self.apply_in::<Tiled>(lr, clip),
-        }
+        in_form!(self.options.precision, F => self.apply_in::<F>(lr, clip));
     }
 
     fn apply_in<F: Form>(&mut self, lr: f32, clip: f64) {
@@ -201,10 +185,7 @@ impl CpuGpt {
     /// Brings the packed weights up to the weights.
     pub(super) fn repack(&mut self) {
         let (set, division) = (self.set, &self.division);
-        let pack = match self.options.precision {
-            Precision::F32 => pack::<Plain>,
-            Precision::Bf16 => pack::<Tiled>,
-        };
+        let pack = in_form!(self.options.precision, F => pack::<F>);
         let packs = division.packs.share(&mut self.packs);
         let weights = division.weights.share(&mut self.weights);
         self.pool.run(division.tasks.len(), |index, _| {

@@ -1,11 +1,11 @@
 //! The walk through the model. Forward: one thread takes one sequence through the whole stack, so that its activations
-//! stay in L2. Backward: layer by layer; within a layer first every sequence's activations, then the weights' gradients.
-//! Threads left without a sequence help inside the kernels of the others ([`isoflop_kernels::pool::split`]).
+//! stay in L2. Backward: layer by layer; within a layer first every sequence's activations, then the weights'
+//! gradients. Threads left without a sequence help inside the kernels of the others ([`isoflop_kernels::pool::split`]).
 
 use super::CpuGpt;
+use super::dims::{Common, CommonMut};
 use super::form::{At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::Model;
-use super::sizes::{Common, CommonMut};
 use super::sums::{Sums, add_embeddings, add_sums};
 use isoflop_base::TokenBatch;
 use isoflop_kernels::{Chunks, layernorm};
@@ -13,7 +13,7 @@ use isoflop_kernels::{Chunks, layernorm};
 impl CpuGpt {
     /// Runs the forward pass of every sequence, up to the rows the head multiplies.
     pub(super) fn forward_in<F: Form>(&mut self, batch: &TokenBatch) {
-        let model = Model::of(self.set, &self.sizes, &self.weights, &self.packs);
+        let model = Model::of(self.set, &self.config, &self.sizes, &self.weights, &self.packs);
         let kept = Chunks::new(&mut self.kept, self.sizes.kept);
         let scratch = Chunks::new(&mut self.scratch, self.sizes.needs.scratch);
         let heads = Chunks::new(&mut self.heads, self.sizes.needs.heads);
@@ -25,7 +25,7 @@ impl CpuGpt {
 
     /// Losses; with `scale` also gradients of the normed rows and of the embedding.
     pub(super) fn head_in<F: Form>(&mut self, batch: &TokenBatch, scale: Option<f32>) {
-        let model = Model::of(self.set, &self.sizes, &self.weights, &self.packs);
+        let model = Model::of(self.set, &self.config, &self.sizes, &self.weights, &self.packs);
         let buffers = HeadBuffers {
             pool: &self.pool,
             kept: &self.kept,
@@ -42,14 +42,14 @@ impl CpuGpt {
 
     /// Logits of the last of the first sequence's `t` positions.
     pub(super) fn last_logits_in<F: Form>(&mut self, t: usize, logits: &mut [f32]) {
-        let model = Model::of(self.set, &self.sizes, &self.weights, &self.packs);
+        let model = Model::of(self.set, &self.config, &self.sizes, &self.weights, &self.packs);
         F::last_logits(&model, t, &self.kept, &mut self.scratch, logits);
     }
 
     /// Blocks from last to first, then the embeddings.
     pub(super) fn backward_in<F: Form>(&mut self, batch: &TokenBatch) {
         let (sizes, t, sequences) = (&self.sizes, batch.length(), batch.sequences());
-        let model = Model::of(self.set, sizes, &self.weights, &self.packs);
+        let model = Model::of(self.set, &self.config, sizes, &self.weights, &self.packs);
         let (zeros, share): (&[f32], _) = (&self.zeros, sizes.kept);
         {
             let work = Chunks::new(&mut self.work, sizes.needs.work);
@@ -123,7 +123,7 @@ fn forward<F: Form>(model: &Model<'_>, tokens: &[u32], kept: &mut [f32], mut spa
 fn end_backward(model: &Model<'_>, t: usize, kept: &[f32], work: &mut [f32], zeros: &[f32]) {
     let (s, n) = (model.sizes, t * model.sizes.width);
     let work = CommonMut::of(s, work);
-    let sums = Sums::of(work.sums, s.width);
+    let sums = Sums::of(work.sums, s.width, s.inner);
     layernorm::backward(
         model.set,
         &s.kept_x(kept, s.layers)[..n],

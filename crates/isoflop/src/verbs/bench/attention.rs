@@ -52,7 +52,7 @@ pub(crate) fn run(args: &AttentionBenchArgs, ctx: &Context) -> anyhow::Result<Ex
     // qkv, its gradient, output and its gradient, and what the scratch holds of scores.
     check_memory(4.0 * t as f64 * (9.0 * c as f64 + 8.0 * (c / heads) as f64 + 128.0))?;
     let precision = precision(args.precision, set);
-    let head = |head: usize| Head { length: t, width: c, head_width: c / heads, head };
+    let head = |head: usize| Head::new(t, c, c / heads, head);
     let timed: Vec<Timed> = [1, heads]
         .into_iter()
         .take(if heads == 1 { 1 } else { 2 })

@@ -10,7 +10,7 @@ use isoflop_lab::plan::memory::{self, Change};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
     Device, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute, SingleDevice,
-    TokenBatch,
+    TokenBatch, Variant,
 };
 use std::process::ExitCode;
 use std::time::Instant;
@@ -118,7 +118,13 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         .hint("choose a divisor, such as half of the batch")
         .into());
     }
-    let config = GptConfig { shape, vocab: args.vocab, context: args.context, init: Init::Scaled };
+    let config = GptConfig {
+        shape,
+        vocab: args.vocab,
+        context: args.context,
+        init: Init::Scaled,
+        variant: Variant::default(),
+    };
     let mut device = processor()?;
     device.threads = args.threads.unwrap_or(device.threads);
     let (kernels, threads) = (device.kernels, device.threads);

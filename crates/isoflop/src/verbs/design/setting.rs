@@ -8,7 +8,7 @@ use isoflop_lab::UserError;
 use isoflop_lab::open::{self, Opened};
 use isoflop_lab::study::raw::{KEYS, RawStudy};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{GptConfig, Init};
+use isoflop_nn::{GptConfig, Init, Variant};
 
 /// Two decayed side branches of a fifth each cost about this much more than the trunk.
 const BRANCH_COST: f64 = 1.15;
@@ -85,7 +85,13 @@ impl Setting {
 
     /// Exact training FLOPs per token.
     pub(super) fn flops_per_token(&self, shape: ModelShape) -> f64 {
-        let config = GptConfig { shape, vocab: self.vocab, context: self.context, init: Init::Scaled };
+        let config = GptConfig {
+            shape,
+            vocab: self.vocab,
+            context: self.context,
+            init: Init::Scaled,
+            variant: Variant::default(),
+        };
         training_flops_per_token(&config, Convention::Exact)
     }
 

@@ -8,90 +8,87 @@ use super::super::gradient::{Gradient, Share, sum_by_groups};
 use super::super::model::Model;
 use super::super::sizes::Matrix;
 use super::super::sums::Sums;
-use super::forward::right;
+use super::forward::{packed_transposed, right};
 use super::sizes::{KeptBlock, ROWS, ScratchMut, Work, WorkMut};
 use isoflop_kernels::matmul::{Init, Left, multiply};
 use isoflop_kernels::weight_gradient::{self, Rows};
-use isoflop_kernels::{Chunks, KernelSet, Pool, attention, gelu, layernorm, rows};
+use isoflop_kernels::{Chunks, KernelSet, Pool, activation, attention, layernorm, rows};
 
-impl Model<'_> {
-    /// `dnormed[R,C] = dlogits[R,V]·wte`.
-    pub(super) fn head_backward(&self, dlogits: &[f32], dnormed: &mut [f32]) {
-        let s = self.sizes;
-        let left = Left::rows(dlogits, s.logits_stride);
-        let n = dlogits.len() / s.logits_stride;
-        let wte = right(self.pack_of_head_transposed());
-        multiply(self.set, (n, s.width, s.vocab), left, wte, dnormed, s.width, Init::Zero);
-    }
+/// `dnormed[R,C] = dlogits[R,V]·head`.
+pub(super) fn head_backward(m: &Model<'_>, dlogits: &[f32], dnormed: &mut [f32]) {
+    let s = m.sizes;
+    let left = Left::rows(dlogits, s.logits_stride);
+    let n = dlogits.len() / s.logits_stride;
+    let wte = right(m.pack_of_head_transposed());
+    multiply(m.set, (n, s.width, s.vocab), left, wte, dnormed, s.width, Init::Zero);
+}
 
-    /// One block for one sequence: from the gradient of its output to that of its input. `flip` tells which of
-    /// `dx0`, `dx1` holds the first.
-    pub(super) fn block_backward(
-        &self,
-        At { layer, t, flip, .. }: At,
-        kept: &[f32],
-        work: &mut [f32],
-        Space { own, heads }: Space<'_>,
-    ) {
-        let x = self.sizes.kept_x(kept, layer);
-        let k = KeptBlock::of(self.sizes, self.sizes.block(kept, layer));
-        let (set, c, index) = (self.set, self.sizes.width, self.sizes.layout.blocks[layer]);
-        let work = WorkMut::of(self.sizes, work);
-        let space = ScratchMut::of(self.sizes, own);
-        let (dout, din) = if flip { (work.dx1, work.dx0) } else { (work.dx0, work.dx1) };
-        let (dout, din, n) = (&dout[..t * c], &mut din[..t * c], t * c);
-        let drows = &mut space.rows[..n];
+/// One block for one sequence: from the gradient of its output to that of its input. `flip` tells which of
+/// `dx0`, `dx1` holds the first.
+pub(super) fn block(
+    model: &Model<'_>,
+    At { layer, t, flip, .. }: At,
+    kept: &[f32],
+    work: &mut [f32],
+    Space { own, heads }: Space<'_>,
+) {
+    let x = model.sizes.kept_x(kept, layer);
+    let k = KeptBlock::of(model.sizes, model.sizes.block(kept, layer));
+    let (set, c, f, index) =
+        (model.set, model.sizes.width, model.sizes.inner, model.sizes.layout.blocks[layer]);
+    let work = WorkMut::of(model.sizes, work);
+    let space = ScratchMut::of(model.sizes, own);
+    let (dout, din) = if flip { (work.dx1, work.dx0) } else { (work.dx0, work.dx1) };
+    let (dout, din, n) = (&dout[..t * c], &mut din[..t * c], t * c);
+    let drows = &mut space.rows[..n];
 
-        // out = mid + gelu(hidden)·Wout + b;  hidden = norm2·Wfc + b
-        for r in (0..t).step_by(ROWS) {
-            let m = ROWS.min(t - r);
-            let wide = r * 4 * c..(r + m) * 4 * c;
-            let dhidden = &mut work.dhidden[wide.clone()];
-            let left = Left::rows(&dout[r * c..(r + m) * c], c);
-            multiply(
-                set,
-                (m, 4 * c, c),
-                left,
-                self.w_transposed(layer, Matrix::Out),
-                dhidden,
-                4 * c,
-                Init::Zero,
-            );
-            gelu::backward(set, &k.hidden[wide.clone()], &mut work.active[wide], dhidden);
-            let dnorm = &mut drows[r * c..(r + m) * c];
-            let left = Left::rows(dhidden, 4 * c);
-            multiply(set, (m, c, 4 * c), left, self.w_transposed(layer, Matrix::Fc), dnorm, c, Init::Zero);
-        }
-        let sums = Sums::of(work.sums, c);
-        let (w, b) = (self.weight(index.ln2_w), self.weight(index.ln2_b));
-        let (mid, stats, dmid) = (&k.mid[..n], &k.stats2[..2 * t], &mut work.dmid[..n]);
-        layernorm::again(set, mid, stats, w, b, &mut work.norm2[..n]);
-        layernorm::backward(set, mid, stats, w, drows, dout, dmid, sums.ln2_w, sums.ln2_b);
-
-        // mid = x + attended·Wproj + b;  qkv = norm1·Wqkv + b
-        multiply(
+    // out = mid + f(hidden)·Wout + b;  hidden = norm2·Wfc + b
+    for r in (0..t).step_by(ROWS) {
+        let m = ROWS.min(t - r);
+        let wide = r * f..(r + m) * f;
+        let dhidden = &mut work.dhidden[wide.clone()];
+        let left = Left::rows(&dout[r * c..(r + m) * c], c);
+        multiply(set, (m, f, c), left, packed_transposed(model, layer, Matrix::Out), dhidden, f, Init::Zero);
+        activation::backward(
             set,
-            (t, c, c),
-            Left::rows(dmid, c),
-            self.w_transposed(layer, Matrix::Proj),
-            drows,
-            c,
-            Init::Zero,
+            model.config.variant.activation,
+            &k.hidden[wide.clone()],
+            &mut work.active[wide],
+            dhidden,
         );
-        let layer_heads = self.attention_heads(t);
-        attention::backward_heads(set, layer_heads, k.qkv, k.attended, k.lse, drows, work.dqkv, heads);
-        let left = Left::rows(work.dqkv, 3 * c);
-        multiply(set, (t, c, 3 * c), left, self.w_transposed(layer, Matrix::Qkv), drows, c, Init::Zero);
-        let (w, b) = (self.weight(index.ln1_w), self.weight(index.ln1_b));
-        let (x, stats) = (&x[..n], &k.stats1[..2 * t]);
-        layernorm::again(set, x, stats, w, b, &mut work.norm1[..n]);
-        layernorm::backward(set, x, stats, w, drows, dmid, din, sums.ln1_w, sums.ln1_b);
-
-        rows::column_sums(set, &work.dqkv[..3 * n], sums.qkv_b);
-        rows::column_sums(set, dmid, sums.proj_b);
-        rows::column_sums(set, &work.dhidden[..4 * n], sums.fc_b);
-        rows::column_sums(set, dout, sums.out_b);
+        let dnorm = &mut drows[r * c..(r + m) * c];
+        let left = Left::rows(dhidden, f);
+        multiply(set, (m, c, f), left, packed_transposed(model, layer, Matrix::Fc), dnorm, c, Init::Zero);
     }
+    let sums = Sums::of(work.sums, c, f);
+    let (w, b) = (model.weight(index.ln2_w), model.weight(index.ln2_b));
+    let (mid, stats, dmid) = (&k.mid[..n], &k.stats2[..2 * t], &mut work.dmid[..n]);
+    layernorm::again(set, mid, stats, w, b, &mut work.norm2[..n]);
+    layernorm::backward(set, mid, stats, w, drows, dout, dmid, sums.ln2_w, sums.ln2_b);
+
+    // mid = x + attended·Wproj + b;  qkv = norm1·Wqkv + b
+    multiply(
+        set,
+        (t, c, c),
+        Left::rows(dmid, c),
+        packed_transposed(model, layer, Matrix::Proj),
+        drows,
+        c,
+        Init::Zero,
+    );
+    let layer_heads = model.attention_heads(layer, t);
+    attention::backward_heads(set, layer_heads, k.qkv, k.attended, k.lse, drows, work.dqkv, heads);
+    let left = Left::rows(work.dqkv, 3 * c);
+    multiply(set, (t, c, 3 * c), left, packed_transposed(model, layer, Matrix::Qkv), drows, c, Init::Zero);
+    let (w, b) = (model.weight(index.ln1_w), model.weight(index.ln1_b));
+    let (x, stats) = (&x[..n], &k.stats1[..2 * t]);
+    layernorm::again(set, x, stats, w, b, &mut work.norm1[..n]);
+    layernorm::backward(set, x, stats, w, drows, dmid, din, sums.ln1_w, sums.ln1_b);
+
+    rows::column_sums(set, &work.dqkv[..3 * n], sums.qkv_b);
+    rows::column_sums(set, dmid, sums.proj_b);
+    rows::column_sums(set, &work.dhidden[..t * f], sums.fc_b);
+    rows::column_sums(set, dout, sums.out_b);
 }
 
 /// Rows of a weight gradient that a task sums: a block for each thread or more, in whole register blocks.
@@ -124,7 +121,7 @@ pub(super) fn sum_share<'b>(
 }
 
 /// The four weight gradients of a block.
-pub(super) fn block_weights(
+pub(super) fn weights(
     model: &Model<'_>,
     pool: &Pool,
     At { layer, t, flip, fresh }: At,

@@ -1,10 +1,11 @@
 //! The head by ranges of positions whose logits fit their space, each row's loss and gradient in one go.
 
+use super::super::dims::CommonMut;
 use super::super::form::HeadBuffers;
 use super::super::gradient::{Gradient, sum_by_groups};
 use super::super::model::Model;
-use super::super::sizes::CommonMut;
-use super::backward::{sum_share, task_rows};
+use super::backward::{head_backward, sum_share, task_rows};
+use super::forward;
 use super::sizes::KeptEnd;
 use isoflop_base::TokenBatch;
 use isoflop_kernels::{Chunks, cross_entropy};
@@ -25,20 +26,20 @@ pub(super) fn head(model: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, bu
             pool.run(batch.sequences(), |sequence, _| {
                 let (mut logits, mut losses) = (logits.hold(sequence), losses.hold(sequence));
                 let logits = &mut logits[..n * stride];
-                model.logits(&end(sequence).normed[rows.clone()], logits);
+                forward::logits(model, &end(sequence).normed[rows.clone()], logits);
                 let targets = &batch.targets(sequence)[from..from + n];
                 let losses = &mut losses[from..from + n];
                 cross_entropy::forward_backward(set, logits, v, targets, scale.unwrap_or(0.0), losses);
                 if scale.is_some() {
                     let mut work = work.hold(sequence);
-                    model.head_backward(logits, &mut CommonMut::of(s, &mut work).dx1[rows.clone()]);
+                    head_backward(model, logits, &mut CommonMut::of(s, &mut work).dx1[rows.clone()]);
                 }
             });
         }
         if scale.is_some() {
             let logits: &[f32] = logits;
-            let dwte = s.layout.of_mut(gradients, s.layout.wte);
-            let list = [Gradient::new((v, c), task_rows(v, s.threads), dwte, &mut [])];
+            let dhead = s.layout.of_mut(gradients, s.layout.head);
+            let list = [Gradient::new((v, c), task_rows(v, s.threads), dhead, &mut [])];
             let sequences = batch.sequences();
             // One group of all.
             sum_by_groups(pool, &list, (sequences, sequences), fresh && from == 0, |share, dw, _| {

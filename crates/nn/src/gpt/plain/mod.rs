@@ -5,17 +5,29 @@ mod forward;
 mod head;
 mod sizes;
 
+use super::dims::{Dims, Needs};
 use super::form::{Across, At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::Model;
 use isoflop_base::TokenBatch;
 use isoflop_kernels::{KernelSet, Pool, layernorm, matmul};
-pub(crate) use sizes::needs;
 use sizes::{KeptEnd, KeptEndMut};
 
 /// f32 throughout.
 pub(crate) struct Plain;
 
 impl Form for Plain {
+    fn needs(dims: &Dims) -> Needs {
+        sizes::needs(dims)
+    }
+
+    fn packed_len(k: usize, n: usize) -> usize {
+        matmul::packed_len(k, n)
+    }
+
+    fn rows_len(rows: usize) -> usize {
+        rows * matmul::PANEL
+    }
+
     fn block(
         model: &Model<'_>,
         layer: usize,
@@ -24,7 +36,7 @@ impl Form for Plain {
         next: &mut [f32],
         space: Space<'_>,
     ) {
-        model.block(layer, x, place, next, space);
+        forward::block(model, layer, x, place, next, space);
     }
 
     fn last_norm(model: &Model<'_>, x: &[f32], end: &mut [f32]) {
@@ -33,6 +45,7 @@ impl Form for Plain {
         let (w, b) = (model.weight(layout.lnf_w), model.weight(layout.lnf_b));
         layernorm::forward(
             model.set,
+            model.epsilon(),
             x,
             w,
             b,
@@ -48,15 +61,15 @@ impl Form for Plain {
     fn last_logits(model: &Model<'_>, t: usize, kept: &[f32], _: &mut [f32], logits: &mut [f32]) {
         let s = model.sizes;
         let last = (t - 1) * s.width;
-        model.logits(&KeptEnd::of(s, s.end(kept)).normed[last..last + s.width], logits);
+        forward::logits(model, &KeptEnd::of(s, s.end(kept)).normed[last..last + s.width], logits);
     }
 
     fn block_backward(model: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space: Space<'_>) {
-        model.block_backward(at, kept, work, space);
+        backward::block(model, at, kept, work, space);
     }
 
     fn block_weights(model: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {
-        backward::block_weights(model, pool, at, sequences, buffers);
+        backward::weights(model, pool, at, sequences, buffers);
     }
 
     fn pack(_: KernelSet, w: &[f32], columns: usize, mut across: Across<'_, '_>, along: &mut [f32]) {

@@ -1,8 +1,8 @@
 //! Backward through one block, in cells of bf16: each sequence's activations, then the weights' gradients.
 //!
 //! A weight gradient is cut into blocks of 32 rows, each summed over the tokens of a group of sequences in order by one
-//! task, which turns the columns of the inputs it needs; then the groups are joined ([`Gradient`]). No buffer per thread
-//! but what is turned, and the same bits for any number of threads.
+//! task, which turns the columns of the inputs it needs; then the groups are joined ([`Gradient`]). No buffer per
+//! thread but what is turned, and the same bits for any number of threads.
 
 use super::super::form::{At, Space, WeightBuffers};
 use super::super::gradient::{Gradient, sum_by_groups};
@@ -17,7 +17,7 @@ use isoflop_kernels::{Chunks, Pool, layernorm};
 /// See [`super::Form::block_backward`].
 pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space: Space<'_>) {
     let At { layer, t, flip, .. } = at;
-    let (s, set, c, index) = (m.sizes, m.set, m.sizes.width, m.sizes.layout.blocks[layer]);
+    let (s, set, c, f, index) = (m.sizes, m.set, m.sizes.width, m.sizes.inner, m.sizes.layout.blocks[layer]);
     let (x, k) = (&s.kept_x(kept, layer)[..t * c], KeptBlock::of(s, s.block(kept, layer)));
     let (work, Space { own, heads }) = (WorkMut::of(s, work), space);
     let space = ScratchMut::of(s, own);
@@ -25,15 +25,15 @@ pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space
     let (dout, din) = (&dout[..t * c], &mut din[..t * c]);
     let (drows, dmid) = (&mut space.drows[..t * c], &mut space.dmid[..t * c]);
     let (wide, left) = (narrow_mut(space.wide), narrow_mut(space.left));
-    let sums = Sums::of(work.sums, c);
+    let sums = Sums::of(work.sums, c, f);
 
     // out = mid + gelu(hidden)·Wout + b;  hidden = norm2·Wfc + b
     convert::left_and_right(set, dout, (t, c), c, left, narrow_mut(work.dout), sums.out_b);
     let w = right(m.pack_transposed(layer, Matrix::Out));
     let (slope, dhidden) = (narrow(k.slope), narrow_mut(work.dhidden));
-    product::gelu_backward(set, (t, 4 * c, c), Cells::whole(left, c), w, slope, wide, dhidden, sums.fc_b);
+    product::gelu_backward(set, (t, f, c), Cells::whole(left, c), w, slope, wide, dhidden, sums.fc_b);
     let w = right(m.pack_transposed(layer, Matrix::Fc));
-    product::rows(set, (t, c, 4 * c), Cells::whole(wide, 4 * c), w, None, None, drows, c);
+    product::rows(set, (t, c, f), Cells::whole(wide, f), w, None, None, drows, c);
     let (w, stats) = (m.weight(index.ln2_w), &k.stats2[..2 * t]);
     layernorm::backward(set, &k.mid[..t * c], stats, w, drows, dout, dmid, sums.ln2_w, sums.ln2_b);
 
@@ -41,7 +41,7 @@ pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space
     convert::left_and_right(set, dmid, (t, c), c, left, narrow_mut(work.dmid), sums.proj_b);
     let w = right(m.pack_transposed(layer, Matrix::Proj));
     product::rows(set, (t, c, c), Cells::whole(left, c), w, None, None, drows, c);
-    let (layer_heads, qkv, attended) = (m.attention_heads(t), narrow(k.qkv), narrow(k.attended));
+    let (layer_heads, qkv, attended) = (m.attention_heads(layer, t), narrow(k.qkv), narrow(k.attended));
     attention::backward_heads(set, layer_heads, qkv, attended, k.shifts, drows, wide, sums.qkv_b, heads);
     convert::interleave(set, wide, (t, 3 * c), narrow_mut(work.dqkv));
     let w = right(m.pack_transposed(layer, Matrix::Qkv));

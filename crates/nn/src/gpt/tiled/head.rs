@@ -1,10 +1,10 @@
 //! The head in cells of bf16, by strips of rows whose logits stay in a thread's cache: losses, gradients of the logits,
 //! back to the normed rows. Only gradients of logits, rounded, wait in memory for the embedding's gradient.
 
+use super::super::dims::CommonMut;
 use super::super::form::HeadBuffers;
 use super::super::gradient::{Gradient, sum_by_groups};
 use super::super::model::Model;
-use super::super::sizes::CommonMut;
 use super::sizes::{HeadScratchMut, KeptEnd, Work, WorkMut, head_groups, strip_rows};
 use super::{narrow, narrow_mut, right, start};
 use isoflop_base::TokenBatch;
@@ -42,8 +42,8 @@ pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffer
         }
         if scale.is_some() {
             let (logits, work): (&[f32], &[f32]) = (logits, work);
-            let dwte = s.layout.of_mut(gradients, s.layout.wte);
-            let list = [Gradient::new((s.vocab, c), SIDE, dwte, partial)];
+            let dhead = s.layout.of_mut(gradients, s.layout.head);
+            let list = [Gradient::new((s.vocab, c), SIDE, dhead, partial)];
             let scratch = Chunks::new(scratch, s.needs.scratch);
             let sequences = batch.sequences();
             let each = if head_groups(s) > 1 { s.group() } else { sequences };

@@ -8,13 +8,13 @@ mod forward;
 mod head;
 mod sizes;
 
+use super::dims::{Dims, Needs};
 use super::form::{Across, At, Form, HeadBuffers, Space, WeightBuffers};
 use super::model::{Model, Pack};
 use isoflop_base::TokenBatch;
 use isoflop_kernels::tiles::product::Start;
-use isoflop_kernels::tiles::{Cells, SIDE, cells, convert};
+use isoflop_kernels::tiles::{self, Cells, SIDE, cells, convert};
 use isoflop_kernels::{KernelSet, Pool};
-pub(crate) use sizes::needs;
 
 /// bf16 operands.
 pub(crate) struct Tiled;
@@ -40,6 +40,18 @@ fn right(pack: Pack<'_>) -> Cells<'_> {
 }
 
 impl Form for Tiled {
+    fn needs(dims: &Dims) -> Needs {
+        sizes::needs(dims)
+    }
+
+    fn packed_len(k: usize, n: usize) -> usize {
+        tiles::len(k, n) / 2
+    }
+
+    fn rows_len(rows: usize) -> usize {
+        rows.next_multiple_of(SIDE) * SIDE / 2
+    }
+
     fn block(
         model: &Model<'_>,
         layer: usize,

@@ -1,7 +1,7 @@
 //! What bf16 keeps. Operands are cells, counted here as half as many f32.
 
+use super::super::dims::{Dims, LOGITS_BYTES, Needs, align, take, take_ref, views};
 use super::super::gradient::{partial_len, partial_len_of_block};
-use super::super::sizes::{LOGITS_BYTES, Needs, Sizes, align, take, take_ref, views};
 use super::super::sums;
 use isoflop_kernels::tiles::{SIDE, attention, cells, len, product};
 
@@ -22,20 +22,20 @@ fn half(rows: usize, columns: usize) -> usize {
 }
 
 /// Rows of logits a thread works on at once.
-pub(super) fn strip_rows(s: &Sizes) -> usize {
+pub(super) fn strip_rows(s: &Dims) -> usize {
     let fitting = STRIP_BYTES / (4 * s.logits_stride) / SIDE * SIDE;
     fitting.clamp(STRIP_ROWS, 8 * SIDE).min(s.length.next_multiple_of(SIDE))
 }
 
-/// Groups whose parts of the embedding's gradient are summed by themselves: as a block's, if the gradients of all logits fit
-/// where they stay near, else one.
-pub(super) fn head_groups(s: &Sizes) -> usize {
+/// Groups whose parts of the embedding's gradient are summed by themselves: as a block's, if the gradients of all
+/// logits fit where they stay near, else one.
+pub(super) fn head_groups(s: &Dims) -> usize {
     let bytes = 2 * s.sequences * len(s.length, s.vocab);
     if bytes <= NEAR_BYTES { s.groups() } else { 1 }
 }
 
 /// Space for a model of these dimensions.
-pub(crate) fn needs(s: &Sizes) -> Needs {
+pub(crate) fn needs(s: &Dims) -> Needs {
     // Gradients of logits lie in cells of 32 positions. No more of them than the embedding's gradient needs to be
     // fast: what waits in memory is written and read once more than what waits in a cache.
     let fitting = LOGITS_BYTES / (2 * s.sequences * cells(s.vocab) * SIDE) / SIDE * SIDE;
@@ -44,7 +44,7 @@ pub(crate) fn needs(s: &Sizes) -> Needs {
     let turned =
         product::turned_len(s.group(), s.length).max(product::turned_len(s.sequences, positions)) / 2;
     let c = s.width;
-    let block = partial_len_of_block(c, |_| SIDE);
+    let block = partial_len_of_block(s, |_| SIDE);
     let partial = ((s.groups() - 1) * block).max((head_groups(s) - 1) * partial_len(s.vocab, c, SIDE));
     Needs {
         end: KeptEnd::elements(s),
@@ -65,25 +65,25 @@ views! {
     KeptBlock / KeptBlockMut { stats1, norm1, qkv, attended, shifts, mid, stats2, norm2, active, slope } sizes(s) {
         stats1: s.length * 2, norm1: half(s.length, s.width), qkv: half(s.length, 3 * s.width),
         attended: half(s.length, s.width), shifts: s.heads * attention::stats_len(s.length), mid: s.length * s.width,
-        stats2: s.length * 2, norm2: half(s.length, s.width), active: half(s.length, 4 * s.width),
-        slope: half(s.length, 4 * s.width),
+        stats2: s.length * 2, norm2: half(s.length, s.width), active: half(s.length, s.inner),
+        slope: half(s.length, s.inner),
     }
     /// The end of the stack: the last norm's statistics and the normed rows, a left operand.
     KeptEnd / KeptEndMut { stats, normed } sizes(s) {
         stats: s.length * 2, normed: half(s.length, s.width),
     }
-    /// What one layer's backward leaves: [`super::super::sizes::Common`] and the gradients of the products' outputs as
+    /// What one layer's backward leaves: [`super::super::dims::Common`] and the gradients of the products' outputs as
     /// right operands (k = positions). While the head is computed, `dout` holds the normed rows as right operand.
     Work / WorkMut { dx0, dx1, sums, dqkv, dmid, dhidden, dout } sizes(s) {
-        dx0: s.length * s.width, dx1: s.length * s.width, sums: sums::elements(s.width),
+        dx0: s.length * s.width, dx1: s.length * s.width, sums: sums::elements(s.width, s.inner),
         dqkv: half(s.length, 3 * s.width), dmid: half(s.length, s.width),
-        dhidden: half(s.length, 4 * s.width), dout: half(s.length, s.width),
+        dhidden: half(s.length, s.inner), dout: half(s.length, s.width),
     }
     /// A thread's own space in the backward. `drows[T,C]`, `dmid[T,C]` are f32; `wide` and `left` are left operands
-    /// `[T,4C]` and `[T,C]`. While weights' gradients are summed, all of it holds turned cells.
+    /// `[T,F]` or `[T,3C]`, and `[T,C]`. While weights' gradients are summed, all of it holds turned cells.
     Scratch / ScratchMut { drows, dmid, wide, left } sizes(s) {
         drows: s.length * s.width, dmid: s.length * s.width,
-        wide: half(s.length, 4 * s.width), left: half(s.length, s.width),
+        wide: half(s.length, s.inner.max(3 * s.width)), left: half(s.length, s.width),
     }
     /// The same space while the head is computed: logits of a strip, each row's factor.
     HeadScratch / HeadScratchMut { logits, factors } sizes(s) {
