@@ -79,22 +79,17 @@ fn total_cost(view: &RunView) -> anyhow::Result<(Measured<f64>, Measured<f64>)> 
 impl Gathered {
     /// The points with the status of their run, for the laws.
     pub fn table(&self) -> Table {
-        let status =
-            |run: &str| self.rows.iter().find(|r| r.run == run).map_or(&Status::Running, |r| &r.status);
-        Table::from_points(self.points.iter().map(|p| (p, status(&p.run))))
+        Table::from_points(self.points.iter().map(|p| (p, self.status(&p.run))))
     }
 
-    /// The laws, or why there are none yet.
-    pub fn laws(&self, threads: usize) -> Result<LawDocument, isoflop_laws::LawError> {
-        let table = self.table();
-        let mut laws = isoflop_laws::fit(&table, &Options { threads, ..Options::default() })?;
-        laws.paired = isoflop_laws::paired_differences(&table, &|row| {
-            self.points
-                .iter()
-                .find(|p| p.run == row.run && Some(p.tokens as f64) == row.d)
-                .map(|p| p.blocks.as_slice())
-        });
-        Ok(laws)
+    fn status(&self, run: &str) -> &Status {
+        self.rows.iter().find(|r| r.run == run).map_or(&Status::Running, |r| &r.status)
+    }
+
+    /// The laws and the paired differences, and why there is no law yet if there is none.
+    pub fn laws(&self, threads: usize) -> (LawDocument, Option<isoflop_laws::LawError>) {
+        let points: Vec<(&Point, &Status)> = self.points.iter().map(|p| (p, self.status(&p.run))).collect();
+        isoflop_laws::fit_points(&points, &Options { threads, ..Options::default() })
     }
 
     /// `points.csv`.

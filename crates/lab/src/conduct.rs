@@ -143,7 +143,7 @@ impl Conductor<'_> {
         let page = Page {
             study: self.study,
             corpus: self.corpus,
-            laws,
+            laws: Some(laws),
             forecasts,
             completions: artifacts::completions(self.study, store, self.corpus, self.stop)?,
             preset: self.preset.clone(),
@@ -162,23 +162,20 @@ impl Conductor<'_> {
         gathered: &Gathered,
         notes: &mut Vec<String>,
         recorder: &mut dyn Recorder,
-    ) -> anyhow::Result<Option<LawDocument>> {
-        match gathered.laws(self.study.train.threads) {
-            Ok(laws) => {
-                artifacts::write(
-                    &self.out,
-                    "law.json",
-                    (serde_json::to_string_pretty(&laws)? + "\n").as_bytes(),
-                )?;
-                Ok(Some(laws))
+    ) -> anyhow::Result<LawDocument> {
+        let (laws, why) = gathered.laws(self.study.train.threads);
+        match why {
+            None => {
+                let json = serde_json::to_string_pretty(&laws)? + "\n";
+                artifacts::write(&self.out, "law.json", json.as_bytes())?;
             }
-            Err(why) => {
+            Some(why) => {
                 let words = format!("no law was fitted: {why}");
                 recorder.note(&words)?;
                 notes.push(words);
-                Ok(None)
             }
         }
+        Ok(laws)
     }
 }
 

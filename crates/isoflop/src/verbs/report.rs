@@ -3,7 +3,7 @@
 //! A study leaves `report-input.json` beside its page; from that the same page is drawn again, byte for byte. A store
 //! without one, and a table from elsewhere, are fitted first.
 
-use super::fit::{How, read_points, user};
+use super::fit::{How, read_points};
 use crate::cli::Context;
 use anyhow::Context as _;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
@@ -131,7 +131,7 @@ fn stored_input(dir: &Path) -> anyhow::Result<Option<ReportInput>> {
 
 fn table(path: &Path, args: &ReportArgs, ctx: &Context) -> anyhow::Result<Source> {
     let table = read_points(&[path.to_path_buf()], &args.how, ctx)?;
-    let laws = isoflop_laws::fit(&table, &args.how.options()).map_err(user)?;
+    let laws = super::fit::fit_with_signs(&table, &args.how.options())?;
     let name =
         path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
     Ok(Source::Table { name, table: Box::new(table), laws: Box::new(laws) })
@@ -161,21 +161,12 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
         return Err(none().into());
     }
     let status = |id: &str| runs.iter().find(|r| r.run == id).map_or(&Status::Running, |r| &r.status);
-    let fitted = Table::from_points(points.iter().map(|p| (p, status(&p.run))));
+    let with_status: Vec<(&Point, &Status)> = points.iter().map(|p| (p, status(&p.run))).collect();
     let mut notes = Vec::new();
-    let laws = match isoflop_laws::fit(&fitted, &args.how.options()) {
-        Ok(mut laws) => {
-            laws.paired = isoflop_laws::paired_differences(&fitted, &|row| {
-                let point = points.iter().find(|p| p.run == row.run && Some(p.tokens as f64) == row.d);
-                point.map(|p| p.blocks.as_slice())
-            });
-            Some(laws)
-        }
-        Err(e) => {
-            notes.push(format!("No law could be fitted: {e}"));
-            None
-        }
-    };
+    let (laws, why) = isoflop_laws::fit_points(&with_status, &args.how.options());
+    if let Some(why) = why {
+        notes.push(format!("No law could be fitted: {why}"));
+    }
     let (forecasts, changed) = super::predict::registered(dir, &points);
     notes.extend(changed);
     Ok(Source::Study(Box::new(ReportInput {
@@ -185,7 +176,7 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
         runs,
         points,
         curves,
-        laws,
+        laws: Some(laws),
         notes,
         ..ReportInput::default()
     })))

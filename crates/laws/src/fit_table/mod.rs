@@ -8,9 +8,11 @@ use crate::allocation::allocate;
 use crate::document::{Convention, FitRecord, LawDocument, NotFitted, SCHEMA, condition_words};
 use crate::fitting::{Setting, fit_form};
 use crate::forms::{self, Form, RECIPES};
+use crate::table::paired::paired_differences;
 use crate::table::seeds::Repeats;
 use crate::{LawError, Options, Row, Table};
 use compare::{floors, surfaces};
+use isoflop_base::{Point, Status};
 use slices::{Slice, frontier_slice, groups, pools, slices, with_s_min, worthwhile};
 use std::collections::BTreeMap;
 
@@ -191,6 +193,24 @@ pub fn unfitted(table: &Table, why: &LawError) -> LawDocument {
     document.seed_spread = Repeats::of(table).spread();
     document.not_fitted.push(NotFitted { form: "any law".to_owned(), reason: why.in_a_line() });
     document
+}
+
+/// The laws of finished points, with the paired differences between their sizes. Where no law can be fitted the document holds the
+/// pairs and the reason, and the error comes along.
+pub fn fit_points<'a>(
+    points: &[(&'a Point, &'a Status)],
+    options: &Options,
+) -> (LawDocument, Option<LawError>) {
+    let table = Table::from_points(points.iter().copied());
+    let (mut document, why) = match fit(&table, options) {
+        Ok(document) => (document, None),
+        Err(why) => (unfitted(&table, &why), Some(why)),
+    };
+    document.paired = paired_differences(&table, &|row| {
+        let same = |p: &Point| p.run == row.run && Some(p.tokens as f64) == row.d;
+        points.iter().find(|(p, _)| same(p)).map(|(p, _)| p.blocks.as_slice())
+    });
+    (document, why)
 }
 
 fn start(table: &Table) -> LawDocument {

@@ -41,7 +41,9 @@ pub fn fit_form(
         data.source.iter().zip(&data.run).map(|(i, run)| (table.rows[*i].line, *run)).collect();
     let units: Vec<usize> = residuals.iter().map(|r| by_line[&r.row]).collect();
     let runs = data.runs;
-    let refits = if runs >= BOOTSTRAP_FROM && options.bootstrap >= 20 {
+    // Where runs have several rows the profile has their variance already, which small numbers of refits know less well.
+    let by_profile = fitted.by_runs() && !penalty.is_floor();
+    let refits = if runs >= BOOTSTRAP_FROM && options.bootstrap >= 20 && !by_profile {
         bootstrap::refits(&problem, &fitted.theta, options.bootstrap, options.seed, options.threads)
     } else {
         Vec::new()
