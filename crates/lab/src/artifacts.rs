@@ -90,15 +90,11 @@ pub fn table(collected: &Collected) -> Table {
     Table::from_points(collected.points())
 }
 
-/// The laws of runs, with differences between sizes paired by held-out block; or why there are none yet.
-pub fn laws(collected: &Collected, options: &Options) -> Result<LawDocument, LawError> {
-    let table = table(collected);
-    let mut laws = isoflop_laws::fit(&table, options)?;
-    laws.paired = isoflop_laws::paired_differences(&table, &|row| {
-        let mut points = collected.points().map(|(point, _)| point);
-        points.find(|p| p.run == row.run && Some(p.tokens as f64) == row.d).map(|p| p.blocks.as_slice())
-    });
-    Ok(laws)
+/// The laws of runs, with differences between sizes paired by held-out block, and why there is no law yet if there is
+/// none.
+pub fn laws(collected: &Collected, options: &Options) -> (LawDocument, Option<LawError>) {
+    let points: Vec<(&Point, &Status)> = collected.points().collect();
+    isoflop_laws::fit_points(&points, options)
 }
 
 /// One prompt completed by every size: the first run of each, its last point.

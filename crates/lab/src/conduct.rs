@@ -179,7 +179,7 @@ impl Conductor<'_> {
         let page = Page {
             study: self.study,
             corpus: self.corpus,
-            laws,
+            laws: Some(laws),
             forecasts,
             registered,
             completions: artifacts::completions(self.study, store, self.corpus, self.stop)?,
@@ -200,20 +200,23 @@ impl Conductor<'_> {
         collected: &Collected,
         notes: &mut Vec<String>,
         recorder: &mut dyn Recorder,
-    ) -> anyhow::Result<Option<LawDocument>> {
+    ) -> anyhow::Result<LawDocument> {
         let options = Options { threads: self.study.machine.threads, ..Options::default() };
-        match artifacts::laws(collected, &options) {
-            Ok(laws) => {
-                out::write(&self.out, out::LAW, (serde_json::to_string_pretty(&laws)? + "\n").as_bytes())?;
-                Ok(Some(laws))
+        let (laws, why) = artifacts::laws(collected, &options);
+        match why {
+            None => {
+                let json = serde_json::to_string_pretty(&laws)?
+                    + "
+";
+                out::write(&self.out, out::LAW, json.as_bytes())?;
             }
-            Err(why) => {
+            Some(why) => {
                 let words = format!("no law was fitted: {why}");
                 recorder.note(&words)?;
                 notes.push(words);
-                Ok(None)
             }
         }
+        Ok(laws)
     }
 }
 

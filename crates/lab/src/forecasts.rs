@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-
 /// One forecast as it was written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredForecast {

@@ -8,9 +8,16 @@ mod synthetic;
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let tables = args.next().and_then(|a| a.parse().ok()).unwrap_or(500);
+    let tables: usize = args.next().and_then(|a| a.parse().ok()).unwrap_or(500);
     let only = args.next();
     for design in synthetic::designs().iter().filter(|d| only.as_ref().is_none_or(|o| d.name.contains(o))) {
         print!("{}", synthetic::measure(design, tables));
+    }
+    for design in
+        synthetic::curves::designs().iter().filter(|d| only.as_ref().is_none_or(|o| d.name.contains(o)))
+    {
+        for loss in [isoflop_laws::Loss::Mse, isoflop_laws::Loss::Huber] {
+            print!("{}", synthetic::curves::measure(design, loss, tables as u64));
+        }
     }
 }

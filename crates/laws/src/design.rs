@@ -1,7 +1,7 @@
 //! Which runs would tell most? For a proposed set of runs the standard error of the asked quantity is expected from the fitted law's own
 //! Jacobian: (JᵀJ/σ² + what is known before)⁻¹, with one new row per proposed run. Nothing of it depends on losses not yet seen.
 
-use crate::fitting::data::{Data, Work, evaluate};
+use crate::fitting::data::{Data, Work, dot3, evaluate};
 use crate::forms::Form;
 use crate::numeric::linear::{inverse, quadratic};
 use crate::numeric::{MAX_COORDS, Square, Theta};
@@ -26,7 +26,8 @@ pub enum Asked {
 }
 
 /// Expected standard error of `asked` (of its logarithm for positive constants and losses) after the rows of `existing` and one row
-/// per (N, D) of `proposed`. `None` if the form has no such parameter or the matrix is singular.
+/// per (N, D) of `proposed`. The run is the unit of evidence: the rows of one run count as one row together, and so do the proposed
+/// rows of one N, which are a trunk and its branches. `None` if the form has no such parameter or the matrix is singular.
 pub fn expected_se(
     form: &Form,
     theta: &Theta,
@@ -36,16 +37,22 @@ pub fn expected_se(
     asked: &Asked,
 ) -> Option<f64> {
     let mut table = existing.clone();
-    table.rows.extend(proposed.iter().enumerate().map(|(i, (n, d))| Row::of(i + 1, *n, *d, 1.0)));
+    table.rows.extend(proposed.iter().enumerate().map(|(i, (n, d))| {
+        // A name no run of a store or a table has.
+        let cluster = format!("\u{0}proposed {n}");
+        Row { cluster, ..Row::of(i + 1, *n, *d, 1.0) }
+    }));
     let (data, _) = Data::of(form, &table);
+    let mut rows_of = vec![0.0; data.runs];
+    data.run.iter().for_each(|run| rows_of[*run] += 1.0);
+    let w: Vec<f64> = data.run.iter().map(|run| 1.0 / rows_of[*run]).collect();
     let mut work = Work::default();
     evaluate(form, &data, theta, &mut work);
     let p = form.p();
     let mut information: Square = [[0.0; MAX_COORDS]; MAX_COORDS];
     for i in 0..p {
         for j in 0..p {
-            let sum: f64 = work.jac[i].iter().zip(&work.jac[j]).map(|(a, b)| a * b).sum();
-            information[i][j] = sum / (sigma * sigma);
+            information[i][j] = dot3(&w, &work.jac[i], &work.jac[j]) / (sigma * sigma);
         }
         let spread = if form.coords[i].name.starts_with("ln_") { LOG_SPREAD } else { EXPONENT_SPREAD };
         information[i][i] += 1.0 / (spread * spread);
@@ -74,6 +81,29 @@ mod tests {
     use super::*;
     use crate::forms::by_id;
     use crate::numeric::theta_of;
+
+    #[test]
+    fn copies_of_a_run_tell_nothing_and_a_branch_less_than_a_run() {
+        let form = by_id("l_nd_chinchilla").unwrap()[0];
+        let theta = theta_of(&[6.0, 7.1, 0.57, 0.34, 0.34]);
+        let asked = Asked::Parameter("alpha".into());
+        let table = |per_run: usize| {
+            let mut table = Table::default();
+            for (i, n) in [1e6, 1e7, 1e8].into_iter().enumerate() {
+                for k in 0..per_run {
+                    let row = Row::of(k + 1, n, 1e9, 3.0);
+                    table.rows.push(Row { run: format!("r{i}"), ..row });
+                }
+            }
+            table
+        };
+        let se = |table: &Table, runs: &[(f64, f64)]| {
+            expected_se(form, &theta, 0.005, table, runs, &asked).unwrap()
+        };
+        assert!((se(&table(1), &[]) / se(&table(50), &[]) - 1.0).abs() < 1e-9);
+        let branch = se(&table(1), &[(3e8, 1e9), (3e8, 2e9)]);
+        assert!(branch < se(&table(1), &[]) && branch > se(&table(1), &[(3e8, 1e9), (2.9e8, 2e9)]));
+    }
 
     #[test]
     fn wider_ladders_tell_more_and_more_runs_never_tell_less() {

@@ -71,7 +71,7 @@ pub struct FitRecord {
     pub objective_kind: String,
     /// R² of ln L (observed against fitted).
     pub r2_loglog: Option<f64>,
-    /// Exponent between neighbouring values of the variable (one-variable forms): −Δ ln L / Δ ln x.
+    /// Exponent between neighbouring values of the variable (one-variable forms): −Δ ln L / Δ ln x, and +Δ ln y / Δ ln x of y = G·x^exponent.
     pub local_slope: Vec<LocalSlope>,
     /// Quadratic coefficient of ln L in ln x (one-variable forms). Zero is a straight line.
     pub curvature: Option<ParamEstimate>,
@@ -240,7 +240,7 @@ pub struct LocalSlope {
     pub from: f64,
     /// Larger value.
     pub to: f64,
-    /// −Δ ln L / Δ ln x.
+    /// −Δ ln L / Δ ln x; +Δ ln y / Δ ln x where the law is y = G·x^exponent.
     pub slope: f64,
 }
 
@@ -501,6 +501,8 @@ pub struct Forecast {
     pub by_form: Vec<FormForecast>,
     /// What happened, once it has.
     pub outcome: Option<Outcome>,
+    /// Remarks in words: how far outside of the rows it lies.
+    pub notes: Vec<String>,
 }
 
 /// One form's forecast.

@@ -2,14 +2,13 @@
 
 use crate::document::{Ends, FitRecord, Forecast, FormForecast, Outcome};
 use crate::fitting::data::Data;
-use crate::fitting::fitted::{Fitted, around, base_of};
+use crate::fitting::fitted::{Fitted, around};
 use crate::fitting::minimise::{Functional, Problem};
 use crate::fitting::penalty::Penalty;
 use crate::fitting::residuals::aicc;
 use crate::fitting::{Setting, profile, search};
 use crate::forms::{self, Form};
 use crate::numeric::Theta;
-use crate::numeric::linear::quadratic;
 use crate::table::same_level;
 use crate::table::seeds::Repeats;
 use crate::{LawError, Options, Table};
@@ -62,7 +61,38 @@ fn one(table: &Table, target: Target, options: &Options) -> Result<Forecast, Law
     if opinions.is_empty() {
         return Err(failure.unwrap_or_else(|| forms::unknown(ids)));
     }
-    Ok(combine(&opinions, target, along_n, options))
+    let mut forecast = combine(&opinions, target, along_n, options);
+    forecast.notes = beyond(rows, target);
+    Ok(forecast)
+}
+
+/// How far the target lies outside of the rows, in words; nothing within 5 % of them.
+pub fn beyond(rows: &Table, target: Target) -> Vec<String> {
+    let mut out = Vec::new();
+    for (symbol, name, value) in
+        [("N", "n", target.n), ("D", "d", target.d), ("C = 6·N·D", "c", 6.0 * target.n * target.d)]
+    {
+        let of = |r: &crate::Row| if name == "c" { Some(6.0 * r.n? * r.d?) } else { r.get(name) };
+        let values = || rows.rows.iter().filter_map(of);
+        let (low, high) = values().fold((f64::INFINITY, 0.0f64), |(lo, hi), v| (lo.min(v), hi.max(v)));
+        if !(low.is_finite() && low > 0.0 && value > 0.0) {
+            continue;
+        }
+        let (factor, which, end) = if value > high {
+            (value / high, "above the largest", high)
+        } else {
+            (low / value, "below the smallest", low)
+        };
+        if factor > 1.05 {
+            let far = if factor >= 10.0 {
+                ": more than a decade of trust in the form, which no interval here holds"
+            } else {
+                ""
+            };
+            out.push(format!("{symbol} is a factor of {factor:.3} {which} of the rows, {}{far}", si(end)));
+        }
+    }
+    out
 }
 
 fn opinion(
@@ -93,19 +123,19 @@ fn opinion(
     let g: &Functional<'_> = &g;
     let (centre, gradient) = g(&fitted.theta);
     let ends = new_run(&fitted, g, options);
-    let quantile = fitted.quantile;
-    let se = fitted.covariance.map(|c| libm::sqrt(quadratic(&c, &gradient, form.p()).max(0.0)));
+    let scale = fitted.scale(&gradient);
+    let quantile = scale.map(|s| s.1);
+    let se = fitted.se(&gradient);
     Ok(Opinion {
         form: form.label(),
         centre,
         ends,
         fit_half: se.zip(quantile).map(|(s, q)| s * q).filter(|h| h.is_finite()),
         seed_half: fitted
-            .variance
-            .zip(quantile)
-            .map(|(v, q)| libm::sqrt(v.value) * q)
+            .run_variance()
+            .map(|(v, dof)| libm::sqrt(v) * fitted.quantile_at(dof))
             .filter(|h| h.is_finite()),
-        aicc: aicc(fitted.ssr, fitted.data.len(), form.p()),
+        aicc: aicc(fitted.ssr, fitted.data.len(), fitted.units(), form.p()),
         rows: fitted.data.len(),
     })
 }
@@ -129,19 +159,26 @@ pub(crate) fn quick_fit<'a>(
         form: form.label(),
         why: "no start led to a finite objective".to_owned(),
     })?;
-    Ok(around(form, data.clone(), &best.optimum, table, setting, options))
+    Ok(around(form, data.clone(), &best.optimum, penalty, table, setting, options))
 }
 
-/// Prediction interval of ln loss of one new run. The profile is walked from the least-squares optimum; the reported
-/// centre is never left outside.
+/// Prediction interval of ln loss of one new run: the law's own uncertainty and the scatter of a run together, walked by profile.
 pub(crate) fn new_run(fitted: &Fitted<'_>, g: &Functional<'_>, options: &Options) -> Ends {
-    let centre = g(&fitted.theta).0;
-    let Some(base) = base_of(fitted) else { return Ends::default() };
-    let step = libm::sqrt(base.variance) * base.quantile;
+    let (centre, gradient) = g(&fitted.theta);
+    let (Some((scale, _)), Some((variance, run_dof))) = (fitted.scale(&gradient), fitted.run_variance())
+    else {
+        return Ends::default();
+    };
+    // Where rows are runs, both come from one variance; else the less certain of them decides.
+    let dof = if fitted.by_runs() { scale.dof.min(run_dof) } else { run_dof };
+    let quantile = fitted.quantile_at(dof);
+    let base = fitted.base(scale.lambda, quantile);
+    let step = libm::sqrt(variance) * quantile;
     if !(options.level > 0.0 && step.is_finite() && step > 0.0) {
         return Ends::default();
     }
-    let ends = profile::interval(&base, profile::Of::NewRun, g, step, (centre - 20.0, centre + 20.0));
+    let weight = scale.lambda / variance;
+    let ends = profile::interval(&base, profile::Of::NewRun(weight), g, step, (centre - 20.0, centre + 20.0));
     Ends { lo: ends.lo.map(|l| l.min(centre)), hi: ends.hi.map(|h| h.max(centre)) }
 }
 
@@ -207,6 +244,7 @@ fn combine(opinions: &[Opinion], target: Target, along_n: bool, options: &Option
             })
             .collect(),
         outcome: None,
+        notes: Vec::new(),
     }
 }
 

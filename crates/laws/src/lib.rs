@@ -36,7 +36,7 @@ pub mod text;
 
 pub use document::{FitRecord, Forecast, LawDocument, PairedDifference, ParamEstimate, Straightness};
 pub use error::LawError;
-pub use fit_table::fit;
+pub use fit_table::{Progress, fit, fit_points, fit_watched};
 pub use fitting::straight::straightness;
 pub use forecast::{Band, Target, evaluate, forecast, outcome};
 pub use forms::kaplan_figures;

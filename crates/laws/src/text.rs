@@ -226,6 +226,9 @@ pub fn forecast(f: &Forecast) -> String {
     if !parts.is_empty() {
         let _ = writeln!(out, "  sources: {}", parts.join(", "));
     }
+    for note in &f.notes {
+        let _ = writeln!(out, "  {note}");
+    }
     if let Some(o) = &f.outcome {
         let _ = writeln!(out, "  {}", o.words);
     }

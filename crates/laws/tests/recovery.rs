@@ -2,6 +2,9 @@
 
 mod synthetic;
 
+use isoflop_laws::Loss;
+use synthetic::curves;
+
 #[test]
 fn intervals_hold_the_truth_about_as_often_as_they_say() {
     for design in synthetic::designs().iter().filter(|d| d.name.contains(", 7 runs, noise 0.01")) {
@@ -47,4 +50,47 @@ fn two_degrees_of_freedom_identify_nothing_by_luck() {
         assert!(*known <= 2 || *known >= 75, "{name} of {counts}");
         assert!(*known <= 2 || *both as f64 >= 0.88 * *known as f64, "{name} of {counts}");
     }
+}
+
+/// Rows of a run share its luck: nine runs of forty rows are nine, whatever the penalty; and the point lies in its own interval.
+#[test]
+fn the_run_is_the_unit_of_evidence() {
+    const TABLES: u64 = 40;
+    for design in
+        curves::designs().iter().filter(|d| d.name.starts_with("few runs") || d.name.starts_with("unbal"))
+    {
+        for loss in [Loss::Mse, Loss::Huber] {
+            let held = curves::measure(design, loss, TABLES);
+            assert_eq!(held.tables, TABLES as usize, "{held}");
+            for (name, [truth, _, point]) in &held.by_param {
+                // 40 draws at 95 %: fewer than 34 happens once in 500 times.
+                assert!(*truth >= 34, "{name} of {held}");
+                assert_eq!(*point, held.tables, "{name} of {held}");
+            }
+        }
+    }
+}
+
+/// Taken as independent, the same rows give intervals that hold the truth in a fraction of all tables: the test above can fail.
+#[test]
+fn rows_without_their_runs_would_say_too_much() {
+    let design = &curves::designs()[0];
+    let options = isoflop_laws::Options {
+        forms: vec!["l_nd_chinchilla".to_owned()],
+        loss: Loss::Mse,
+        dense: false,
+        holdout: false,
+        bootstrap: 0,
+        ..isoflop_laws::Options::default()
+    };
+    let mut held = 0;
+    for seed in 0..20 {
+        let mut table = curves::table(design, seed);
+        table.rows.iter_mut().for_each(|r| r.run.clear());
+        let document = isoflop_laws::fit(&table, &options).unwrap();
+        let alpha = document.fits[0].params.get("alpha").unwrap();
+        held += usize::from(alpha.lo.unwrap() <= 0.34 && alpha.hi.unwrap() >= 0.34);
+        assert!(document.notes.iter().any(|n| n.contains("--cluster")), "{:?}", document.notes);
+    }
+    assert!(held <= 12, "{held} of 20");
 }

@@ -8,6 +8,7 @@ use isoflop_laws::{
     CriticalBatch, LawDocument, LawError, Loss, Options, ReadOptions, Table, critical, forms, text,
 };
 use isoflop_store::Store;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -48,6 +49,9 @@ pub(crate) struct How {
     /// Which column is which, e.g. `--column loss=c4_val`; may be repeated.
     #[arg(long = "column", value_name = "NAME=HEADER")]
     pub(crate) columns: Vec<String>,
+    /// Column whose rows share their luck and count as one piece of evidence together [default: the column of runs].
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) cluster: Option<String>,
     /// How N and C are counted, where the columns allow a choice.
     #[arg(long, value_name = "NAME", default_value = "as-given",
           value_parser = ["as-given", "kaplan", "total", "chinchilla", "exact", "6nd"])]
@@ -108,7 +112,7 @@ pub(crate) fn run(args: FitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
     }
     let table = read_points(&args.points, &args.how, ctx)?;
-    let document = isoflop_laws::fit(&table, &options).map_err(user)?;
+    let document = fit_with_signs(&table, &options)?;
     let json = to_json(&document)?;
     if let Some(path) = &args.output {
         isoflop_store::write_artifact(path, json.as_bytes())
@@ -123,6 +127,19 @@ pub(crate) fn run(args: FitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         print!("{}", text::document(&document));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The fit, with a line for each form on a terminal once it has taken longer than anyone waits without a sign.
+pub(crate) fn fit_with_signs(table: &Table, options: &Options) -> anyhow::Result<LawDocument> {
+    const PATIENCE_S: f64 = 2.0;
+    let begun = std::time::Instant::now();
+    let watched = std::io::stderr().is_terminal();
+    let document = isoflop_laws::fit_watched(table, options, &mut |p| {
+        if watched && begun.elapsed().as_secs_f64() > PATIENCE_S {
+            eprintln!("fitting {} ({} of {} forms, {} rows)", p.form, p.done + 1, p.of, table.rows.len());
+        }
+    });
+    document.map_err(user)
 }
 
 fn kaplan(ctx: &Context) -> anyhow::Result<ExitCode> {
@@ -154,7 +171,7 @@ pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow
             for path in &many[1..] {
                 all.append(from_file(path, how)?);
             }
-            all
+            all.without_copies()
         }
     };
     table.not_empty().map_err(user)?;
@@ -166,6 +183,9 @@ pub(crate) fn read_points(paths: &[PathBuf], how: &How, ctx: &Context) -> anyhow
                 .hint("check the column's name and the value's spelling")
                 .into());
         }
+    }
+    if let Some(column) = &how.cluster {
+        table = table.clustered_by(column).map_err(user)?;
     }
     let mut table = convention(table, &how.convention)?;
     if let Some(text) = &how.b_crit {

@@ -3,7 +3,7 @@
 //! A study leaves `report-input.json` beside its page; from that the same page is drawn again, byte for byte. A store
 //! without one, and a table from elsewhere, are fitted first.
 
-use super::fit::{How, read_points, user};
+use super::fit::{How, read_points};
 use crate::cli::Context;
 use anyhow::Context as _;
 use isoflop_base::{Measured, RunDocument};
@@ -128,7 +128,7 @@ fn stored_input(dir: &Path) -> anyhow::Result<Option<ReportInput>> {
 
 fn table(path: &Path, args: &ReportArgs, ctx: &Context) -> anyhow::Result<Source> {
     let table = read_points(&[path.to_path_buf()], &args.how, ctx)?;
-    let laws = isoflop_laws::fit(&table, &args.how.options()).map_err(user)?;
+    let laws = super::fit::fit_with_signs(&table, &args.how.options())?;
     let name =
         path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
     Ok(Source::Table { name, table: Box::new(table), laws: Box::new(laws) })
@@ -147,9 +147,10 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
         return Err(none().into());
     }
     let mut notes = Vec::new();
-    let laws = artifacts::laws(&collected, &args.how.options())
-        .map_err(|e| notes.push(format!("No law could be fitted: {e}")))
-        .ok();
+    let (laws, why) = artifacts::laws(&collected, &args.how.options());
+    if let Some(why) = why {
+        notes.push(format!("No law could be fitted: {why}"));
+    }
     let (forecasts, changed) = registry::registered(dir, &collected);
     notes.extend(changed);
     Ok(Source::Study(Box::new(ReportInput {
@@ -159,7 +160,7 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
         runs: collected.runs.iter().filter_map(run_row).collect(),
         points: collected.points().map(|(point, _)| point.clone()).collect(),
         curves: collected.curves()?,
-        laws,
+        laws: Some(laws),
         notes,
         ..ReportInput::default()
     })))

@@ -17,7 +17,12 @@ pub fn allocate(table: &Table, document: &LawDocument, options: &Options) -> Vec
         ("argmin", isoflop::argmin),
     ] {
         let optima: Vec<Optimum> = budgets.iter().filter_map(choose).collect();
-        out.extend(line(approach, optima, options.level));
+        let mut found = line(approach, optima, options.level);
+        if let Some(a) = found.as_mut().filter(|_| table.is_clustered()) {
+            (a.a.lo, a.a.hi, a.a.se) = (None, None, None);
+            a.notes.push("no interval: budgets share their runs, whose luck their optima share".to_owned());
+        }
+        out.extend(found);
     }
     out.extend(envelope::allocation(table, options.level));
     for record in document.fits.iter().filter(|f| f.form == "l_nd_chinchilla") {

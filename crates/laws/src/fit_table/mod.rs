@@ -8,10 +8,12 @@ use crate::allocation::allocate;
 use crate::document::{Convention, FitRecord, LawDocument, NotFitted, SCHEMA, condition_words};
 use crate::fitting::{Setting, fit_form};
 use crate::forms::{self, Form, RECIPES};
+use crate::table::paired::paired_differences;
 use crate::table::seeds::Repeats;
 use crate::{LawError, Options, Row, Table};
 use compare::{floors, surfaces};
-use slices::{Slice, frontier_slice, groups, slices, with_s_min, worthwhile};
+use isoflop_base::{Point, Status};
+use slices::{Slice, frontier_slice, groups, pools, slices, with_s_min, worthwhile};
 use std::collections::BTreeMap;
 
 /// Fits every form in `options.forms` (or all the columns allow) to the table.
@@ -20,14 +22,38 @@ use std::collections::BTreeMap;
 /// `l_nd_chinchilla`, and `l_c` on the frontier of the rows.
 ///
 /// # Errors
-/// A form asked for by name that does not exist or cannot be fitted; a table without usable rows.
+/// A form that does not exist; a table without usable rows, or none of whose forms can be fitted. One of several that cannot be is
+/// listed in `not_fitted` with its reason.
 pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
+    fit_watched(table, options, &mut |_| ())
+}
+
+/// How far a fit of a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// Id of the form that begins.
+    pub form: &'a str,
+    /// Forms done before it.
+    pub done: usize,
+    /// Forms in all.
+    pub of: usize,
+}
+
+/// [`fit`], which tells `watch` of each form before it begins.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_watched(
+    table: &Table,
+    options: &Options,
+    watch: &mut dyn FnMut(Progress<'_>),
+) -> Result<LawDocument, LawError> {
     check(options)?;
     table.not_empty()?;
     let all = options.forms.iter().any(|f| f == "all");
     let asked: Vec<&str> =
         options.forms.iter().map(String::as_str).filter(|f| !all && !f.is_empty()).collect();
-    let ids = if asked.is_empty() {
+    let ids: Vec<&str> = if asked.is_empty() {
         forms::ids().into_iter().filter(|id| offered(id, table)).collect()
     } else {
         asked.clone()
@@ -36,17 +62,17 @@ pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
     let repeats = Repeats::of(table);
     document.seed_spread = repeats.spread();
     let mut first_error = None;
-    for id in ids {
+    let of = ids.len();
+    for (done, id) in ids.into_iter().enumerate() {
+        watch(Progress { form: id, done, of });
         if matches!(id, "isoflop" | "envelope") {
             continue;
         }
         let before = document.fits.len();
         let reason = one(id, table, &repeats, options, &mut document)?;
         if let Some(error) = reason.filter(|_| document.fits.len() == before) {
-            if asked.contains(&id) {
-                return Err(error);
-            }
-            let missing = matches!(error, LawError::MissingColumn { .. });
+            // What was not asked for by name and lacks a column is no news.
+            let missing = matches!(error, LawError::MissingColumn { .. }) && !asked.contains(&id);
             first_error.get_or_insert_with(|| error.clone());
             if !missing {
                 document.not_fitted.push(NotFitted { form: id.to_owned(), reason: error.in_a_line() });
@@ -61,6 +87,7 @@ pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
         };
         return Err(first_error.unwrap_or_else(nothing));
     }
+    document.notes.extend(hidden_runs(table, &document));
     document.comparisons.extend(floors(&document));
     document.comparisons.extend(surfaces(&document));
     if asked.is_empty() || asked.iter().any(|f| f.starts_with("l_nd") || RECIPES.contains(f)) {
@@ -69,6 +96,33 @@ pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
     document.conventions = conventions(table, &document, options);
     scrub::scrub(&mut document);
     Ok(document)
+}
+
+/// Rows that name no run but whose residuals lie together by size, as the points of one training run do: said, since intervals take
+/// them as independent.
+fn hidden_runs(table: &Table, document: &LawDocument) -> Option<String> {
+    const ROWS_PER_SIZE: usize = 5;
+    const TOGETHER: f64 = 0.5;
+    let fit =
+        document.fits.iter().find(|f| f.form.starts_with("l_nd_") && f.residuals.len() == f.runs_used)?;
+    let sizes = table.levels("n").len();
+    if sizes < 3 || fit.residuals.len() < ROWS_PER_SIZE * sizes || table.is_clustered() {
+        return None;
+    }
+    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    let total: f64 = fit.residuals.iter().map(|r| r.residual * r.residual).sum();
+    for r in &fit.residuals {
+        let entry = sums.entry(format!("{:.3e}", r.n?)).or_default();
+        *entry = (entry.0 + r.residual, entry.1 + 1.0);
+    }
+    let between: f64 = sums.values().map(|(s, k)| s * s / k).sum();
+    (total > 0.0 && between / total > TOGETHER).then(|| {
+        format!(
+            "{:.0} % of the squared residuals are common to the rows of a size, and no column names a run: if they are points of \
+             one training run, say which rows belong together (--cluster COLUMN), or every interval here is too narrow",
+            100.0 * between / total
+        )
+    })
 }
 
 /// Exponents of the fits so far beside those with all parameters counted, where the rows know both.
@@ -133,6 +187,32 @@ fn check(options: &Options) -> Result<(), LawError> {
     Ok(())
 }
 
+/// A document of a table that no law was fitted to: its rows, and why.
+pub fn unfitted(table: &Table, why: &LawError) -> LawDocument {
+    let mut document = start(table);
+    document.seed_spread = Repeats::of(table).spread();
+    document.not_fitted.push(NotFitted { form: "any law".to_owned(), reason: why.in_a_line() });
+    document
+}
+
+/// The laws of finished points, with the paired differences between their sizes. Where no law can be fitted the document holds the
+/// pairs and the reason, and the error comes along.
+pub fn fit_points<'a>(
+    points: &[(&'a Point, &'a Status)],
+    options: &Options,
+) -> (LawDocument, Option<LawError>) {
+    let table = Table::from_points(points.iter().copied());
+    let (mut document, why) = match fit(&table, options) {
+        Ok(document) => (document, None),
+        Err(why) => (unfitted(&table, &why), Some(why)),
+    };
+    document.paired = paired_differences(&table, &|row| {
+        let same = |p: &Point| p.run == row.run && Some(p.tokens as f64) == row.d;
+        points.iter().find(|(p, _)| same(p)).map(|(p, _)| p.blocks.as_slice())
+    });
+    (document, why)
+}
+
 fn start(table: &Table) -> LawDocument {
     LawDocument {
         schema: SCHEMA.to_owned(),
@@ -153,8 +233,13 @@ fn one(
 ) -> Result<Option<LawError>, LawError> {
     let mut variants = forms::by_id(id)?;
     let mut slices = match id {
-        "l_n" => slices(table, "n", "d", "tokens"),
-        "l_d" => slices(table, "d", "n", "params"),
+        "l_n" | "l_d" => {
+            let (varied, fixed, name) = if id == "l_n" { ("n", "d", "tokens") } else { ("d", "n", "params") };
+            if !options.forms.iter().any(|f| f == id) && pools(table, varied, fixed) {
+                return Ok(Some(pooled(id, varied, fixed)));
+            }
+            slices(table, varied, fixed, name)
+        }
         "l_c" => vec![frontier_slice(table, "c")],
         "l_cmin" if table.c_min_from_batch => vec![frontier_slice(table, "c_min")],
         "l_ns" => vec![with_s_min(table)],
@@ -209,6 +294,19 @@ fn one(
         last = Some(no_slice(variants[0], table));
     }
     Ok(last)
+}
+
+fn pooled(id: &str, varied: &str, fixed: &str) -> LawError {
+    let (varied, fixed) = (varied.to_uppercase(), fixed.to_uppercase());
+    LawError::BadOption {
+        what: format!(
+            "{id} was not fitted: the rows know no {fixed}, and rows of one {varied} differ in loss"
+        ),
+        hint: format!(
+            "name the column of {fixed} (--column {}=NAME); --form {id} fits all rows as one series",
+            fixed.to_lowercase()
+        ),
+    }
 }
 
 fn no_slice(form: &Form, table: &Table) -> LawError {

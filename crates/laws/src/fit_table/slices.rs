@@ -29,6 +29,21 @@ pub(super) fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Ve
         .collect()
 }
 
+/// Whether a law of `varied` alone would pool rows that differ in what the table does not know: no row has `fixed`, and several rows of
+/// one `varied`, not seeds of each other, have losses more than 1 % apart.
+pub(super) fn pools(table: &Table, varied: &str, fixed: &str) -> bool {
+    if table.rows.iter().any(|r| r.get(fixed).is_some()) {
+        return false;
+    }
+    table.levels(varied).into_iter().any(|level| {
+        let at: Vec<&Row> =
+            table.rows.iter().filter(|r| r.get(varied).is_some_and(|x| same_level(x, level))).collect();
+        let seeds = at.len() > 1 && at.iter().all(|r| r.seed.is_some());
+        let ends = at.iter().fold((f64::INFINITY, 0.0f64), |(lo, hi), r| (lo.min(r.loss), hi.max(r.loss)));
+        !seeds && at.len() > 1 && ends.1 > 1.01 * ends.0
+    })
+}
+
 /// Most slices of one law that are fitted unasked.
 const MOST_SLICES: usize = 8;
 

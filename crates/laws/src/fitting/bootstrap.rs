@@ -6,7 +6,7 @@ use super::minimise::{Problem, Solver, Stop};
 use super::search::spread;
 use crate::document::Ends;
 use crate::numeric::Theta;
-use crate::numeric::quantile::{normal_cdf, normal_quantile};
+use crate::numeric::quantile::normal_cdf;
 use crate::numeric::random::Random;
 
 const STOP: Stop = Stop { steps: 60, tolerance: 1e-8, exact: true };
@@ -32,21 +32,24 @@ pub fn refits(
     })
 }
 
-/// Percentile interval at `level` of values from a sample of `runs` runs fitted with `p` coordinates.
-///
-/// Widened by √(n/(n−p)) for a smooth objective, whose refits scatter too little by that much; a kinked one (all residuals in the linear
-/// part of the penalty) scatters too much by about as much. `linear` is the share of residuals there, and the exponent goes from
-/// ½ to −½ with it: a rule that `examples/coverage` bears out.
-pub fn percentiles(values: &[f64], level: f64, runs: usize, p: usize, linear: f64) -> Ends {
+/// Refits beyond this many standard deviations are too few for a percentile: further out, an interval grows in proportion.
+const SEEN: f64 = 2.33;
+
+/// Where `wide` standard deviations of the refits' distribution end on each side of `centre`, by their percentiles.
+pub fn ends(values: &[f64], centre: f64, wide: f64) -> Ends {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
-    if sorted.len() < 20 || runs <= p {
+    if sorted.len() < 20 || !wide.is_finite() {
         return Ends::default();
     }
     sorted.sort_by(f64::total_cmp);
-    let ratio = runs as f64 / (runs - p) as f64;
-    let wide = libm::pow(ratio, 0.5 - linear) * normal_quantile(0.5 + 0.5 * level);
-    let tail = normal_cdf(-wide);
-    Ends { lo: Some(at(&sorted, tail)), hi: Some(at(&sorted, 1.0 - tail)) }
+    let seen = wide.min(SEEN);
+    let tail = normal_cdf(-seen);
+    let (lo, hi) = (at(&sorted, tail), at(&sorted, 1.0 - tail));
+    if wide <= SEEN {
+        return Ends { lo: Some(lo), hi: Some(hi) };
+    }
+    let grow = |end: f64| centre + (end - centre) * wide / seen;
+    Ends { lo: Some(grow(lo)), hi: Some(grow(hi)) }
 }
 
 /// The `share` quantile of sorted values, interpolated.

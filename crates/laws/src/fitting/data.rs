@@ -4,6 +4,7 @@ use crate::document::DroppedRow;
 use crate::forms::{Columns, Form, Kernel, Slot};
 use crate::numeric::{MAX_COORDS, Square, Theta, fast};
 use crate::{Row, Table};
+use std::collections::HashMap;
 
 /// The numbers of one fit.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +39,7 @@ impl Data {
     pub fn of(form: &Form, table: &Table) -> (Self, Vec<DroppedRow>) {
         let mut data = Self { x: vec![Vec::new(); form.variables.len()], ..Self::default() };
         let mut dropped = Vec::new();
-        let mut names: Vec<&str> = Vec::new();
+        let mut names: HashMap<&str, usize> = HashMap::new();
         for (index, row) in table.rows.iter().enumerate() {
             let inputs = form.inputs(&|name| row.get(name));
             let response =
@@ -57,14 +58,26 @@ impl Data {
             data.y.push(if form.log_response { libm::log(y) } else { y });
             data.w.push(row.weight);
             data.source.push(index);
-            let known = (!row.run.is_empty()).then(|| names.iter().position(|n| *n == row.run)).flatten();
-            data.run.push(known.unwrap_or_else(|| {
-                names.push(&row.run);
-                names.len() - 1
-            }));
+            let unit = row.unit();
+            let next = data.runs;
+            let run = if unit.is_empty() { next } else { *names.entry(unit).or_insert(next) };
+            data.runs = data.runs.max(run + 1);
+            data.run.push(run);
         }
-        data.runs = names.len();
         (data, dropped)
+    }
+
+    /// Some of the rows.
+    pub fn some(&self, rows: &[usize]) -> Self {
+        let pick = |column: &[f64]| rows.iter().map(|i| column[*i]).collect();
+        Self {
+            x: self.x.iter().map(|column| pick(column)).collect(),
+            y: pick(&self.y),
+            w: pick(&self.w),
+            run: rows.iter().map(|i| self.run[*i]).collect(),
+            runs: self.runs,
+            source: rows.iter().map(|i| self.source[*i]).collect(),
+        }
     }
 
     /// Number of rows.

@@ -4,6 +4,7 @@
 //! (`search`, `minimise`; cross-checked by `varpro`), then intervals, verdicts, residuals and the hold-out, one file each.
 
 use super::data::Data;
+use super::evidence::Evidence;
 use super::fitted::{Fitted, Setting, around};
 use super::holdout::holdout;
 use super::intervals::{BOOTSTRAP_FROM, ResidualShape, heavy_tailed, interval_method, parameters};
@@ -15,6 +16,7 @@ use super::{bootstrap, search, varpro};
 use crate::document::{FitRecord, FitState};
 use crate::forms::Form;
 use crate::{LawError, Options, Table};
+use std::collections::BTreeMap;
 
 /// Fits `form` to the rows of `table`.
 ///
@@ -31,13 +33,17 @@ pub fn fit_form(
     let penalty = penalty_for(form, options);
     let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
     let (best, varpro_objective) = optimum(&problem, options)?;
-    let fitted = around(form, data.clone(), &best.optimum, table, setting, options);
+    let fitted = around(form, data.clone(), &best.optimum, penalty, table, setting, options);
     let mut solver = Solver::default();
     let (objective, logs) = solver.report(&problem, &best.optimum.theta);
     let residuals = residuals(form, &data, table, &logs);
-
+    let by_line: BTreeMap<usize, usize> =
+        data.source.iter().zip(&data.run).map(|(i, run)| (table.rows[*i].line, *run)).collect();
+    let units: Vec<usize> = residuals.iter().map(|r| by_line[&r.row]).collect();
     let runs = data.runs;
-    let refits = if runs >= BOOTSTRAP_FROM && options.bootstrap >= 20 {
+    // Where runs have several rows the profile has their variance already, which small numbers of refits know less well.
+    let by_profile = fitted.by_runs() && !penalty.is_floor();
+    let refits = if runs >= BOOTSTRAP_FROM && options.bootstrap >= 20 && !by_profile {
         bootstrap::refits(&problem, &fitted.theta, options.bootstrap, options.seed, options.threads)
     } else {
         Vec::new()
@@ -51,11 +57,11 @@ pub fn fit_form(
         n_convention: table.n_convention.clone(),
         c_convention: table.c_convention.clone(),
         level: options.level,
-        interval_method: interval_method(&fitted, &refits, penalty.is_floor()),
+        interval_method: interval_method(&fitted, &refits, penalty),
         objective: Some(objective).filter(|o| o.is_finite()),
         objective_kind: penalty.words(),
         r2_loglog: r_squared(&data.y, &logs),
-        residual_tests: residual_tests(&residuals),
+        residual_tests: residual_tests(&residuals, &units),
         residuals,
         rows_used: data.len(),
         runs_used: runs,
@@ -63,7 +69,7 @@ pub fn fit_form(
         starts: best.starts,
         starts_agree: best.agree,
         varpro_objective,
-        aicc: aicc(fitted.ssr, data.len(), form.p()),
+        aicc: aicc(fitted.ssr, data.len(), fitted.units(), form.p()),
         state: state(&fitted),
         ..FitRecord::default()
     };
@@ -120,8 +126,8 @@ fn state(fitted: &Fitted<'_>) -> FitState {
             .covariance
             .map(|c| c[..p].iter().map(|row| row[..p].to_vec()).collect())
             .unwrap_or_default(),
-        sigma: fitted.variance.map(|v| libm::sqrt(v.value)),
-        dof: fitted.variance.map_or(0.0, |v| v.dof),
+        sigma: fitted.run_variance().map(|v| libm::sqrt(v.0)),
+        dof: fitted.run_variance().map_or(0.0, |v| v.1),
         quantile: fitted.quantile.filter(|q| q.is_finite()),
     }
 }
@@ -144,8 +150,10 @@ fn one_variable(
     let y: Vec<f64> = fitted.data.y.iter().map(|v| libm::exp(*v)).collect();
     let lines: Vec<usize> = fitted.data.source.iter().map(|i| table.rows[*i].line).collect();
     let seeds = (fitted.form.response == "loss").then(|| setting.repeats.outside(&lines));
-    let straight = straightness(&x, &y, seeds, options.level);
-    record.local_slope = local_slopes(&x, &y);
+    let straight = straightness(&x, &y, &fitted.data.run, seeds, options.level);
+    // A loss falls, and its exponent is written positive; a setting grows with it.
+    let sign = if fitted.form.response == "loss" { -1.0 } else { 1.0 };
+    record.local_slope = local_slopes(&x, &y, sign);
     record.curvature = straight.curvature.clone();
     record.straight = Some(straight);
 }
@@ -170,7 +178,7 @@ fn recipe(form: &Form, record: &FitRecord, options: &Options) -> String {
 }
 
 fn remarks(record: &mut FitRecord, fitted: &Fitted<'_>) {
-    if fitted.variance.is_some_and(|v| v.lack_of_fit) {
+    if matches!(fitted.evidence, Some(Evidence::Rows(v)) if v.lack_of_fit) {
         record.notes.push(
             "the residuals are larger than repeated seeds explain: the form misses something, and the intervals count that as noise"
                 .to_owned(),

@@ -5,13 +5,15 @@ use super::minimise::{Problem, Solver};
 use super::penalty::Penalty;
 use super::residuals::residuals;
 use super::search;
-use crate::Table;
 use crate::document::Holdout;
 use crate::forms::Form;
 use crate::numeric::Theta;
 use crate::table::same_level;
+use crate::{Row, Table};
+use std::collections::BTreeSet;
 
-/// Leaves out the rows of the largest budget (or the largest value of the only variable), refits and forecasts them.
+/// Leaves out the rows of the largest budget (or the largest value of the only variable), with all rows of their runs, refits and
+/// forecasts them. Where that leaves too few, their runs' other rows stay, and it is said.
 pub(super) fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalty) -> Option<Holdout> {
     let key = if form.variables.len() == 1 {
         form.variables[0].name
@@ -21,6 +23,10 @@ pub(super) fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalt
         form.variables[0].name
     };
     let (kept, left, threshold) = without_top(table, key)?;
+    let tops: BTreeSet<&str> = left.rows.iter().map(Row::unit).filter(|u| !u.is_empty()).collect();
+    let others = kept.filtered(|r| !tops.contains(r.unit()));
+    let shared = others.rows.len() < kept.rows.len();
+    let (kept, seen) = if form.check(&others).is_ok() { (others, false) } else { (kept, shared) };
     form.check(&kept).ok()?;
     let (data, _) = Data::of(form, &kept);
     let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
@@ -35,11 +41,11 @@ pub(super) fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalt
     let finite = |x: f64| Some(x).filter(|v| v.is_finite());
     let symbol = key.to_uppercase();
     Some(Holdout {
-        left_out: if left.levels(key).len() > 1 {
+        left_out: (if left.levels(key).len() > 1 {
             format!("{symbol} >= {}", isoflop_base::units::si(threshold))
         } else {
             format!("{symbol} = {}", isoflop_base::units::si(threshold))
-        },
+        }) + if seen { " (earlier rows of the same runs were fitted)" } else { "" },
         rows_fitted: data.len(),
         rows_tested: tested.len(),
         rms: finite(libm::sqrt(logs.iter().map(|r| r * r).sum::<f64>() / count)),

@@ -1,6 +1,8 @@
 //! Intervals of the reported parameters: profile with Student's t below `BOOTSTRAP_FROM` runs, bootstrap by run from there on.
 
-use super::fitted::{Fitted, base_of};
+use super::evidence::Evidence;
+use super::fitted::Fitted;
+use super::penalty::Penalty;
 use super::variance::Variance;
 use super::verdict::{FEW_DOF, at_assumed_scatter, judge, strictly};
 use super::{bootstrap, profile};
@@ -9,35 +11,54 @@ use crate::document::{Correlation, Ends, FitRecord, ParamEstimate, Params};
 use crate::forms::{Reported, Role};
 use crate::numeric::Theta;
 use crate::numeric::dual::Dual;
-use crate::numeric::linear::quadratic;
+use crate::numeric::quantile::normal_quantile;
 
 /// From this many runs on, a bootstrap by run is made; below it, a profile interval with Student's t.
 pub(super) const BOOTSTRAP_FROM: usize = 20;
 
-pub(super) fn interval_method(fitted: &Fitted<'_>, refits: &[Theta], floor: bool) -> String {
-    let seeds = match fitted.variance {
-        Some(Variance { pooled: true, dof, .. }) => {
-            format!("variance of a run pooled from residuals and repeated seeds ({dof} degrees of freedom)")
-        }
-        Some(Variance { dof, .. }) => {
+pub(super) fn interval_method(fitted: &Fitted<'_>, refits: &[Theta], penalty: Penalty) -> String {
+    let (runs, rows) = (fitted.data.runs, fitted.data.len());
+    let unit = match &fitted.evidence {
+        Some(Evidence::Rows(Variance { pooled: true, dof, .. })) => {
             format!(
-                "variance of a run from the residuals ({dof} degrees of freedom), which holds the seeds' share"
+                "variance of a run pooled from residuals and repeated seeds ({dof:.0} degrees of freedom)"
+            )
+        }
+        Some(Evidence::Rows(Variance { dof, .. })) if runs == 1 && rows > 1 => format!(
+            "all rows are of one run: the scatter of its rows ({dof:.0} degrees of freedom), not the luck of another run"
+        ),
+        Some(Evidence::Rows(Variance { dof, .. })) => format!(
+            "variance of a run from the residuals ({dof:.0} degrees of freedom), which holds the seeds' share"
+        ),
+        Some(Evidence::Runs(r)) => format!(
+            "the run is the unit: {rows} rows of {runs} runs, variance by run with its own degrees of freedom for each parameter \
+             (a run's offset scatters by {:.2} %, a row about its run by {:.2} %)",
+            100.0 * libm::sqrt(r.between),
+            100.0 * libm::sqrt(r.within)
+        ),
+        None if runs > 1 && runs < rows => {
+            format!(
+                "the law follows the {runs} runs one by one: they do not tell how another would differ, so no interval"
             )
         }
         None => "no degree of freedom left: no interval".to_owned(),
     };
-    if refits.is_empty() && floor {
+    if refits.is_empty() && penalty.is_floor() {
         return format!(
             "none: the law is fitted to the floor of the rows, of which squared errors say nothing, and a bootstrap needs {BOOTSTRAP_FROM} runs"
         );
     }
     if refits.is_empty() {
-        format!("profile of the squared error of ln loss with Student's t; {seeds}")
+        format!("profile of {} about its optimum with Student's t; {unit}", penalty.estimator())
+    } else if fitted.by_runs() {
+        format!(
+            "bootstrap by run: {} refits under exponential weights of {runs} runs, adjusted by Student's t; {unit}",
+            refits.len()
+        )
     } else {
         format!(
-            "bootstrap by run: percentiles of {} refits under exponential weights of {} runs, adjusted for the sample size",
-            refits.len(),
-            fitted.data.runs
+            "bootstrap by run: percentiles of {} refits under exponential weights of {runs} runs, adjusted for the sample size",
+            refits.len()
         )
     }
 }
@@ -64,16 +85,16 @@ pub(super) fn parameters(
     for reported in fitted.form.reported {
         let g = functional(reported);
         let (centre, gradient) = g(&fitted.theta);
-        let se = fitted
-            .covariance
-            .map(|c| libm::sqrt(quadratic(&c, &gradient, p)))
-            .filter(|s| s.is_finite() && *s > 0.0);
-        let profiled = base_of(fitted).filter(|_| !shape.floor).map_or(Ends::default(), |base| {
+        let scale = fitted.scale(&gradient);
+        let se = fitted.se(&gradient);
+        let profiled = scale.filter(|_| !shape.floor).map_or(Ends::default(), |(s, quantile)| {
             let step = se.unwrap_or(0.1 * centre.abs().max(0.1)).clamp(1e-12, 30.0);
+            let base = fitted.base(s.lambda, quantile);
             profile::interval(&base, profile::Of::Value, &g, step, reported.reach(centre))
         });
         let drawn: Vec<f64> = refits.iter().map(|t| g(t).0).collect();
-        let mut percentile = bootstrap::percentiles(&drawn, options.level, fitted.data.runs, p, shape.linear);
+        let wide = shape.half_width(fitted, &gradient, options.level);
+        let mut percentile = wide.map_or(Ends::default(), |w| bootstrap::ends(&drawn, centre, w));
         let mut further = false;
         if !refits.is_empty() && !shape.floor {
             (percentile, further) = beyond(percentile, profiled, centre, shape.heavy);
@@ -81,17 +102,16 @@ pub(super) fn parameters(
         let (low, high) = reported.reach(centre);
         percentile.lo = percentile.lo.filter(|x| *x > low);
         percentile.hi = percentile.hi.filter(|x| *x < high);
-        let se = if refits.is_empty() { se } else { bootstrap::spread_of(&drawn).or(se) };
+        let se = if refits.is_empty() || fitted.by_runs() { se } else { bootstrap::spread_of(&drawn).or(se) };
         let plain =
             |x: Option<f64>| x.map(|v| if reported.log { libm::exp(v) } else { v }).filter(|v| v.is_finite());
         let plain_ends = |e: Ends| Ends { lo: plain(e.lo), hi: plain(e.hi) };
         // A floor that sank to the edge of its box is no floor.
         let sunk = reported.role == Role::Floor && reported.log && centre < -11.9;
         let value = if sunk { 0.0 } else { plain(Some(centre)).unwrap_or(0.0) };
-        let ends =
-            if refits.is_empty() { widened(plain_ends(profiled), value) } else { plain_ends(percentile) };
+        let ends = widened(plain_ends(if refits.is_empty() { profiled } else { percentile }), value);
         let (mut known, mut words) = judge(reported, value, ends);
-        let dof = fitted.variance.map_or(0.0, |v| v.dof);
+        let dof = scale.map_or(0.0, |(s, _)| s.dof);
         if known && refits.is_empty() && dof < FEW_DOF.max(p as f64) {
             (known, words) = at_assumed_scatter(fitted, reported, &g, value);
         } else if known && refits.is_empty() && reported.role == Role::Floor {
@@ -133,6 +153,27 @@ pub(super) struct ResidualShape {
     pub(super) heavy: bool,
 }
 
+impl ResidualShape {
+    /// How many of a refit's standard deviations an interval reaches.
+    ///
+    /// Where every row is a run, √(n/(n−p)) normal ones for a smooth objective, whose refits scatter too little by that much; a kinked one
+    /// (all residuals in the linear part of the penalty) scatters too much by about as much, and the exponent goes from ½ to −½
+    /// with the share of residuals there: a rule that `examples/coverage` bears out. Where runs have several rows, Student's t
+    /// with the bias and the degrees of freedom of a sum of squared scores.
+    fn half_width(&self, fitted: &Fitted<'_>, gradient: &Theta, level: f64) -> Option<f64> {
+        let (runs, p) = (fitted.data.runs, fitted.form.p());
+        if runs <= p {
+            return None;
+        }
+        if fitted.by_runs() {
+            let (scale, quantile) = fitted.scale(gradient)?;
+            return Some(libm::sqrt(scale.ratio) * quantile);
+        }
+        let ratio = runs as f64 / (runs - p) as f64;
+        Some(libm::pow(ratio, 0.5 - self.linear) * normal_quantile(0.5 + 0.5 * level))
+    }
+}
+
 /// Root mean square above twice the normal-consistent median deviation.
 pub(super) fn heavy_tailed(residuals: &[f64]) -> bool {
     let mut sizes: Vec<f64> = residuals.iter().map(|r| r.abs()).collect();
@@ -154,7 +195,7 @@ fn beyond(percentile: Ends, profile: Ends, centre: f64, heavy: bool) -> (Ends, b
     (Ends { lo, hi }, a || b)
 }
 
-/// The interval belongs to the squared error; the estimate may come from another objective and is never left outside.
+/// An estimate is never left outside of its interval, whatever rounding does at the end of a range.
 fn widened(ends: Ends, value: f64) -> Ends {
     Ends { lo: ends.lo.map(|l| l.min(value)), hi: ends.hi.map(|h| h.max(value)) }
 }

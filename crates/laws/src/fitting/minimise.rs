@@ -132,10 +132,11 @@ impl Solver {
         self.minimise(&Problem { penalty: Penalty::square(), ..*problem }, start, SQUARES)
     }
 
-    /// Least squares of ln y first, then the penalty with its δ narrowed step by step: the kinked objective is only met close to its optimum.
-    pub fn search(&mut self, problem: &Problem<'_>, start: &Theta, last: Stop) -> Optimum {
-        let warm = self.squares(problem, start);
-        self.narrow(problem, &warm.theta, last)
+    /// Least squares of ln y first, unless `start` is good in it already, then the penalty with its δ narrowed step by step: the kinked
+    /// objective is only met close to its optimum.
+    pub fn search(&mut self, problem: &Problem<'_>, start: &Theta, last: Stop, far: bool) -> Optimum {
+        let warm = if far { self.squares(problem, start).theta } else { *start };
+        self.narrow(problem, &warm, last)
     }
 
     /// The last part of [`Solver::search`], from a point that is good in least squares.

@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 pub mod data;
+pub(crate) mod evidence;
 pub mod fit;
 pub(crate) mod fitted;
 mod holdout;

@@ -1,6 +1,7 @@
 //! What a residual costs: ρ with its first and second derivative, on ln loss or on the loss itself.
 
 use crate::Loss;
+use crate::numeric::quantile::normal_cdf;
 
 /// ρ and the scale it works on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,6 +102,22 @@ impl Penalty {
         }
     }
 
+    /// Variance of this estimator over that of least squares, when rows scatter normally by `sigma` about a law that `dof` degrees of
+    /// freedom are left to judge. For Huber's penalty E[ψ²]/(E[ψ']²·σ²) (Huber 1964), π/2 at most; with few degrees of freedom both
+    /// follow the rows and differ less: of a median over a mean the excess shrinks as dof/(dof + 1.3), which is within 1 % of the
+    /// exact ratios at 3, 5 and 7 rows (1.35, 1.43, 1.47).
+    pub fn inefficiency(self, sigma: f64, dof: f64) -> f64 {
+        if self.kind != Kind::Huber || !(sigma > 0.0 && sigma.is_finite()) {
+            return 1.0;
+        }
+        let d = self.delta / sigma;
+        let inside = 2.0 * normal_cdf(d) - 1.0;
+        let density = libm::exp(-0.5 * d * d) / libm::sqrt(2.0 * std::f64::consts::PI);
+        let squares = inside - 2.0 * d * density + 2.0 * d * d * normal_cdf(-d);
+        let many = (squares / (inside * inside)).clamp(1.0, std::f64::consts::FRAC_PI_2);
+        1.0 + (many - 1.0) * dof / (dof + 1.3)
+    }
+
     /// Share of residuals in the linear part of ρ.
     pub fn linear_share(self, residuals: &[f64]) -> f64 {
         if !self.has_delta() || residuals.is_empty() {
@@ -133,6 +150,18 @@ impl Penalty {
         }
     }
 
+    /// What is minimised, as the words "profile of …" go on.
+    pub fn estimator(self) -> &'static str {
+        match (self.kind, self.raw) {
+            (Kind::Square, false) => "the squared error of ln loss",
+            (Kind::Square, true) => "the squared error of the loss",
+            (Kind::Huber, _) => {
+                "Huber's estimate, by least squares that ends there and is as wide as its own variance,"
+            }
+            (Kind::Floor, _) => "the floor of the rows",
+        }
+    }
+
     /// In words.
     pub fn words(self) -> String {
         match (self.kind, self.raw) {
@@ -162,6 +191,18 @@ fn lanes(residuals: &[f64], w: &[f64], rho: impl Fn(f64) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn huber_is_between_the_median_and_the_mean() {
+        let huber = Penalty::of(Loss::Huber, 1e-3);
+        assert!((huber.inefficiency(1.0, 1e9) / std::f64::consts::FRAC_PI_2 - 1.0).abs() < 1e-3);
+        assert!((huber.inefficiency(1e-5, 1e9) - 1.0).abs() < 1e-9);
+        // Huber's own table: 1.345 standard deviations cost 5 %.
+        assert!((huber.inefficiency(1e-3 / 1.345, 1e9) - 1.0 / 0.95).abs() < 1e-3);
+        for (rows, exact) in [(3.0, 1.3463), (5.0, 1.4341), (7.0, 1.4726)] {
+            assert!((huber.inefficiency(1.0, rows - 1.0) / exact - 1.0).abs() < 0.01, "{rows}");
+        }
+    }
 
     #[test]
     fn derivatives_match_differences() {

@@ -24,19 +24,19 @@ pub struct Base<'a> {
     pub theta: Theta,
     /// Σ w·r² there.
     pub ssr: f64,
-    /// Variance of one run's ln loss.
+    /// Variance of the function in units of its information: of one run's ln loss, where rows are runs.
     pub variance: f64,
     /// Quantile of Student's t at the level.
     pub quantile: f64,
 }
 
 /// What the interval is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Of {
     /// The value of the function itself.
     Value,
-    /// One new observation of it, with the scatter of a run.
-    NewRun,
+    /// One new observation of it: the variance of the function in units of its information, over that of a run.
+    NewRun(f64),
 }
 
 /// The interval of g. `reach` bounds the walk: an end further than that from the optimum is open (absent). `step` is a first guess of
@@ -54,7 +54,7 @@ fn end(base: &Base<'_>, of: Of, g: &Functional<'_>, step: f64, limit: f64) -> Op
     // A pull as stiff as the data are at one standard error.
     let stiff = match of {
         Of::Value => 20.0 * base.variance / (step * step),
-        Of::NewRun => 1.0,
+        Of::NewRun(weight) => weight,
     };
     let mut solver = Solver::default();
     let mut from = base.theta;
@@ -78,7 +78,7 @@ fn end(base: &Base<'_>, of: Of, g: &Functional<'_>, step: f64, limit: f64) -> Op
         let reached = g(&optimum.theta).0;
         match of {
             // The objective is half the sum of squares.
-            Of::NewRun => (target, (2.0 * optimum.objective - base.ssr) / allowed),
+            Of::NewRun(_) => (target, (2.0 * optimum.objective - base.ssr) / allowed),
             Of::Value => {
                 let pulled = 0.5 * stiff * (target - reached) * (target - reached);
                 (reached, (2.0 * (optimum.objective - pulled) - base.ssr) / allowed)

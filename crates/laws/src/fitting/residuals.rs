@@ -1,6 +1,7 @@
 //! What is left of the rows once the law is taken away, and what that says of the form.
 
 use super::data::Data;
+use super::straight::rounding;
 use crate::Table;
 use crate::document::Residual;
 use crate::forms::Form;
@@ -31,12 +32,12 @@ pub(super) fn r_squared(y: &[f64], residuals: &[f64]) -> Option<f64> {
     let mean = y.iter().sum::<f64>() / y.len() as f64;
     let total: f64 = y.iter().map(|v| (v - mean) * (v - mean)).sum();
     let rest: f64 = residuals.iter().map(|r| r * r).sum();
-    (total > 0.0).then(|| 1.0 - rest / total).filter(|r| r.is_finite())
+    (total > rounding(y)).then(|| 1.0 - rest / total).filter(|r| r.is_finite())
 }
 
-/// n·ln(SSR/n) + 2k + 2k(k+1)/(n−k−1), k counting the variance too.
-pub(crate) fn aicc(ssr: f64, n: usize, p: usize) -> Option<f64> {
-    let (n, k) = (n as f64, p as f64 + 1.0);
-    (n - k - 1.0 > 0.0 && ssr > 0.0)
-        .then(|| n * libm::log(ssr / n) + 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0))
+/// m·ln(SSR/n) + 2k + 2k(k+1)/(m−k−1) for n rows that are m pieces of evidence (runs), k counting the variance too.
+pub(crate) fn aicc(ssr: f64, rows: usize, units: usize, p: usize) -> Option<f64> {
+    let (n, m, k) = (rows as f64, units as f64, p as f64 + 1.0);
+    (m - k - 1.0 > 0.0 && ssr > 0.0)
+        .then(|| m * libm::log(ssr / n) + 2.0 * k + 2.0 * k * (k + 1.0) / (m - k - 1.0))
 }

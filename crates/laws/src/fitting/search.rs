@@ -1,5 +1,6 @@
 //! The search from many starts, spread over threads; the result does not depend on how many.
 
+use super::data::Data;
 use super::minimise::{FINE, Optimum, POLISH, Problem, Solver};
 use crate::numeric::Theta;
 
@@ -19,10 +20,24 @@ pub fn search(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Option
     best_of(problem, &all(problem, starts, threads))
 }
 
+/// Rows a start's first stage sees of a long table: a few hundred show the valleys, and all of them are polished on.
+const SEEN: usize = 512;
+/// Different first-stage ends of a long table that go on, the best ones.
+const GO_ON: usize = 24;
+
 /// Where every start ends, in order. Each start first goes to its optimum in least squares; starts that meet there go on as one, since
-/// the rest of the way is the same for all of them.
+/// the rest of the way is the same for all of them. In a table of more than 512 rows the first stage sees a sample of them, and
+/// of its ends only the best go on; the others are left infinitely high.
 pub fn all(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Vec<Optimum> {
-    let warm = spread(starts.len(), threads, |solver, i| solver.squares(problem, &starts[i]));
+    let rows = sample(problem.data);
+    let long = rows.len() < problem.data.len();
+    let few = long.then(|| problem.data.some(&rows));
+    let weights: Vec<f64> = rows.iter().map(|i| problem.w[*i]).collect();
+    let first = match &few {
+        Some(data) => Problem { data, w: &weights, ..*problem },
+        None => *problem,
+    };
+    let warm = spread(starts.len(), threads, |solver, i| solver.squares(&first, &starts[i]));
     let p = problem.form.p();
     let meet = |a: &Optimum, b: &Optimum| {
         (a.objective - b.objective).abs() <= 1e-6 * a.objective.abs() + 1e-18
@@ -37,9 +52,35 @@ pub fn all(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Vec<Optim
             leaders.len() - 1
         }));
     }
-    let ends =
-        spread(leaders.len(), threads, |solver, k| solver.narrow(problem, &warm[leaders[k]].theta, FINE));
+    let mut order: Vec<f64> = leaders.iter().map(|l| warm[*l].objective).collect();
+    order.sort_by(f64::total_cmp);
+    let highest = if long { order.get(GO_ON).copied().unwrap_or(f64::INFINITY) } else { f64::INFINITY };
+    let ends = spread(leaders.len(), threads, |solver, k| {
+        let start = &warm[leaders[k]];
+        if start.objective < highest || !long {
+            solver.search(problem, &start.theta, FINE, long)
+        } else {
+            Optimum { objective: f64::INFINITY, ..*start }
+        }
+    });
     follows.into_iter().map(|k| ends[k]).collect()
+}
+
+/// Indices of all rows, or of an even sample of a long table's: every k-th in the order of the variables, so that it reaches as far
+/// as the table and is as dense everywhere.
+pub fn sample(data: &Data) -> Vec<usize> {
+    let n = data.len();
+    if n <= SEEN {
+        return (0..n).collect();
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|a, b| {
+        let keys = data.x.iter().map(|column| column[*a].total_cmp(&column[*b]));
+        keys.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then).then(a.cmp(b))
+    });
+    let mut rows: Vec<usize> = (0..SEEN).map(|k| order[k * (n - 1) / (SEEN - 1)]).collect();
+    rows.sort_unstable();
+    rows
 }
 
 /// Polishes the best of `ends`, trying the runners-up too: polishing may change their order.

@@ -1,6 +1,6 @@
 //! Does an interval pin a parameter down? Said in words when it does not.
 
-use super::fitted::{Fitted, base_of};
+use super::fitted::Fitted;
 use super::profile;
 use crate::document::Ends;
 use crate::forms::{Reported, Role};
@@ -43,9 +43,8 @@ pub(super) fn strictly(
     g: Gradient<'_>,
     value: f64,
 ) -> (bool, Option<String>) {
-    let Some(base) = base_of(fitted) else { return (false, None) };
-    let dof = fitted.variance.map_or(1.0, |v| v.dof);
-    let strict = profile::Base { quantile: t_quantile(0.9975, dof), ..base };
+    let Some((scale, _)) = fitted.scale(&g(&fitted.theta).1) else { return (false, None) };
+    let strict = fitted.base(scale.lambda, t_quantile(0.9975, scale.dof.max(0.2)));
     let (known, words) = judged_on(&strict, reported, g, value);
     (known, words.map(|w| format!("{w} (at 99.5 %)")))
 }
@@ -62,15 +61,19 @@ pub(super) fn at_assumed_scatter(
     g: Gradient<'_>,
     value: f64,
 ) -> (bool, Option<String>) {
-    let (Some(base), Some(variance)) = (base_of(fitted), fitted.variance) else { return (false, None) };
+    let (Some((scale, quantile)), Some((variance, _))) =
+        (fitted.scale(&g(&fitted.theta).1), fitted.run_variance())
+    else {
+        return (false, None);
+    };
     // Floors at 99.5 % as elsewhere: their own estimate decides how wide is too wide.
     let quantile =
-        if reported.role == Role::Floor { t_quantile(0.9975, variance.dof) } else { base.quantile };
-    let assumed =
-        profile::Base { variance: base.variance.max(ASSUMED_SCATTER * ASSUMED_SCATTER), quantile, ..base };
+        if reported.role == Role::Floor { t_quantile(0.9975, scale.dof.max(0.2)) } else { quantile };
+    let larger = (ASSUMED_SCATTER * ASSUMED_SCATTER / variance).max(1.0);
+    let assumed = fitted.base(scale.lambda * larger, quantile);
     let (known, words) = judged_on(&assumed, reported, g, value);
     let why =
-        format!("if a run scatters by 1 %; {} degrees of freedom cannot tell that it does not", variance.dof);
+        format!("if a run scatters by 1 %; {:.1} degrees of freedom cannot tell that it does not", scale.dof);
     (known, words.map(|w| format!("{w} {why}")))
 }
 

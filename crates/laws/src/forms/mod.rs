@@ -168,16 +168,13 @@ pub fn by_id(id: &str) -> Result<Vec<&'static Form>, LawError> {
     if found.is_empty() { Err(unknown(id)) } else { Ok(found) }
 }
 
-/// Whether any of these ids reads the loss (an empty list means all of them).
+/// Whether all of these ids read the loss (an empty list means all forms, which do).
 pub fn need_loss(ids: &[String]) -> bool {
-    ids.is_empty()
-        || ids.iter().any(|id| {
-            all()
-                .iter()
-                .filter(|f| f.id == id)
-                .any(|f| f.response == "loss" || f.variables.iter().any(|v| v.name == "loss"))
-                || !all().iter().any(|f| f.id == id)
-        })
+    let reads = |f: &&Form| f.response == "loss" || f.variables.iter().any(|v| v.name == "loss");
+    ids.iter().all(|id| {
+        let variants: Vec<&Form> = all().into_iter().filter(|f| f.id == id).collect();
+        variants.is_empty() || variants.iter().any(reads)
+    })
 }
 
 /// Whether some law that explains no loss can be fitted to a table without one.
@@ -297,6 +294,11 @@ impl Form {
                     column: format!("`{name}`"),
                     hint: match table.unreadable.get(name) {
                         Some(why) => format!("{why}; write numbers such as 12000000, 12M or 1.2e7"),
+                        None if name == "d" && table.rows.iter().any(|r| r.get("steps").is_some()) => {
+                            "there are steps: with the batch in tokens (batch_tokens), or in sequences (batch_size) and their length \
+                             (seq_len), D = steps × batch × length is taken; or map a column with --column d=NAME"
+                                .to_owned()
+                        }
                         None => format!(
                             "name it `{name}` in the header, or map a column with --column {name}=NAME"
                         ),

@@ -28,6 +28,10 @@ pub const SYNONYMS: &[(&str, &[&str])] = &[
             "paramsnonembedding",
             "paramstotal",
             "totalparams",
+            "effparams",
+            "effectiveparams",
+            "effectiveparameters",
+            "activeparams",
             "size",
         ],
     ),
@@ -88,6 +92,17 @@ pub const SYNONYMS: &[(&str, &[&str])] = &[
             "meanloss",
             "bitsperbyte",
             "bpb",
+            "valbpb",
+            "validationbpb",
+            "evalbpb",
+            "testbpb",
+            "trainbpb",
+            "valbitsperbyte",
+            "bitspertoken",
+            "bitsperchar",
+            "bitspercharacter",
+            "bpc",
+            "valbpc",
             "perplexity",
             "ppl",
             "valperplexity",
@@ -96,7 +111,23 @@ pub const SYNONYMS: &[(&str, &[&str])] = &[
     ),
     ("loss_se", &["lossse", "lossstderr", "losssem", "losserr", "losserror", "stderr", "se", "lossstd"]),
     ("weight", &["weight", "weights", "w"]),
-    ("run", &["run", "runid", "runname", "name", "id", "experiment"]),
+    (
+        "run",
+        &[
+            "run",
+            "runid",
+            "runname",
+            "runpath",
+            "name",
+            "id",
+            "experiment",
+            "experimentname",
+            "trial",
+            "trialid",
+            "jobid",
+            "curve",
+        ],
+    ),
     ("seed", &["seed", "randomseed"]),
     ("status", &["status", "state"]),
     ("c_min", &["cmin", "mincompute", "minflops"]),
@@ -113,6 +144,22 @@ pub const SYNONYMS: &[(&str, &[&str])] = &[
             "globalbatchsize",
             "bs",
             "globalbsseq",
+        ],
+    ),
+    (
+        "seq_len",
+        &[
+            "seqlen",
+            "seqlength",
+            "sequencelength",
+            "contextlength",
+            "contextsize",
+            "contextwindow",
+            "blocksize",
+            "maxseqlen",
+            "maxlength",
+            "nctx",
+            "ctxlen",
         ],
     ),
     ("b_crit", &["bcrit", "criticalbatch", "criticalbatchsize", "cbs"]),
@@ -165,6 +212,17 @@ const FILLERS: [&str; 7] = ["numberof", "totalnumberof", "final", "best", "mean"
 fn means(header: &str, name: &str) -> bool {
     let p = plain(header);
     p == name || FILLERS.iter().any(|f| p.strip_prefix(f) == Some(name))
+}
+
+/// The unit that a loss column's name says.
+fn unit_of_loss(plain: &str) -> Option<&'static str> {
+    let ends = |list: &[&str]| list.iter().any(|s| plain.ends_with(s));
+    match () {
+        () if ends(&["bpb", "bitsperbyte"]) => Some("bits per byte"),
+        () if ends(&["bpc", "bitsperchar", "bitspercharacter"]) => Some("bits per character"),
+        () if ends(&["bitspertoken"]) => Some("bits per token"),
+        () => None,
+    }
 }
 
 /// Header without case, unit, spaces and punctuation.
@@ -265,8 +323,9 @@ impl Mapping {
         if let Some(index) = out.index("loss") {
             let p = plain(last_part(&header[index]).unwrap_or(&header[index]));
             out.perplexity = p.ends_with("perplexity") || p.ends_with("ppl");
-            out.loss_unit = (p == "bpb" || p == "bitsperbyte").then_some("bits per byte");
+            out.loss_unit = unit_of_loss(&p);
         }
+        out.name_the_near(header, numeric);
         if !loss_optional && out.index("loss").is_none() {
             return Err(LawError::BadTable {
                 what: format!("{name} has no column for the loss"),
@@ -274,6 +333,28 @@ impl Mapping {
             });
         }
         Ok(out)
+    }
+
+    /// Columns of numbers whose names speak of sizes, tokens or compute that were not read as any of them: said, never replaced in silence.
+    fn name_the_near(&mut self, header: &[String], numeric: &dyn Fn(usize) -> bool) {
+        for (canonical, words) in
+            [("n", &["param", "modelsize"][..]), ("d", &["token"][..]), ("c", &["flop", "compute"][..])]
+        {
+            if self.index(canonical).is_some() {
+                continue;
+            }
+            let near: Vec<&str> = (0..header.len())
+                .filter(|i| !self.found.iter().any(|(_, j, _)| j == i) && numeric(*i))
+                .map(|i| header[i].as_str())
+                .filter(|h| words.iter().any(|w| plain(h).contains(w)))
+                .collect();
+            if !near.is_empty() {
+                self.notes.push(format!(
+                    "no column was read as {canonical}; near it: {} (choose with --column {canonical}=NAME)",
+                    near.join(", ")
+                ));
+            }
+        }
     }
 
     /// Index of a canonical column.

@@ -88,7 +88,9 @@ pub fn table_of(header: &[String], raws: &[Raw], options: &ReadOptions) -> Resul
     if let Some(unit) = mapping.loss_unit {
         unit.clone_into(&mut table.loss_unit);
     }
+    tokens_from_steps(&mut table, header, &mapping);
     derive(&mut table);
+    table = table.without_copies();
     if conventions(&mut table, header) {
         return Ok(table);
     }
@@ -218,6 +220,64 @@ fn row(
         }
     }
     Ok(out)
+}
+
+/// D of the rows that lack it, from the steps and the batch: batches in tokens, or in sequences with a column for their length.
+fn tokens_from_steps(table: &mut Table, header: &[String], mapping: &Mapping) {
+    let Some(batch) = mapping.index("batch").map(|i| header[i].to_lowercase()) else { return };
+    let lacking = |r: &Row| r.d.is_none() && r.get("steps").is_some() && r.get("batch").is_some();
+    if !table.rows.iter().any(lacking) {
+        return;
+    }
+    // A batch per device, or per accumulation step, is not the step's.
+    let parts: Vec<&str> = header
+        .iter()
+        .map(String::as_str)
+        .filter(|h| {
+            let h: String = h.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
+            ["accum", "gpus", "worldsize", "devices", "perdevice"].iter().any(|w| h.contains(w))
+        })
+        .collect();
+    let whole = ["global", "total", "effective"].iter().any(|w| batch.contains(w));
+    if !parts.is_empty() && !whole {
+        table.notes.push(format!(
+            "D is not taken from steps and `{batch}`, which may not be the whole batch of a step (there is {}): choose a column with \
+             --column d=NAME",
+            parts.join(", ")
+        ));
+        return;
+    }
+    // More tokens a step than anybody has trained with.
+    const TOO_MANY: f64 = 3e8;
+    let in_tokens = batch.contains("token");
+    let (mut done, mut unclear) = (0, 0);
+    for row in table.rows.iter_mut().filter(|r| lacking(r)) {
+        let (Some(steps), Some(batch)) = (row.get("steps"), row.get("batch")) else { continue };
+        let length = row.get("seq_len").or_else(|| row.get("context"));
+        let tokens = match length {
+            _ if in_tokens => Some(batch),
+            Some(length) if length >= 1.0 && batch * length <= TOO_MANY => Some(batch * length),
+            _ => None,
+        };
+        match tokens.map(|t| t * steps).filter(|d| *d > 0.0 && d.is_finite()) {
+            Some(d) => {
+                row.d = Some(d);
+                done += 1;
+            }
+            None => unclear += 1,
+        }
+    }
+    if done > 0 {
+        let how =
+            if in_tokens { "steps × batch in tokens" } else { "steps × batch × length of a sequence" };
+        table.notes.push(format!("{done} rows: D = {how}"));
+    }
+    if unclear > 0 {
+        table.notes.push(format!(
+            "{unclear} rows have steps and `{batch}` but no D: is the batch in tokens (name it batch_tokens) or in sequences (add their \
+             length as seq_len)?"
+        ));
+    }
 }
 
 /// The missing one of N, D and C, from C = 6ND.

@@ -26,8 +26,10 @@ pub struct Row {
     pub loss_se: Option<f64>,
     /// Weight in the objective, 1 unless given. A row of weight 2 counts as the same row twice.
     pub weight: f64,
-    /// Run it comes from; rows of one run are drawn together in a bootstrap. Empty: a run of its own.
+    /// Run it comes from; its rows share its luck and count as one piece of evidence. Empty: a run of its own.
     pub run: String,
+    /// What the row shares its luck with, where that is not its run (see [`Table::clustered_by`]).
+    pub cluster: String,
     /// Seed.
     pub seed: Option<u64>,
     /// Other numeric columns by canonical name (`steps`, `batch`, `unique_tokens`, `junk`, …).
@@ -40,6 +42,11 @@ impl Row {
     /// A row of N, D and loss with C = 6ND.
     pub fn of(line: usize, n: f64, d: f64, loss: f64) -> Self {
         Self { line, n: Some(n), d: Some(d), c: Some(6.0 * n * d), loss, weight: 1.0, ..Self::default() }
+    }
+
+    /// The piece of evidence that the row belongs to; empty: one of its own.
+    pub fn unit(&self) -> &str {
+        if self.cluster.is_empty() { &self.run } else { &self.cluster }
     }
 
     /// A named value: `n`, `d`, `c`, `loss`, or an extra column.
@@ -168,6 +175,88 @@ impl Table {
         }
     }
 
+    /// The rows without exact copies of others: the same run, sizes, settings and loss to the last digit. Logs hold a row twice after a
+    /// resume, and copies are no evidence. What was left out is said.
+    #[must_use]
+    pub fn without_copies(mut self) -> Self {
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let mut copies: BTreeMap<String, usize> = BTreeMap::new();
+        let before = self.rows.len();
+        self.rows.retain(|row| {
+            let key = Row { line: 0, ..row.clone() };
+            let times = seen.entry(format!("{key:?}")).or_insert(0);
+            *times += 1;
+            if *times > 1 {
+                *copies.entry(row.run.clone()).or_insert(0) += 1;
+            }
+            *times == 1
+        });
+        if self.rows.len() < before {
+            let named: Vec<String> = copies
+                .iter()
+                .filter(|(run, _)| !run.is_empty())
+                .map(|(run, count)| format!("{count} of {run}"))
+                .collect();
+            let shown = match named.len() {
+                0 => String::new(),
+                1..=5 => format!(" ({})", named.join(", ")),
+                more => format!(" ({}, and of {} more runs)", named[..5].join(", "), more - 5),
+            };
+            self.notes.push(format!(
+                "{} rows are exact copies of other rows{shown}: each row counts once",
+                before - self.rows.len()
+            ));
+        }
+        self
+    }
+
+    /// The rows with a column as the unit of evidence: rows that share its value share their luck, whatever their run.
+    ///
+    /// # Errors
+    /// No row has such a column.
+    pub fn clustered_by(mut self, column: &str) -> Result<Self, LawError> {
+        let wanted = column.trim().to_lowercase();
+        let value = |row: &Row| -> Option<String> {
+            if wanted == "run" {
+                return Some(row.run.clone()).filter(|r| !r.is_empty());
+            }
+            let text = row.labels.get(&wanted).cloned();
+            let seed = || row.seed.filter(|_| wanted == "seed").map(|s| s.to_string());
+            text.or_else(|| row.get(&wanted).map(|v| v.to_string())).or_else(seed)
+        };
+        let found: Vec<Option<String>> = self.rows.iter().map(value).collect();
+        if found.iter().all(Option::is_none) {
+            let mut known: Vec<&str> = self
+                .rows
+                .iter()
+                .flat_map(|r| r.labels.keys().chain(r.extra.keys()))
+                .map(String::as_str)
+                .chain(["run", "n", "d", "c", "seed"])
+                .collect();
+            known.sort_unstable();
+            known.dedup();
+            return Err(LawError::BadOption {
+                what: format!("no row has a column `{column}` to cluster by"),
+                hint: format!("one of {}", known.join(", ")),
+            });
+        }
+        let mut without = 0;
+        for (row, value) in self.rows.iter_mut().zip(found) {
+            without += usize::from(value.is_none());
+            row.cluster = value.map(|v| format!("{wanted} {v}")).unwrap_or_default();
+        }
+        let alone =
+            if without > 0 { format!("; {without} rows without it count alone") } else { String::new() };
+        self.notes.push(format!("rows of one `{column}` count as one piece of evidence together{alone}"));
+        Ok(self)
+    }
+
+    /// Whether some piece of evidence has several rows.
+    pub fn is_clustered(&self) -> bool {
+        let mut seen = std::collections::BTreeSet::new();
+        self.rows.iter().any(|r| !r.unit().is_empty() && !seen.insert(r.unit()))
+    }
+
     /// Whether every row has this value.
     pub fn has(&self, name: &str) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(|r| r.get(name).is_some())
@@ -264,6 +353,7 @@ fn row_of(line: usize, p: &Point) -> Row {
         loss_se: p.loss_se,
         weight: 1.0,
         run: p.run.clone(),
+        cluster: String::new(),
         seed: Some(p.seed),
         extra: extra.into_iter().chain(of_language).map(|(k, v)| (k.to_owned(), v)).collect(),
         labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.clone())).collect(),

@@ -3,6 +3,7 @@
 use crate::Table;
 use crate::document::SeedSpread;
 use crate::table::same_level;
+use std::collections::BTreeMap;
 
 /// Rows that share N, D and every setting the table knows, and differ in seed or run.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +14,8 @@ pub struct Repeats {
 #[derive(Debug, Clone)]
 struct Group {
     lines: Vec<usize>,
+    /// The runs whose rows these are: groups of the same runs at other D see the same luck again.
+    runs: Vec<String>,
     sum_of_squares: f64,
     mean_loss: f64,
 }
@@ -52,6 +55,7 @@ impl Repeats {
             let mean = logs.iter().sum::<f64>() / logs.len() as f64;
             Some(Group {
                 lines: members.iter().map(|i| table.rows[*i].line).collect(),
+                runs: runs_of(table, &members),
                 sum_of_squares: logs.iter().map(|x| (x - mean) * (x - mean)).sum(),
                 mean_loss: libm::exp(mean),
             })
@@ -71,15 +75,31 @@ impl Repeats {
     }
 
     /// Sum of squares and degrees of freedom of the groups that are not part of `lines`: what seeds tell beyond those rows, whose own
-    /// scatter already is in their residuals.
+    /// scatter already is in their residuals. Groups of the same runs count once, by their mean.
     pub fn outside(&self, lines: &[usize]) -> (f64, usize) {
+        let mut by_runs: BTreeMap<&[String], (f64, usize, usize)> = BTreeMap::new();
         let mut total = (0.0, 0);
         for group in self.groups.iter().filter(|g| !g.lines.iter().any(|l| lines.contains(l))) {
-            total.0 += group.sum_of_squares;
-            total.1 += group.lines.len() - 1;
+            let dof = group.lines.len() - 1;
+            if group.runs.is_empty() {
+                total = (total.0 + group.sum_of_squares, total.1 + dof);
+                continue;
+            }
+            let entry = by_runs.entry(&group.runs).or_default();
+            *entry = (entry.0 + group.sum_of_squares, entry.1 + 1, dof);
+        }
+        for (sum, count, dof) in by_runs.into_values() {
+            total = (total.0 + sum / count as f64, total.1 + dof);
         }
         total
     }
+}
+
+/// The runs of these rows, sorted; none if one of them has no name.
+fn runs_of(table: &Table, rows: &[usize]) -> Vec<String> {
+    let mut runs: Vec<String> = rows.iter().map(|i| table.rows[*i].unit().to_owned()).collect();
+    runs.sort_unstable();
+    if runs.iter().any(String::is_empty) { Vec::new() } else { runs }
 }
 
 #[cfg(test)]
@@ -100,5 +120,20 @@ mod tests {
         assert_eq!((spread.dof, spread.groups), (2, 1));
         assert!((spread.sigma_ln - 0.01).abs() < 1e-4);
         assert_eq!(repeats.outside(&[2]), (0.0, 0));
+    }
+
+    #[test]
+    fn the_same_runs_seen_at_many_places_tell_of_their_luck_once() {
+        let mut table = Table::default();
+        for k in 0..10 {
+            for (seed, loss) in [(1u64, 2.0), (2, 2.02), (3, 1.98)] {
+                let d = 1e7 * 2f64.powi(k);
+                let row = Row::of(table.rows.len() + 1, 1e5, d, loss);
+                table.rows.push(Row { seed: Some(seed), run: format!("s{seed}"), ..row });
+            }
+        }
+        let spread = Repeats::of(&table).spread().unwrap();
+        assert_eq!((spread.dof, spread.groups), (2, 10));
+        assert!((spread.sigma_ln - 0.01).abs() < 1e-4);
     }
 }
