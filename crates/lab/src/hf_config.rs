@@ -121,7 +121,7 @@ pub fn from_checkpoint(checkpoint: &mut Checkpoint) -> Result<GptConfig, UserErr
         d_model: config.size("n_embd")?,
         n_head: config.size("n_head")?,
     };
-    if shape.d_model % shape.n_head != 0 {
+    if !shape.d_model.is_multiple_of(shape.n_head) {
         return Err(config.wrong(format!("{} heads do not divide width {}", shape.n_head, shape.d_model)));
     }
     let (vocab, context) = (config.size("vocab_size")?, config.size("n_positions")?);

@@ -166,10 +166,17 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
     })))
 }
 
-/// A run's row; `None` when its specification cannot be understood.
+/// A run's row; `None` when neither its specification nor a point tells its model.
 fn run_row(run: &CollectedRun) -> Option<RunRow> {
-    let spec = RunDocument::read(run.spec()).ok()?.run;
     let last = run.points.iter().max_by_key(|p| p.tokens);
+    let (model, params, seed) = match RunDocument::read(run.spec()) {
+        Ok(RunDocument { run, .. }) => (run.model.name(), run.model.params(), run.seed),
+        // Written by hand or by another version: its points say enough for a row.
+        Err(_) => {
+            let shape = last.and_then(|p| p.shape).or(run.shape())?;
+            (shape.to_string(), shape.params(), last.map(|p| p.seed).or(run.seed()).unwrap_or(0))
+        }
+    };
     let missing = || Measured::missing("the run has no finished point");
     let seconds = last.map_or_else(missing, |p| p.seconds.clone());
     let flops_per_s = match (last, seconds.value()) {
@@ -179,9 +186,9 @@ fn run_row(run: &CollectedRun) -> Option<RunRow> {
     let tokens_per_s = last.map_or_else(missing, |p| p.tokens_per_s.clone());
     Some(RunRow {
         run: run.id().to_owned(),
-        model: spec.model.name(),
-        params: spec.model.params(),
-        seed: spec.seed,
+        model,
+        params,
+        seed,
         status: run.status.clone(),
         seconds,
         tokens_per_s,
