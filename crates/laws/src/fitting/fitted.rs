@@ -109,6 +109,11 @@ impl Fitted<'_> {
         self.evidence.as_ref().map(Evidence::of_a_run)
     }
 
+    /// A scale of this estimator as least squares would have it.
+    pub(crate) fn of_least_squares(&self, lambda: f64) -> f64 {
+        if self.refits.is_empty() { lambda / self.inefficiency } else { lambda }
+    }
+
     /// Student's quantile at the level.
     pub(crate) fn quantile_at(&self, dof: f64) -> f64 {
         t_quantile(0.5 + 0.5 * self.level, dof.max(0.2))
