@@ -24,8 +24,8 @@ pub struct Setting {
     pub repeats: Repeats,
 }
 
-/// Refits behind the variance of a kinked penalty's estimate; its standard error is known to 5 %.
-const REFITS: usize = 200;
+/// Refits behind the variance of a kinked penalty's estimate; its standard error is known to 7 %.
+const REFITS: usize = 100;
 
 /// Everything about the optimum that later steps need.
 pub(crate) struct Fitted<'a> {
@@ -185,7 +185,7 @@ pub(crate) fn around<'a>(
     let kinked = penalty.has_delta() && form.log_response && !penalty.is_floor();
     let refits = if kinked && matches!(evidence, Some(Evidence::Runs(_))) {
         let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
-        bootstrap::refits(&problem, &theta, REFITS, options.seed, options.threads)
+        bootstrap::refits(&problem, &theta, REFITS, options.seed, options.threads, bootstrap::SPREAD)
     } else {
         Vec::new()
     };
