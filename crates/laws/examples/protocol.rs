@@ -29,7 +29,7 @@ fn main() {
     );
     println!("theta {:?}", &best.optimum.theta[..5]);
     let clock = Instant::now();
-    let refits = bootstrap::refits(&problem, &best.optimum.theta, 4000, 1, threads);
+    let refits = bootstrap::refits(&problem, &best.optimum.theta, 4000, 1, threads, bootstrap::STOP);
     println!("{} refits, {:.3} s", refits.len(), clock.elapsed().as_secs_f64());
     let clock = Instant::now();
     let ends = varpro::search(&problem, form.linear.expect("linear part"), threads);

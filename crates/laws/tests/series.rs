@@ -49,7 +49,8 @@ fn every_law_of_the_series_is_there() {
     assert!(l_n.curvature.as_ref().unwrap().lo.is_some());
     assert!(document.comparisons.len() >= 4);
     let seeds = document.seed_spread.unwrap();
-    assert_eq!((seeds.groups, seeds.dof), (3, 6));
+    // Three seeds seen at three D: the same luck, two degrees of freedom.
+    assert_eq!((seeds.groups, seeds.dof), (3, 2));
 }
 
 #[test]

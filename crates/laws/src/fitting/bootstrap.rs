@@ -9,7 +9,10 @@ use crate::numeric::Theta;
 use crate::numeric::quantile::normal_cdf;
 use crate::numeric::random::Random;
 
-const STOP: Stop = Stop { steps: 60, tolerance: 1e-8, exact: true };
+/// For percentiles.
+pub const STOP: Stop = Stop { steps: 60, tolerance: 1e-8, exact: true };
+/// For a standard deviation alone.
+pub const SPREAD: Stop = Stop { steps: 40, tolerance: 1e-6, exact: true };
 
 /// Coordinates of `refits` refits under random weights of whole runs, in order.
 pub fn refits(
@@ -18,6 +21,7 @@ pub fn refits(
     refits: usize,
     seed: u64,
     threads: usize,
+    stop: Stop,
 ) -> Vec<Theta> {
     spread(refits, threads, |solver: &mut Solver, i| {
         let mut random = Random::new(seed, i as u64 + 1);
@@ -26,9 +30,9 @@ pub fn refits(
         let sample = Problem { w: &w, ..*problem };
         // A kink this sharp holds a search where it starts: widen it first.
         if problem.penalty.is_floor() {
-            return solver.narrow(&sample, optimum, STOP).theta;
+            return solver.narrow(&sample, optimum, stop).theta;
         }
-        solver.minimise(&sample, optimum, STOP).theta
+        solver.minimise(&sample, optimum, stop).theta
     })
 }
 

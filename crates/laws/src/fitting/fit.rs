@@ -44,7 +44,14 @@ pub fn fit_form(
     // Where runs have several rows the profile has their variance already, which small numbers of refits know less well.
     let by_profile = fitted.by_runs() && !penalty.is_floor();
     let refits = if runs >= BOOTSTRAP_FROM && options.bootstrap >= 20 && !by_profile {
-        bootstrap::refits(&problem, &fitted.theta, options.bootstrap, options.seed, options.threads)
+        bootstrap::refits(
+            &problem,
+            &fitted.theta,
+            options.bootstrap,
+            options.seed,
+            options.threads,
+            bootstrap::STOP,
+        )
     } else {
         Vec::new()
     };

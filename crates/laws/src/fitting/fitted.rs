@@ -24,8 +24,8 @@ pub struct Setting {
     pub repeats: Repeats,
 }
 
-/// Refits behind the variance of a kinked penalty's estimate; its standard error is known to 5 %.
-const REFITS: usize = 200;
+/// Refits behind the variance of a kinked penalty's estimate; its standard error is known to 7 %.
+const REFITS: usize = 100;
 
 /// Everything about the optimum that later steps need.
 pub(crate) struct Fitted<'a> {
@@ -109,6 +109,11 @@ impl Fitted<'_> {
         self.evidence.as_ref().map(Evidence::of_a_run)
     }
 
+    /// A scale of this estimator as least squares would have it.
+    pub(crate) fn of_least_squares(&self, lambda: f64) -> f64 {
+        if self.refits.is_empty() { lambda / self.inefficiency } else { lambda }
+    }
+
     /// Student's quantile at the level.
     pub(crate) fn quantile_at(&self, dof: f64) -> f64 {
         t_quantile(0.5 + 0.5 * self.level, dof.max(0.2))
@@ -180,7 +185,7 @@ pub(crate) fn around<'a>(
     let kinked = penalty.has_delta() && form.log_response && !penalty.is_floor();
     let refits = if kinked && matches!(evidence, Some(Evidence::Runs(_))) {
         let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
-        bootstrap::refits(&problem, &theta, REFITS, options.seed, options.threads)
+        bootstrap::refits(&problem, &theta, REFITS, options.seed, options.threads, bootstrap::SPREAD)
     } else {
         Vec::new()
     };

@@ -70,7 +70,8 @@ pub(super) fn at_assumed_scatter(
     let quantile =
         if reported.role == Role::Floor { t_quantile(0.9975, scale.dof.max(0.2)) } else { quantile };
     let larger = (ASSUMED_SCATTER * ASSUMED_SCATTER / variance).max(1.0);
-    let assumed = fitted.base(scale.lambda * larger, quantile);
+    // What a table can tell is asked of the table, at the width of least squares, not of the penalty.
+    let assumed = fitted.base(fitted.of_least_squares(scale.lambda) * larger, quantile);
     let (known, words) = judged_on(&assumed, reported, g, value);
     let why =
         format!("if a run scatters by 1 %; {:.1} degrees of freedom cannot tell that it does not", scale.dof);
