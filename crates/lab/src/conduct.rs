@@ -1,12 +1,13 @@
 //! Conducting a study: its stages, then law and page. `demo` and `run` are this with different defaults; run again, it
 //! goes on where it was, and several processes may conduct the same study at once.
 
-use crate::artifacts::{self, Page};
+use crate::collect;
 use crate::error::{Stopped, UserError};
 use crate::executor::{Executed, Executor};
 use crate::forecasts::{self, StoredForecast};
 use crate::kinds::{self, Then};
 use crate::out;
+use crate::page::{self, Page};
 use crate::plan::{self, Plan, Speed};
 use crate::record::{Event, Recorder};
 use crate::registry;
@@ -143,7 +144,7 @@ impl Conductor<'_> {
                 return Ok(Vec::new());
             }
             None => {
-                let gathered = artifacts::gather(self.study, store)?;
+                let gathered = collect::gather(self.study, store)?;
                 match forecasts::make(self.study, &gathered.collected, large, &self.out) {
                     Ok(made) => made,
                     Err(why) => {
@@ -167,7 +168,7 @@ impl Conductor<'_> {
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<ReportInput> {
         let _alone = store.lock_study(&self.study.name)?;
-        let gathered = artifacts::gather(self.study, store)?;
+        let gathered = collect::gather(self.study, store)?;
         let (points, curves) = (gathered.collected.points_frame(), gathered.collected.curves()?);
         out::write(&self.out, out::POINTS, &isoflop_store::csv(&points))?;
         out::write(&self.out, out::POINTS_PARQUET, &tables::parquet(&points))?;
@@ -182,7 +183,7 @@ impl Conductor<'_> {
             laws: Some(laws),
             forecasts,
             registered,
-            completions: artifacts::completions(self.study, store, self.corpus, self.stop)?,
+            completions: page::completions(self.study, store, self.corpus, self.stop)?,
             preset: self.preset.clone(),
             date: crate::clock::now_utc(),
             notes,
@@ -202,7 +203,7 @@ impl Conductor<'_> {
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<LawDocument> {
         let options = Options { threads: self.study.machine.threads, ..Options::default() };
-        let (laws, why) = artifacts::laws(collected, &options);
+        let (laws, why) = collect::laws(collected, &options);
         match why {
             None => {
                 let json = serde_json::to_string_pretty(&laws)?

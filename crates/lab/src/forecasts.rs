@@ -1,6 +1,6 @@
 //! Forecasts of the two largest sizes, written down before they are trained and never changed after.
 
-use crate::artifacts;
+use crate::collect;
 use crate::out as files;
 use anyhow::Context as _;
 use isoflop_base::bits::hex;
@@ -97,7 +97,7 @@ pub fn make(
         .map(|run| Target { n: run.model.params() as f64, d: run.tokens_at(run.end()) as f64 })
         .collect();
     let options = Options { threads: study.machine.threads, ..Options::default() };
-    let table = artifacts::table(small);
+    let table = collect::table(small);
     let forecasts = isoflop_laws::forecast(&table, &wanted, &options)?;
     let made_at = crate::clock::now_utc();
     let sizes = table.levels("n");

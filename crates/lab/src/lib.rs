@@ -11,9 +11,9 @@
     reason = "types and functions are documented; fields whose names say all need no echo"
 )]
 
-pub mod artifacts;
 pub mod audit;
 pub mod clock;
+pub mod collect;
 pub mod conduct;
 pub mod error;
 pub mod executor;
@@ -24,6 +24,7 @@ pub mod kinds;
 pub mod machine;
 pub mod open;
 pub mod out;
+pub mod page;
 pub mod plan;
 pub mod record;
 pub mod registry;

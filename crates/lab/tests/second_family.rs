@@ -11,7 +11,7 @@ use isoflop_lab::task::ahead::Ahead;
 use isoflop_lab::task::{CheckpointTexts, Score, Scoring, Seen, Task};
 use isoflop_lab::train::program::Program;
 use isoflop_lab::train::train_loop::{Job, Outcome, train};
-use isoflop_lab::{Stop, StopReason, Stopped, artifacts};
+use isoflop_lab::{Stop, StopReason, Stopped, collect};
 use isoflop_nn::engine::StepSums;
 use isoflop_nn::{Engine, EngineError, Group, MemoryPlan, Outcome as Moved, SequenceLoss, Update};
 use isoflop_report::{ReportInput, RunRow};
@@ -345,7 +345,7 @@ fn its_series_is_fitted_and_reported_like_any_other() {
     assert!(collected.runs.iter().all(|run| run.status == Status::Done));
     let csv = String::from_utf8(isoflop_store::csv(&collected.points_frame())).unwrap();
     assert_eq!(csv.lines().count(), 1 + 2 * sizes.len());
-    let (laws, why) = artifacts::laws(&collected, &isoflop_laws::Options::default());
+    let (laws, why) = collect::laws(&collected, &isoflop_laws::Options::default());
     assert!(why.is_none(), "{why:?}");
     assert!(laws.fits.iter().any(|fit| fit.form == "l_n"), "a law of loss against size");
     let rows = collected.runs.iter().map(|run| {

@@ -3,7 +3,7 @@
 use crate::cli::Context;
 use anyhow::Context as _;
 use isoflop_base::units::parse_count;
-use isoflop_lab::{UserError, artifacts};
+use isoflop_lab::{UserError, collect};
 use isoflop_laws::{
     CriticalBatch, LawDocument, LawError, Loss, Options, ReadOptions, Table, critical, forms, text,
 };
@@ -259,7 +259,7 @@ fn from_store(ctx: &Context) -> anyhow::Result<Table> {
     if collected.points().next().is_none() {
         return Err(none().into());
     }
-    Ok(artifacts::table(&collected))
+    Ok(collect::table(&collected))
 }
 
 fn convention(table: Table, name: &str) -> anyhow::Result<Table> {

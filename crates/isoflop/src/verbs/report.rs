@@ -7,7 +7,7 @@ use super::fit::{How, read_points};
 use crate::cli::Context;
 use anyhow::Context as _;
 use isoflop_base::{Measured, RunDocument};
-use isoflop_lab::{UserError, artifacts, out, registry};
+use isoflop_lab::{UserError, collect, out, registry};
 use isoflop_laws::{LawDocument, Table};
 use isoflop_report::{ReportInput, RunRow, claims};
 use isoflop_store::{CollectedRun, Store};
@@ -147,7 +147,7 @@ fn from_store(dir: &Path, args: &ReportArgs) -> anyhow::Result<Source> {
         return Err(none().into());
     }
     let mut notes = Vec::new();
-    let (laws, why) = artifacts::laws(&collected, &args.how.options());
+    let (laws, why) = collect::laws(&collected, &args.how.options());
     if let Some(why) = why {
         notes.push(format!("No law could be fitted: {why}"));
     }

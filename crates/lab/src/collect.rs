@@ -1,0 +1,84 @@
+//! What the runs of a study have left so far: their points, a row for each run, and the laws of the points.
+
+use crate::gpt;
+use crate::train::program::Program;
+use isoflop_base::study::{RunSpec, Study};
+use isoflop_base::{Measured, Point, PointKind, Status};
+use isoflop_laws::{LawDocument, LawError, Options, Table};
+use isoflop_report::RunRow;
+use isoflop_store::{Collected, CollectedRun, Store};
+
+/// What the runs of a study have left so far.
+pub struct Gathered {
+    pub collected: Collected,
+    /// A row for each of its runs.
+    pub rows: Vec<RunRow>,
+}
+
+/// Reads the study's runs as they are on disk; runs that were not begun are left out.
+pub fn gather(study: &Study, store: &Store) -> anyhow::Result<Gathered> {
+    let ids: Vec<&str> = study.runs.iter().map(|spec| spec.id.as_str()).collect();
+    let mut collected = store.collect_begun(&ids)?;
+    for run in &mut collected.runs {
+        let spec =
+            study.runs.iter().find(|spec| spec.id == run.id()).expect("only the study's were asked for");
+        only_asked(spec, run);
+    }
+    let mut rows = Vec::new();
+    for run in &collected.runs {
+        let spec =
+            study.runs.iter().find(|spec| spec.id == run.id()).expect("only the study's were asked for");
+        let tokens = spec.tokens_at(Program::new(spec).steps()) as f64;
+        let per_token = gpt::run_flops_per_token(spec);
+        let seconds = seconds(run);
+        let rate = match seconds.value() {
+            Some(s) if run.is_done() && *s > 0.0 => Measured::measured(tokens / s),
+            _ => Measured::missing("the run is not finished"),
+        };
+        rows.push(RunRow {
+            run: spec.id.clone(),
+            model: spec.model.name(),
+            params: spec.model.params(),
+            seed: spec.seed,
+            status: run.status.clone(),
+            seconds,
+            flops_per_s: rate.clone().map(|r| r * per_token),
+            tokens_per_s: rate,
+        });
+    }
+    Ok(Gathered { collected, rows })
+}
+
+/// Of a run that another study, or this one before, asked for more of, the points that are asked for now.
+fn only_asked(spec: &RunSpec, run: &mut CollectedRun) {
+    run.points.retain(|point| spec.ends.contains(&point.steps));
+    for point in &mut run.points {
+        point.kind = if point.steps == spec.end() { PointKind::Final } else { PointKind::Branch };
+    }
+    if run.status == Status::Done && run.points.len() < spec.ends.len() {
+        run.status = Status::Running;
+    }
+}
+
+/// Seconds of training, branches included.
+fn seconds(run: &CollectedRun) -> Measured<f64> {
+    run.cost.map_or_else(|| Measured::missing("no checkpoint yet"), |cost| Measured::measured(cost.seconds))
+}
+
+/// Joules of training, branches included.
+pub fn joules(run: &CollectedRun) -> Measured<f64> {
+    let read = run.cost.and_then(|cost| cost.joules);
+    read.map_or_else(|| Measured::missing("no energy counter was read during the run"), Measured::measured)
+}
+
+/// The points of runs as the laws see them: those of runs that are not done are left out, and listed with the reason.
+pub fn table(collected: &Collected) -> Table {
+    Table::from_points(collected.points())
+}
+
+/// The laws of runs, with differences between sizes paired by held-out block, and why there is no law yet if there is
+/// none.
+pub fn laws(collected: &Collected, options: &Options) -> (LawDocument, Option<LawError>) {
+    let points: Vec<(&Point, &Status)> = collected.points().collect();
+    isoflop_laws::fit_points(&points, options)
+}
