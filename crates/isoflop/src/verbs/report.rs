@@ -173,8 +173,12 @@ fn run_row(run: &CollectedRun) -> Option<RunRow> {
         Ok(RunDocument { run, .. }) => (run.model.name(), run.model.params(), run.seed),
         // Written by hand or by another version: its points say enough for a row.
         Err(_) => {
-            let shape = last.and_then(|p| p.shape).or(run.shape())?;
-            (shape.to_string(), shape.params(), last.map(|p| p.seed).or(run.seed()).unwrap_or(0))
+            let seed = last.map(|p| p.seed).or(run.seed()).unwrap_or(0);
+            match (last.and_then(|p| p.shape).or(run.shape()), last) {
+                (Some(shape), _) => (shape.to_string(), shape.params(), seed),
+                (None, Some(point)) => (run.id().to_owned(), point.params, seed),
+                (None, None) => return None,
+            }
         }
     };
     let missing = || Measured::missing("the run has no finished point");
