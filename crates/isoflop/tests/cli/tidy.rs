@@ -183,6 +183,43 @@ fn files_are_of_a_length_one_reads() {
     none(long.map(|s| format!("{}: {} lines", s.path, s.text.lines().count())).collect(), "over 600 lines:");
 }
 
+/// Characters of a line of Rust, strings aside: rustfmt wraps neither them nor comments nor macros.
+const RUST_COLUMNS: usize = 120;
+/// Characters of a line of Markdown, tables, code and links that cannot be wrapped aside.
+const MARKDOWN_COLUMNS: usize = 120;
+
+#[test]
+fn lines_are_of_a_length_one_reads() {
+    let mut long = Vec::new();
+    for source in sources() {
+        for (index, line) in source.text.lines().enumerate() {
+            let comment = line.trim_start().starts_with("//");
+            if (comment || !line.contains('"')) && line.chars().count() > RUST_COLUMNS {
+                long.push(format!("{}:{}", source.path, index + 1));
+            }
+        }
+    }
+    let (root, mut paths) = (root(), Vec::new());
+    for folder in ["crates", "fixtures", "bench", "docs"] {
+        files(&root.join(folder), "md", &mut paths);
+    }
+    paths.extend(
+        ["README.md", "ARCHITECTURE.md", "DECISIONS.md", "CHANGELOG.md"].map(|name| root.join(name)),
+    );
+    for path in paths {
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let mut in_code = false;
+        for (index, line) in text.lines().enumerate() {
+            in_code ^= line.starts_with("```");
+            let wraps = line.trim().contains(' ') && !line.starts_with('|') && !line.starts_with("    ");
+            if wraps && !in_code && !line.contains("](") && line.chars().count() > MARKDOWN_COLUMNS {
+                long.push(format!("{}:{}", path.display(), index + 1));
+            }
+        }
+    }
+    none(long, "lines too long to read:");
+}
+
 #[test]
 fn every_file_says_why_it_exists() {
     let bare = sources().into_iter().filter(|s| !s.is_test() && !s.text.starts_with("//!"));

@@ -126,7 +126,10 @@ pub(super) unsafe fn release() {
 
 /// Walks the segments and, in each, the cells: `$step` is one cell's products.
 macro_rules! walk {
-    ($segments:ident, $cells:ident, $c:ident, zero: [$($zero:literal),*], step: [$($step:literal),*], store: [$($store:literal),*]) => {
+    (
+        $segments:ident, $cells:ident, $c:ident,
+        zero: [$($zero:literal),*], step: [$($step:literal),*], store: [$($store:literal),*]
+    ) => {
         // SAFETY: each segment points to `cells` cells of 2,048 bytes on either side, `c` to 4,096 bytes; tiles are
         // configured, and nothing else of this process uses them.
         unsafe {
