@@ -6,6 +6,7 @@ pub mod bits;
 pub mod columns;
 pub mod identity;
 pub mod measured;
+pub mod nearest;
 pub mod recipe;
 pub mod record;
 pub mod shape;

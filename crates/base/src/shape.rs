@@ -69,6 +69,10 @@ impl FromStr for ModelShape {
         if !shape.d_model.is_multiple_of(shape.n_head) {
             return Err(fail(&format!("{} heads do not divide width {}", shape.n_head, shape.d_model)));
         }
+        let params = 12.0 * shape.n_layer as f64 * (shape.d_model as f64).powi(2);
+        if params > crate::units::MOST as f64 {
+            return Err(fail(&format!("{params:.1e} parameters are more than 9e15")));
+        }
         Ok(shape)
     }
 }

@@ -31,11 +31,21 @@ pub fn parse_count(text: &str) -> Result<f64, UnitError> {
     if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(fail()) }
 }
 
-/// A whole count of at most 2^53, for tokens and steps.
+/// Most tokens, steps or parameters that are counted: up to here a double holds every whole number, and products of two counts that
+/// occur together still fit 128 bits.
+pub const MOST: u64 = 9_000_000_000_000_000;
+
+/// The whole number at or below a count; `None` for what is not finite, below zero or beyond [`MOST`]. The only way from a number of
+/// a study to an integer: a cast would clamp without a word.
+pub fn whole(value: f64) -> Option<u64> {
+    (0.0..=MOST as f64).contains(&value).then_some(value.floor() as u64)
+}
+
+/// A whole count of at most [`MOST`], for tokens and steps.
 pub fn parse_whole(text: &str) -> Result<u64, UnitError> {
     let value = parse_count(text)?;
-    if value.fract() == 0.0 && value <= 9e15 {
-        Ok(value as u64)
+    if let Some(whole) = whole(value).filter(|_| value.fract() == 0.0) {
+        Ok(whole)
     } else {
         Err(UnitError {
             text: text.to_owned(),
@@ -154,7 +164,21 @@ mod tests {
             assert!(parse_count(text).is_err(), "{text}");
         }
         assert_eq!(parse_whole("2.5k").unwrap(), 2500);
-        assert!(parse_whole("0.5").is_err());
+        assert_eq!(parse_whole("9e15").unwrap(), MOST);
+        for text in ["0.5", "9.1e15", "1e30", "18446744073709551617", "20000000000B"] {
+            assert!(parse_whole(text).is_err(), "{text}");
+        }
+        let edges = [
+            (0.9, Some(0)),
+            (9e15, Some(MOST)),
+            (9.1e15, None),
+            (-1.0, None),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+        ];
+        for (value, expected) in edges {
+            assert_eq!(whole(value), expected, "{value}");
+        }
     }
 
     #[test]

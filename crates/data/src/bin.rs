@@ -1,58 +1,21 @@
-//! Token files: raw little-endian `u16` or `u32`, as nanoGPT writes, memory-mapped.
+//! Token files: raw little-endian `u16` or `u32`, as nanoGPT writes, or any dialect of [`crate::dialect`], memory-mapped.
 //!
-//! Two things may stand beside or before the tokens. A JSON sidecar `FILE.json` ([`Sidecar`]) says how the file was made.
-//! A header of 256 little-endian `i32`, as llm.c writes, is recognised by its magic: read as `u16` tokens the magic would be
-//! id 55,432, which no GPT-2 file holds, and as a `u32` token 20 million.
-//!
-//! Opening costs the same for any size: length, header, sidecar, and a sample of the ids.
+//! A JSON sidecar `FILE.json` ([`Sidecar`]) may say how the file was made. Opening costs the same for any size: length, header,
+//! sidecar, and a sample of the ids.
 
+use crate::dialect::{self, Layout, TokenDtype};
+use crate::fingerprint::sha256;
 use crate::map::Map;
-use crate::{DataError, TokenizerKind, Tokens, read_checked};
+use crate::tokenizer::{BYTE_VOCAB, GPT2_VOCAB, TokenizerKind};
+use crate::{DataError, Tokens, read_checked};
+use isoflop_base::bits::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-/// Symbols of GPT-2's vocabulary: what a `u16` file without a sidecar is taken to hold, as nanoGPT's are.
-pub const GPT2_VOCAB: usize = 50_257;
-
-/// Bytes of an llm.c header: 256 `i32`.
-const HEADER_BYTES: usize = 1024;
-/// llm.c's data magics, from its `dev/data/data_common.py`: GPT-2 (version 1, u16) and Llama 3 (version 7, u32).
-const LLMC_GPT2: i32 = 20_240_520;
-const LLMC_LLAMA3: i32 = 20_240_801;
-const LLAMA3_VOCAB: usize = 128_256;
-
 /// Samples of this many tokens, this many of them, stand for a file too large to read.
 const SAMPLE_TOKENS: u64 = 4096;
 const SAMPLES: u64 = 64;
-
-/// How wide a token is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenDtype {
-    /// Two bytes, vocabularies up to 65,536.
-    U16,
-    /// Four bytes.
-    U32,
-}
-
-impl TokenDtype {
-    /// Bytes of a token.
-    pub fn width(self) -> u64 {
-        match self {
-            Self::U16 => 2,
-            Self::U32 => 4,
-        }
-    }
-
-    /// `u16`, `u32`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::U16 => "u16",
-            Self::U32 => "u32",
-        }
-    }
-}
 
 /// How much of a file's ids is compared with the vocabulary when it is opened. Every batch is compared anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,7 +32,7 @@ pub enum Scan {
 /// What is known of a token file besides its bytes. What is given here wins over the sidecar.
 #[derive(Debug, Clone, Default)]
 pub struct BinOptions {
-    /// Width of a token; else the sidecar's; else `u16`.
+    /// Width of a token; else the sidecar's; else what the file gives away; else `u16`.
     pub dtype: Option<TokenDtype>,
     /// Symbols in the vocabulary; else the sidecar's; else GPT-2's for `u16`.
     pub vocab: Option<usize>,
@@ -151,32 +114,33 @@ impl BinFile {
     pub fn open(path: &Path, options: &BinOptions) -> Result<Self, DataError> {
         let map = Map::open(path)?;
         let sidecar = Sidecar::read(path)?;
-        let header = Header::find(&map)?;
+        let found = dialect::recognised(path, map.bytes(), options.dtype.or(sidecar.dtype))?;
         let dtype =
-            header.as_ref().map(|h| h.dtype).or(options.dtype).or(sidecar.dtype).unwrap_or(TokenDtype::U16);
-        if let (Some(asked), Some(h)) = (options.dtype, &header)
-            && asked != h.dtype
-        {
-            let what = format!("its llm.c header says {}, not {}", h.dtype.name(), asked.name());
-            return Err(DataError::Header { path: path.to_owned(), what });
-        }
-        let offset = header.as_ref().map_or(0, |_| HEADER_BYTES);
+            found.as_ref().map(|l| l.dtype).or(options.dtype).or(sidecar.dtype).unwrap_or(TokenDtype::U16);
+        let offset = found.as_ref().map_or(0, |l| l.offset);
         let tokens = count_tokens(&map, offset, dtype)?;
-        check_count(path, tokens, header.as_ref(), &sidecar)?;
-        let known = options.vocab.or(sidecar.vocab).or(header.as_ref().map(|h| h.vocab));
+        check_count(path, tokens, found.as_ref(), &sidecar)?;
+        let known = options.vocab.or(sidecar.vocab).or(found.as_ref().and_then(|l| l.vocab));
         let vocab = match (known, dtype) {
             (Some(vocab), _) => vocab,
+            (None, TokenDtype::U8) => BYTE_VOCAB,
             (None, TokenDtype::U16) => GPT2_VOCAB,
-            (None, TokenDtype::U32) => {
-                let sidecar = Sidecar::path_of(path);
-                return Err(DataError::UnknownVocab { path: path.to_owned(), sidecar });
+            (None, TokenDtype::U32 | TokenDtype::U64) => {
+                let by = found.as_ref().map(|l| format!(", as its {} says,", l.by)).unwrap_or_default();
+                return Err(DataError::UnknownVocab {
+                    path: path.to_owned(),
+                    dtype: dtype.name(),
+                    by,
+                    sidecar: Sidecar::path_of(path),
+                });
             }
         };
         if vocab == 0 {
             let hint = "give the number of symbols, e.g. 50257".to_owned();
             return Err(DataError::Setting { what: format!("{}: a vocabulary of 0", path.display()), hint });
         }
-        let tokenizer = TokenizerKind::of_file(&sidecar, vocab);
+        let tokenizer =
+            TokenizerKind::of(sidecar.tokenizer.as_deref(), sidecar.tokenizer_sha256.as_deref(), vocab);
         let bytes_per_token = bytes_per_token(options, &sidecar, &tokenizer, tokens);
         let name = path.display().to_string();
         let file = Self { map, name, dtype, offset, tokens, vocab, tokenizer, bytes_per_token };
@@ -208,16 +172,15 @@ impl BinFile {
     pub fn fingerprint(&self) -> (String, &'static str) {
         const WHOLE: usize = 16 << 20;
         let bytes = self.map.bytes();
-        let mut hash = Sha256::new();
         if bytes.len() <= WHOLE {
-            hash.update(bytes);
-            return (crate::corpus::hex(&hash.finalize()), "whole file");
+            return (sha256(bytes), "whole file");
         }
+        let mut hash = Sha256::new();
         hash.update((bytes.len() as u64).to_le_bytes());
         for (start, count) in self.samples() {
             hash.update(&self.map.bytes()[self.byte_range(start, count)]);
         }
-        (crate::corpus::hex(&hash.finalize()), "length and 64 sampled places of 4096 tokens")
+        (hex(&hash.finalize()), "length and 64 sampled places of 4096 tokens")
     }
 
     /// (first token, tokens) of the places that stand for the whole file.
@@ -269,7 +232,11 @@ impl Tokens for BinFile {
 
     fn read(&self, start: u64, out: &mut [u32]) {
         let bytes = &self.map.bytes()[self.byte_range(start, out.len())];
+        // What no `u32` holds is beyond every vocabulary, and will be called so.
+        let wide =
+            |b: &[u8]| u64::from_le_bytes(b.try_into().expect("eight bytes")).try_into().unwrap_or(u32::MAX);
         match self.dtype {
+            TokenDtype::U8 => out.iter_mut().zip(bytes).for_each(|(id, b)| *id = u32::from(*b)),
             TokenDtype::U16 => {
                 for (id, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
                     *id = u32::from(u16::from_le_bytes([b[0], b[1]]));
@@ -280,6 +247,7 @@ impl Tokens for BinFile {
                     *id = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
                 }
             }
+            TokenDtype::U64 => out.iter_mut().zip(bytes.chunks_exact(8)).for_each(|(id, b)| *id = wide(b)),
         }
     }
 
@@ -288,41 +256,8 @@ impl Tokens for BinFile {
     }
 }
 
-/// What an llm.c header says.
-struct Header {
-    dtype: TokenDtype,
-    vocab: usize,
-    tokens: i32,
-}
-
-impl Header {
-    fn find(map: &Map) -> Result<Option<Self>, DataError> {
-        let bytes = map.bytes();
-        let word = |i: usize| {
-            bytes.get(4 * i..4 * i + 4).map(|b| i32::from_le_bytes(b.try_into().expect("four bytes")))
-        };
-        let (dtype, vocab, version) = match word(0) {
-            Some(LLMC_GPT2) => (TokenDtype::U16, GPT2_VOCAB, 1),
-            Some(LLMC_LLAMA3) => (TokenDtype::U32, LLAMA3_VOCAB, 7),
-            _ => return Ok(None),
-        };
-        let fail = |what: String| DataError::Header { path: map.path().to_owned(), what };
-        if bytes.len() < HEADER_BYTES {
-            return Err(fail(format!(
-                "has llm.c's magic, but only {} of its 1024 header bytes",
-                bytes.len()
-            )));
-        }
-        match word(1) {
-            Some(v) if v == version => {}
-            v => return Err(fail(format!("llm.c header of version {}, not {version}", v.unwrap_or(0)))),
-        }
-        Ok(Some(Self { dtype, vocab, tokens: word(2).unwrap_or(0) }))
-    }
-}
-
 fn count_tokens(map: &Map, offset: usize, dtype: TokenDtype) -> Result<u64, DataError> {
-    let (bytes, width) = ((map.bytes().len() - offset) as u64, dtype.width());
+    let (bytes, width) = (map.bytes().len().saturating_sub(offset) as u64, dtype.width());
     let path = map.path().to_owned();
     if bytes == 0 {
         return Err(DataError::Empty { path, hint: "it has a header but no tokens; write it again".into() });
@@ -333,17 +268,12 @@ fn count_tokens(map: &Map, offset: usize, dtype: TokenDtype) -> Result<u64, Data
     Ok(bytes / width)
 }
 
-/// llm.c counts in an `i32`, which wraps above 2^31 tokens, so it is compared modulo 2^32.
-fn check_count(
-    path: &Path,
-    tokens: u64,
-    header: Option<&Header>,
-    sidecar: &Sidecar,
-) -> Result<(), DataError> {
-    if let Some(h) = header
-        && h.tokens as u32 != tokens as u32
+/// What the file and its sidecar count is what there is.
+fn check_count(path: &Path, tokens: u64, found: Option<&Layout>, sidecar: &Sidecar) -> Result<(), DataError> {
+    if let Some(Layout { tokens: Some(said), wraps, by, .. }) = found
+        && *said != if *wraps { u64::from(tokens as u32) } else { tokens }
     {
-        let what = format!("its header says {} tokens, but {tokens} follow", h.tokens);
+        let what = format!("its {by} says {said} tokens, but {tokens} follow");
         return Err(DataError::Header { path: path.to_owned(), what });
     }
     match sidecar.tokens {

@@ -1,12 +1,11 @@
 //! A corpus: tokens to train on, tokens held out, and what is known of both.
 
-use crate::bin::{BinFile, BinOptions, GPT2_VOCAB, Sidecar};
+use crate::bin::{BinFile, BinOptions};
+use crate::fingerprint::sha256;
 use crate::split::{BLOCK_BYTES, split};
-use crate::{ByteTokens, DataError, Tokens, tokenizer};
-pub(crate) use isoflop_base::bits::hex;
+use crate::tokenizer::TokenizerKind;
+use crate::{ByteTokens, DataError, Tokens, tokenizer, unpack};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use std::io::Read;
 use std::path::Path;
 
 /// Twenty-five public-domain books and plays; `corpus/CREDITS.md` names them.
@@ -52,38 +51,6 @@ pub struct CorpusInfo {
     pub block_tokens: u64,
 }
 
-/// How text becomes tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum TokenizerKind {
-    /// Byte values, vocabulary 256.
-    Bytes,
-    /// GPT-2's BPE, vocabulary 50,257.
-    Gpt2,
-    /// Another, named by the file's sidecar.
-    Named {
-        /// Its name.
-        name: String,
-        /// SHA-256 of its `tokenizer.json`, if known.
-        sha256: Option<String>,
-    },
-    /// Not known.
-    Unknown,
-}
-
-impl TokenizerKind {
-    pub(crate) fn of_file(sidecar: &Sidecar, vocab: usize) -> Self {
-        match (sidecar.tokenizer.as_deref(), vocab) {
-            (Some("bytes" | "byte"), _) => Self::Bytes,
-            (Some("gpt2" | "r50k_base"), _) | (None, GPT2_VOCAB) => Self::Gpt2,
-            (Some(name), _) => {
-                Self::Named { name: name.to_owned(), sha256: sidecar.tokenizer_sha256.clone() }
-            }
-            (None, _) => Self::Unknown,
-        }
-    }
-}
-
 impl Corpus {
     /// Whether both splits hold at least one window of this context.
     ///
@@ -117,7 +84,7 @@ impl Corpus {
 /// [`DataError::Builtin`] if the embedded text does not decompress to what was embedded.
 pub fn builtin() -> Result<Corpus, DataError> {
     let damaged = |what: String| DataError::Builtin { what };
-    let text = decompress(LITERATURE_ZST, LITERATURE_BYTES).map_err(damaged)?;
+    let text = unpack::unzstd(LITERATURE_ZST).map_err(damaged)?;
     let sha256 = sha256(&text);
     if text.len() != LITERATURE_BYTES || sha256 != LITERATURE_SHA256 {
         return Err(damaged(format!("{} bytes with SHA-256 {sha256}", text.len())));
@@ -136,10 +103,9 @@ pub fn from_text(path: &Path) -> Result<Corpus, DataError> {
     })?;
     let name = path.display().to_string();
     let text = if path.extension().is_some_and(|e| e == "zst") {
-        decompress(&raw, raw.len().saturating_mul(4))
-            .map_err(|what| DataError::Compressed { source_name: name.clone(), what })?
+        unpack::unzstd(&raw).map_err(|what| unpack::damaged_zstd(&name, what))?
     } else {
-        raw
+        unpack::unpacked(&name, raw)?
     };
     if text.is_empty() {
         return Err(DataError::Empty { path: path.to_owned(), hint: "give a file with text in it".into() });
@@ -210,18 +176,4 @@ pub fn block_tokens(bytes_per_token: Option<f64>) -> u64 {
 
 fn describe(file: &BinFile) -> String {
     format!("{} has a vocabulary of {} ({:?})", file.name(), file.vocab(), file.tokenizer())
-}
-
-fn decompress(compressed: &[u8], expected_bytes: usize) -> Result<Vec<u8>, String> {
-    // A frame may be followed by others (`cat a.zst b.zst`).
-    let (mut text, mut rest) = (Vec::with_capacity(expected_bytes), compressed);
-    while !rest.is_empty() {
-        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&mut rest).map_err(|e| e.to_string())?;
-        decoder.read_to_end(&mut text).map_err(|e| e.to_string())?;
-    }
-    Ok(text)
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
 }

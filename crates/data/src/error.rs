@@ -47,7 +47,7 @@ pub enum DataError {
     /// A length that is no whole number of tokens.
     #[error(
         "{}: {bytes} bytes are no whole number of {width}-byte tokens\nhint: the file is cut short, is not raw {dtype} tokens, \
-         or holds another width (set dtype to u16 or u32)", path.display()
+         or holds another width (set dtype to u8, u16, u32 or u64)", path.display()
     )]
     OddSize {
         /// The file.
@@ -69,8 +69,8 @@ pub enum DataError {
         /// What to do.
         hint: &'static str,
     },
-    /// An llm.c header that does not fit its file.
-    #[error("{}: {what}\nhint: write the file again, or remove the 1024-byte header to read it as raw tokens", path.display())]
+    /// A header that does not fit its file.
+    #[error("{}: {what}\nhint: write the file again, or take its header off to read it as raw tokens", path.display())]
     Header {
         /// The file.
         path: PathBuf,
@@ -101,10 +101,17 @@ pub enum DataError {
         vocab: usize,
     },
     /// The vocabulary is not known.
-    #[error("{}: the vocabulary of these u32 tokens is not known\nhint: give `vocab`, in the study or in {}", path.display(), sidecar.display())]
+    #[error(
+        "{}: the vocabulary of its {dtype} tokens{by} is not known\nhint: give vocab = …, in the study's [data] or in {}",
+        path.display(), sidecar.display()
+    )]
     UnknownVocab {
         /// The token file.
         path: PathBuf,
+        /// `u32`, `u64`.
+        dtype: &'static str,
+        /// How their width is known.
+        by: String,
         /// Where its sidecar would be.
         sidecar: PathBuf,
     },
@@ -132,12 +139,24 @@ pub enum DataError {
         byte: u8,
     },
     /// A compressed file that does not decompress.
-    #[error("{source_name}: {what}\nhint: the file is damaged or not Zstandard; test it with zstd -t")]
+    #[error("{source_name}: {what}\nhint: {hint}")]
     Compressed {
         /// File or corpus.
         source_name: String,
         /// What the decoder said.
         what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A file that holds something else than token ids, or holds them in a way that is not read.
+    #[error("{}: {what}\nhint: {hint}", path.display())]
+    NoTokens {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+        /// What to do.
+        hint: String,
     },
     /// The embedded text is not what was embedded.
     #[error(

@@ -7,28 +7,35 @@
 //! |---|---|
 //! | [`corpus`] | [`builtin()`], [`from_text`], [`from_bin`], what a corpus is |
 //! | [`split`] | hashed 32 kB blocks: which bytes of a text are held out |
-//! | [`bin`] | raw little-endian `u16`/`u32` token files, memory-mapped, with an optional llm.c header and JSON sidecar |
+//! | [`bin`] | token files, memory-mapped, with an optional JSON sidecar |
+//! | [`dialect`] | how a file's tokens are stored: raw, NumPy, llm.c, Megatron, and what is no token file |
 //! | [`sampler`] | which window of the training stream each row of each step reads |
 //! | [`eval`] | the windows of an evaluation, and the block each belongs to |
-//! | [`tokenizer`] | bytes as tokens |
+//! | [`tokenizer`] | how text became tokens; bytes as tokens |
 //! | [`parquet`] | Parquet tables of flat columns, read and written |
 //!
 //! Letters: `T` the model's context; a row is `T + 1` tokens, of which the first `T` are read and the last `T` predicted.
 
 pub mod bin;
 pub mod corpus;
+pub mod dialect;
 mod error;
 pub mod eval;
+mod fingerprint;
 mod map;
 pub mod parquet;
 pub mod sampler;
 pub mod split;
 pub mod tokenizer;
 mod tokens;
+mod unpack;
 
-pub use bin::{BinFile, BinOptions, Scan, TokenDtype};
-pub use corpus::{Corpus, CorpusInfo, TokenizerKind, builtin, from_bin, from_text};
+pub use bin::{BinFile, BinOptions, Scan};
+pub use corpus::{Corpus, CorpusInfo, builtin, from_bin, from_text};
+pub use dialect::TokenDtype;
 pub use error::DataError;
 pub use eval::{EvalBatch, Window, eval_batches, eval_windows};
 pub use sampler::Sampler;
+pub use tokenizer::TokenizerKind;
 pub use tokens::{ByteTokens, Tokens, read_checked, read_rows};
+pub use unpack::unpacked;

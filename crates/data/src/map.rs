@@ -1,15 +1,24 @@
 //! The one place of this crate with `unsafe`: a read-only memory map, so that a file of any size is opened without being read.
+//! What cannot be mapped, a pipe or stdin (`-`), is read into memory.
 
 use crate::DataError;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A read-only map of a whole file, with the length it had at open.
 #[derive(Debug)]
 pub(crate) struct Map {
     path: PathBuf,
-    file: File,
-    bytes: memmap2::Mmap,
+    /// The mapped file; nothing for what was read.
+    file: Option<File>,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Read(Vec<u8>),
 }
 
 impl Map {
@@ -19,14 +28,29 @@ impl Map {
     /// Missing, a directory, not readable, empty.
     #[expect(unsafe_code, reason = "the only way to map a file; argued at the block")]
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        let empty = || {
+            let hint = "the program that writes it has not finished or failed; write it again".to_owned();
+            DataError::Empty { path: path.to_owned(), hint }
+        };
+        let read = |mut from: Box<dyn Read>| {
+            let mut bytes = Vec::new();
+            from.read_to_end(&mut bytes).map_err(|e| DataError::from_io(path, e))?;
+            let whole = Self { path: path.to_owned(), file: None, bytes: Bytes::Read(bytes) };
+            if whole.bytes().is_empty() { Err(empty()) } else { Ok(whole) }
+        };
+        if path.as_os_str() == "-" {
+            return read(Box::new(std::io::stdin()));
+        }
         let file = File::open(path).map_err(|e| DataError::from_io(path, e))?;
         let metadata = file.metadata().map_err(|e| DataError::from_io(path, e))?;
         if metadata.is_dir() {
             return Err(DataError::directory(path));
         }
+        if !metadata.is_file() {
+            return read(Box::new(file));
+        }
         if metadata.len() == 0 {
-            let hint = "the program that writes it has not finished or failed; write it again".to_owned();
-            return Err(DataError::Empty { path: path.to_owned(), hint });
+            return Err(empty());
         }
         // SAFETY: `Mmap::map` asks that the file is not changed while it is mapped. We map read-only and private to this
         // struct, hand out nothing but shared byte slices tied to its lifetime, copy out of them at once (`BinFile::read`),
@@ -35,7 +59,7 @@ impl Map {
         // raises SIGBUS on access beyond its new end. That ends the process; it does not corrupt it. `still_whole` asks for
         // the file's length before every batch and turns all but a race of microseconds into an error.
         let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| DataError::from_io(path, e))?;
-        Ok(Self { path: path.to_owned(), file, bytes })
+        Ok(Self { path: path.to_owned(), file: Some(file), bytes: Bytes::Mapped(bytes) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -43,13 +67,17 @@ impl Map {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Bytes::Mapped(map) => map,
+            Bytes::Read(bytes) => bytes,
+        }
     }
 
     /// Whether the file is still as long as it was at open: to be asked before its bytes are touched.
     pub(crate) fn still_whole(&self) -> Result<(), DataError> {
-        let now = self.file.metadata().map_err(|e| DataError::from_io(&self.path, e))?.len();
-        let was = self.bytes.len() as u64;
+        let Some(file) = &self.file else { return Ok(()) };
+        let now = file.metadata().map_err(|e| DataError::from_io(&self.path, e))?.len();
+        let was = self.bytes().len() as u64;
         if now < was { Err(DataError::Shrunk { path: self.path.clone(), was, now }) } else { Ok(()) }
     }
 }

@@ -1,9 +1,46 @@
-//! Bytes as tokens: id = byte value, vocabulary 256.
+//! How text became tokens, as far as known; and bytes as tokens: id = byte value, vocabulary 256.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+/// Symbols of GPT-2's vocabulary: what a `u16` file without a sidecar is taken to hold, as nanoGPT's are.
+pub const GPT2_VOCAB: usize = 50_257;
+/// Symbols of Llama 3's.
+pub(crate) const LLAMA3_VOCAB: usize = 128_256;
 
 /// Symbols of the byte vocabulary.
 pub const BYTE_VOCAB: usize = 256;
+
+/// How text becomes tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum TokenizerKind {
+    /// Byte values, vocabulary 256.
+    Bytes,
+    /// GPT-2's BPE, vocabulary 50,257.
+    Gpt2,
+    /// Another, named by the file's sidecar.
+    Named {
+        /// Its name.
+        name: String,
+        /// SHA-256 of its `tokenizer.json`, if known.
+        sha256: Option<String>,
+    },
+    /// Not known.
+    Unknown,
+}
+
+impl TokenizerKind {
+    /// The tokeniser of a name, or of a vocabulary alone. `sha256` is that of its `tokenizer.json`.
+    pub fn of(name: Option<&str>, sha256: Option<&str>, vocab: usize) -> Self {
+        match (name, vocab) {
+            (Some("bytes" | "byte"), _) => Self::Bytes,
+            (Some("gpt2" | "r50k_base"), _) | (None, GPT2_VOCAB) => Self::Gpt2,
+            (Some(name), _) => Self::Named { name: name.to_owned(), sha256: sha256.map(str::to_owned) },
+            (None, _) => Self::Unknown,
+        }
+    }
+}
 
 /// The ids of a text: its UTF-8 bytes.
 pub fn encode_bytes(text: &str) -> Vec<u32> {

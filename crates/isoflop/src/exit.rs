@@ -67,6 +67,12 @@ pub(crate) fn closed_pipe() -> ! {
     std::process::exit(141)
 }
 
+/// Leaves because the answer could not be delivered, which was said.
+#[expect(clippy::exit, reason = "called where no value can be returned")]
+pub(crate) fn unheard() -> ! {
+    std::process::exit(1)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -1,6 +1,8 @@
 //! The `isoflop` binary. Only this crate prints or exits.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the binary is where people are spoken to")]
+// First, for its macros: `println!` and its kin, which do not panic.
+#[macro_use]
+mod console;
 
 mod cli;
 mod exit;
@@ -13,9 +15,15 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    leave_quietly_when_nobody_reads();
-    match cli::Cli::parse().dispatch() {
-        Ok(code) => code,
+    let arguments = match cli::Cli::try_parse() {
+        Ok(arguments) => arguments,
+        Err(words) => return usage(&words),
+    };
+    match arguments.dispatch() {
+        Ok(code) => {
+            console::finish();
+            code
+        }
         Err(error) => {
             let code = exit::code_of(&error);
             let kind = if code > 128 { "interrupted" } else { "error" };
@@ -25,14 +33,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// `isoflop runs ls | head` ends when `head` does: a closed pipe is no fault of ours. `println!` panics on it.
-fn leave_quietly_when_nobody_reads() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let message = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
-        if message.starts_with("failed printing to std") && message.contains("Broken pipe") {
-            exit::closed_pipe();
-        }
-        usual(panic);
-    }));
+/// Help, the version, or what was wrong with the command line.
+fn usage(words: &clap::Error) -> ExitCode {
+    if words.use_stderr() {
+        // With nowhere to say it, the code still tells.
+        let _ = words.print();
+    } else if let Err(error) = words.print() {
+        console::cannot_answer(&error);
+    }
+    console::finish();
+    ExitCode::from(u8::try_from(words.exit_code()).unwrap_or(2))
 }

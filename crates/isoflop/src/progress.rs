@@ -1,4 +1,5 @@
-//! What a person sees while runs train: a bar for the run and one for the series on a terminal, plain lines elsewhere.
+//! What a person sees while runs train: a bar for the run and one for the series on a terminal that understands them, plain lines
+//! elsewhere.
 //! All of it goes to stderr; no colour is used.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -6,7 +7,6 @@ use isoflop_base::Point;
 use isoflop_base::units::{duration, si};
 use isoflop_lab::plan::{Plan, PlanRow};
 use isoflop_lab::{Event, Recorder};
-use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 /// Seconds between two plain lines.
@@ -66,7 +66,7 @@ impl Recorder for Terminal {
             Event::Planned(plan) => {
                 eprintln!("{}", plan.text());
                 self.series.expected = expected(plan);
-                if std::io::stderr().is_terminal() {
+                if crate::console::has_a_cursor() {
                     self.mode = bars();
                 }
             }

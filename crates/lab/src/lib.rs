@@ -20,6 +20,7 @@ pub mod executor;
 pub mod forecasts;
 pub mod gpt;
 pub mod hf_config;
+pub mod input;
 pub mod kinds;
 pub mod machine;
 pub mod open;

@@ -42,6 +42,7 @@ pub fn resolve(raw: &RawStudy, corpus: &Corpus, machine: &Machine) -> Result<Stu
     let kind = raw.word("kind", StudyKind::from_word, StudyKind::WORDS)?.unwrap_or(StudyKind::Scaling);
     let base = resolve::base(raw, corpus, machine, &mut notes)?;
     let runs = kinds::of(kind).expand(raw, &base, &mut notes)?;
+    resolve::check_sizes(raw, &runs)?;
     let mut batches: Vec<usize> = runs.iter().map(|run| run.train.micro_batch).collect();
     batches.sort_unstable();
     batches.dedup();

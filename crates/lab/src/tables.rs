@@ -1,29 +1,40 @@
 //! Tables of points as files: CSV, TSV, JSON Lines or Parquet in, Parquet out.
 
 use crate::error::UserError;
+use crate::input;
 use isoflop_base::columns::{self, Frame};
 use isoflop_data::parquet::{self, Column, Value};
 use isoflop_laws::{Cell, Raw, ReadOptions, Table, read_table, table_of};
 use std::path::Path;
 
-/// Reads the table of a file, of whatever kind its first bytes say it is.
+/// The bytes of a table, decompressed; `-` is stdin.
 ///
 /// # Errors
-/// A [`UserError`]: no such file, a directory, no table in it.
-pub fn read(path: &Path, options: &ReadOptions) -> anyhow::Result<Table> {
-    let bytes = std::fs::read(path).map_err(|e| {
-        UserError::new(format!("cannot read {}: {e}", path.display()))
+/// A [`UserError`]: no such file, a directory, a compressed file that is damaged.
+pub fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let name = input::name(path);
+    let bytes = input::read(path).map_err(|e| {
+        UserError::new(format!("cannot read {name}: {e}"))
             .hint("give the path of a CSV, TSV, JSON Lines or Parquet table")
     })?;
+    let bytes = isoflop_data::unpacked(&name, bytes).map_err(UserError::from_error)?;
+    Ok(bytes)
+}
+
+/// The table in the bytes of a file, of whatever kind the first of them say it is.
+///
+/// # Errors
+/// A [`UserError`]: there is no table in it.
+pub fn read(bytes: &[u8], options: &ReadOptions) -> anyhow::Result<Table> {
     let table = if bytes.starts_with(parquet::MAGIC) {
-        let file = parquet::read(&options.name, &bytes).map_err(UserError::from_error)?;
+        let file = parquet::read(&options.name, bytes).map_err(UserError::from_error)?;
         let (header, rows) = records(&file.columns, file.rows);
         table_of(&header, &rows, options).map(|mut table| {
             table.notes.extend(file.notes);
             table
         })
     } else {
-        read_table(&bytes, options)
+        read_table(bytes, options)
     };
     table.map_err(|e| UserError::from_error(e).into())
 }
@@ -34,9 +45,9 @@ fn records(columns: &[Column], rows: usize) -> (Vec<String>, Vec<Raw>) {
         Value::Null => Cell::Empty,
         Value::Int(v) => Cell::Number(*v as f64),
         Value::Float(v) => Cell::Number(*v),
-        Value::Bool(v) => Cell::Text(v.to_string(), false),
+        Value::Bool(v) => Cell::Text(v.to_string()),
         Value::Text(t) if t.trim().is_empty() => Cell::Empty,
-        Value::Text(t) => Cell::Text(t.clone(), false),
+        Value::Text(t) => Cell::Text(t.clone()),
     };
     let header = columns.iter().map(|c| c.name.clone()).collect();
     let raws = (0..rows)

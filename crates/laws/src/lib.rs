@@ -41,7 +41,7 @@ pub use fitting::straight::straightness;
 pub use forecast::{Band, Target, evaluate, forecast, outcome};
 pub use forms::kaplan_figures;
 pub use options::{Loss, Options};
-pub use read::{Cell, Raw, ReadOptions, read_table, table_of};
+pub use read::{Cell, Decimal, Raw, ReadOptions, read_table, table_of};
 pub use table::critical::{self, CriticalBatch};
 pub use table::paired::{clustered_mean, paired_difference, paired_differences};
 pub use table::{Row, Table};

@@ -4,7 +4,11 @@ use isoflop_laws::{Loss, Options, ReadOptions, Table, fit, read_table};
 
 fn table(name: &str, bytes: &[u8], columns: &[(&str, &str)]) -> Table {
     let columns = columns.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-    read_table(bytes, &ReadOptions { columns, name: name.to_owned(), loss_optional: true }).unwrap()
+    read_table(
+        bytes,
+        &ReadOptions { columns, name: name.to_owned(), loss_optional: true, ..ReadOptions::default() },
+    )
+    .unwrap()
 }
 
 fn options(form: &str, loss: Loss) -> Options {

@@ -1,7 +1,8 @@
-//! The one place where files are created, renamed and deleted, by four functions:
+//! The one place where files are created, renamed and deleted:
 //!
 //! 1. [`replace_file`]: a sibling is written and synced, renamed over the file, and the directory synced, so that a
-//!    reader sees the old bytes or the new ones;
+//!    reader sees the old bytes or the new ones; [`write_output`] does so where a user pointed at a plain file, and
+//!    writes into whatever else stands there;
 //! 2. [`StagedDirectory`] publishes a directory, its marker file written last; [`withdraw_directory`] and
 //!    [`move_directory`] take one away by the same rename;
 //! 3. [`Appender`] appends a record, and cuts back what a failed or killed append left behind;
@@ -63,24 +64,134 @@ fn parent(path: &Path) -> &Path {
 
 /// Replaces `path` with `bytes`, at once or not at all, making the directories above it.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    make_directory(parent(path))?;
+    replace_by_sibling(path, bytes, |_| Ok(())).map_err(not_writable(path))?;
+    sync_directory(parent(path))
+}
+
+/// Writes a sibling, lets `like` give it what the file it replaces had, and renames it over `path`.
+fn replace_by_sibling(
+    path: &Path,
+    bytes: &[u8],
+    like: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let dir = parent(path);
-    make_directory(dir)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let sibling = dir.join(format!(".{name}.{}-{unique}.tmp", std::process::id()));
+    let sibling = parent(path).join(format!(".{name}.{}-{unique}.tmp", std::process::id()));
     let write = || -> io::Result<()> {
         let mut file = File::create(&sibling)?;
         file.write_all(bytes)?;
+        like(&file)?;
         file.sync_all()?;
         fs::rename(&sibling, path)
     };
-    if let Err(error) = write() {
+    write().inspect_err(|_| {
         // The first error is the one that matters; the sibling may not even exist.
         let _ = fs::remove_file(&sibling);
-        return Err(not_writable(path)(error));
+    })
+}
+
+/// Writes `bytes` where a user asked for them, as `>` would, but a plain file at once or not at all.
+///
+/// Links are followed. A device, a pipe or a terminal is written into and stays what it is. A plain file keeps its
+/// mode and owner; it is overwritten in place where it cannot be replaced: with a second name (a hard link), mounted
+/// on its own, or in a directory that may not be written to.
+pub(crate) fn write_output(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let fail = not_writable(path);
+    let directory = || io::Error::from(io::ErrorKind::IsADirectory);
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(fail(directory())),
+        Ok(found) if found.is_file() => {
+            // Asked before anything changes: a name in a writable directory may be a file that is protected.
+            OpenOptions::new().write(true).open(path).map_err(not_writable(path))?;
+            match fs::canonicalize(path) {
+                Ok(real) if is_replaceable(&real, &found) => replace_or_overwrite(&real, &found, bytes),
+                // An open file without a name, as behind /dev/fd/3.
+                _ => overwrite(path, bytes, true),
+            }
+            .map_err(fail)
+        }
+        Ok(_) => overwrite(path, bytes, false).map_err(fail),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
+                return Err(fail(directory()));
+            }
+            // A link to what does not exist yet makes that.
+            replace_file(&followed(path).map_err(fail)?, bytes)
+        }
+        Err(e) => Err(fail(e)),
     }
-    sync_directory(dir)
+}
+
+/// Where the links at `path` lead, whether something is there or not.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut at = path.to_owned();
+    for _ in 0..40 {
+        match fs::read_link(&at) {
+            Ok(next) => at = parent(&at).join(next),
+            Err(_) => return Ok(at),
+        }
+    }
+    Err(io::Error::other("a link that leads to itself"))
+}
+
+/// Opens what is there and writes into it.
+fn overwrite(path: &Path, bytes: &[u8], plain: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(plain).open(path)?;
+    file.write_all(bytes)?;
+    // A pipe or a device has nothing to sync.
+    if plain { file.sync_all() } else { Ok(()) }
+}
+
+/// Replaces a plain file, or overwrites it where its directory does not allow that.
+fn replace_or_overwrite(path: &Path, found: &fs::Metadata, bytes: &[u8]) -> io::Result<()> {
+    match replace_by_sibling(path, bytes, |file| make_alike(file, found)) {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::ResourceBusy
+                    | io::ErrorKind::CrossesDevices
+            ) =>
+        {
+            overwrite(path, bytes, true)
+        }
+        replaced => replaced.and_then(|()| match cfg!(unix) {
+            true => File::open(parent(path)).and_then(|d| d.sync_all()),
+            false => Ok(()),
+        }),
+    }
+}
+
+/// Whether replacing the name replaces the file: it is the only name of what was found.
+#[cfg(unix)]
+fn is_replaceable(path: &Path, found: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |m: fs::Metadata| (m.dev(), m.ino()) == (found.dev(), found.ino());
+    found.nlink() == 1 && fs::symlink_metadata(path).is_ok_and(same)
+}
+
+#[cfg(not(unix))]
+fn is_replaceable(_path: &Path, _found: &fs::Metadata) -> bool {
+    true
+}
+
+/// Gives a new file the mode and the owner of the one it will replace.
+#[cfg(unix)]
+fn make_alike(file: &File, found: &fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let mine = file.metadata()?;
+    if (mine.uid(), mine.gid()) != (found.uid(), found.gid()) {
+        std::os::unix::fs::fchown(file, Some(found.uid()), Some(found.gid()))?;
+    }
+    file.set_permissions(found.permissions())
+}
+
+#[cfg(not(unix))]
+fn make_alike(_file: &File, _found: &fs::Metadata) -> io::Result<()> {
+    Ok(())
 }
 
 /// Deletes a file, if it exists.
@@ -349,90 +460,4 @@ fn is_same_file(_file: &File, path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_replaced_file_leaves_no_sibling() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b/law.json");
-        replace_file(&path, b"one").unwrap();
-        replace_file(&path, b"two").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(names(path.parent().unwrap()).unwrap(), ["law.json"]);
-    }
-
-    #[test]
-    fn a_file_in_the_place_of_a_directory_is_a_clear_error() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a"), "a file").unwrap();
-        let error = replace_file(&dir.path().join("a/b.json"), b"").unwrap_err().to_string();
-        assert!(error.contains("hint: a file stands where a directory is needed"), "{error}");
-        fs::create_dir(dir.path().join("d")).unwrap();
-        let error = replace_file(&dir.path().join("d"), b"").unwrap_err().to_string();
-        assert!(error.contains("hint: a directory stands where a file is needed"), "{error}");
-        assert_eq!(names(dir.path()).unwrap(), ["a", "d"]);
-    }
-
-    #[test]
-    fn an_append_that_fails_leaves_the_file_as_it_was() {
-        // /dev/full answers every write with "no space left on device".
-        if !Path::new("/dev/full").exists() {
-            return;
-        }
-        let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let mut log = Appender { path: "/dev/full".into(), file, len: 0, broken: false };
-        let error = log.append(b"record\n").unwrap_err();
-        assert!(error.to_string().contains("hint: the disk is full"), "{error}");
-        assert_eq!(log.len, 0);
-        // A device cannot be cut back, so the log refuses to grow after half a record.
-        assert!(log.broken);
-        assert!(log.append(b"record\n").unwrap_err().to_string().contains("earlier record"));
-    }
-
-    #[test]
-    fn a_directory_appears_only_with_its_marker() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path();
-        let staged = StagedDirectory::begin(at, "x").unwrap();
-        staged.create_file("data").unwrap().write_all(b"1").unwrap();
-        assert!(!at.join("x").exists());
-        drop(staged);
-        assert!(names(at).unwrap().is_empty());
-
-        let staged = StagedDirectory::begin(at, "x").unwrap();
-        staged.publish("MARK", b"").unwrap();
-        assert_eq!(names(at).unwrap(), ["x"]);
-    }
-
-    #[test]
-    fn the_sweep_finishes_or_undoes_what_a_killed_process_began() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path();
-        for d in [".new-half", ".new-whole", ".new-second", ".gone-old-7", "second"] {
-            fs::create_dir(at.join(d)).unwrap();
-        }
-        fs::write(at.join(".new-whole/MARK"), "").unwrap();
-        fs::write(at.join(".new-second/MARK"), "").unwrap();
-        fs::write(at.join(".status.json.7-0.tmp"), "{").unwrap();
-        fs::write(at.join("kept"), "").unwrap();
-        sweep(at, "MARK").unwrap();
-        assert_eq!(names(at).unwrap(), ["kept", "second", "whole"]);
-    }
-
-    #[test]
-    fn a_lock_is_exclusive_and_names_its_holder() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lock");
-        let held = take_lock(&path).ok().unwrap();
-        match take_lock(&path) {
-            Err(LockFailure::Held(holder)) => {
-                assert_eq!(holder.pid, Some(std::process::id()));
-                assert!(holder.since_unix_s.is_some());
-            }
-            _ => panic!("a second lock was given out"),
-        }
-        drop(held);
-        assert!(take_lock(&path).is_ok());
-    }
-}
+mod tests;

@@ -252,8 +252,8 @@ impl Store {
     }
 }
 
-/// Replaces the file at `path` (`points.csv`, `law.json`, `report.html`, …) at once or not at all, making the
-/// directories above it if needed.
+/// Writes an output (`points.csv`, `law.json`, `report.html`, …) at `path`, making the directories above it if needed: a
+/// plain file is replaced at once or not at all, links are followed, a device or a pipe is written into.
 pub fn write_artifact(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), StoreError> {
-    files::replace_file(path.as_ref(), bytes)
+    files::write_output(path.as_ref(), bytes)
 }

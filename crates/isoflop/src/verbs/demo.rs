@@ -69,6 +69,7 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             .hint("give a number above 0, e.g. --minutes 10")
             .into());
     }
+    crate::console::directory(&args.out, "--out")?;
     let stop = signals::listen()?;
     let machine = machine::machine()?;
     let corpus = Arc::new(isoflop_data::builtin().map_err(UserError::from_error)?);

@@ -8,6 +8,7 @@ mod speed;
 
 use super::fit::{How, read_points, user};
 use crate::cli::Context;
+use crate::console::{self, Place};
 use anyhow::Context as _;
 use isoflop_base::ModelShape;
 use isoflop_base::units::{duration, parse_count, si};
@@ -140,8 +141,14 @@ pub(crate) fn run(args: DesignArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         setting.study_file(&best.models, best.tokens, &best.branches)?
     );
     if let Some(path) = &args.output {
-        isoflop_store::write_artifact(path, study.as_bytes())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        if ctx.json && console::is_stdout(path) {
+            return Err(UserError::new("--json and -o - both write to stdout")
+                .hint("leave one of them out; the JSON document holds what the study is made of")
+                .into());
+        }
+        if console::write_output(path, study.as_bytes())? == Place::Stdout {
+            return Ok(ExitCode::SUCCESS);
+        }
         eprintln!("wrote {}", path.display());
     }
     if ctx.json {

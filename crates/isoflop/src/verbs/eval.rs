@@ -20,14 +20,14 @@ pub(crate) struct EvalArgs {
     /// A GPT-2 checkpoint directory in Hugging Face's layout.
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
-    /// Tokens to score: raw little-endian u16 or u32.
+    /// Tokens to score: raw little-endian u16 or u32, NumPy's .npy, llm.c's or Megatron's .bin; `-` is stdin.
     #[arg(long, value_name = "FILE.bin", required_unless_present = "builtin", conflicts_with = "builtin")]
     tokens: Option<PathBuf>,
     /// Score the held-out part of the built-in corpus.
     #[arg(long)]
     builtin: bool,
     /// Width of the file's tokens, when no JSON file beside it says so.
-    #[arg(long, value_parser = ["u16", "u32"])]
+    #[arg(long, value_parser = ["u8", "u16", "u32", "u64"])]
     dtype: Option<String>,
     /// Only as many tokens, e.g. 100k.
     #[arg(long, value_name = "TOKENS")]
@@ -94,7 +94,7 @@ fn open(args: &EvalArgs, vocab: usize) -> Result<Source, UserError> {
             bytes_per_token: corpus.info.bytes_per_token,
         });
     };
-    let dtype = args.dtype.as_deref().map(|d| if d == "u32" { TokenDtype::U32 } else { TokenDtype::U16 });
+    let dtype = args.dtype.as_deref().and_then(TokenDtype::of_name);
     let options = BinOptions { vocab: Some(vocab), dtype, ..BinOptions::default() };
     let file = BinFile::open(path, &options).map_err(UserError::from_error)?;
     let bytes_per_token = file.bytes_per_token();

@@ -1,11 +1,12 @@
 //! `isoflop fit`: laws from runs, or from any table of points.
 
 use crate::cli::Context;
+use crate::console::{self, Place};
 use anyhow::Context as _;
 use isoflop_base::units::parse_count;
-use isoflop_lab::{UserError, collect};
+use isoflop_lab::{UserError, collect, input};
 use isoflop_laws::{
-    CriticalBatch, LawDocument, LawError, Loss, Options, ReadOptions, Table, critical, forms, text,
+    CriticalBatch, Decimal, LawDocument, LawError, Loss, Options, ReadOptions, Table, critical, forms, text,
 };
 use isoflop_store::Store;
 use std::io::IsTerminal as _;
@@ -26,7 +27,7 @@ pub(crate) struct FitArgs {
     /// Print the figures Kaplan et al. derive from their constants, computed beside printed, and nothing else.
     #[arg(long)]
     kaplan: bool,
-    /// Also write the JSON document to this file.
+    /// Also write the JSON document to this file; `-` is stdout, and people's text then goes to stderr.
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -46,12 +47,16 @@ pub(crate) struct How {
     /// Bootstrap refits (made from 20 runs on).
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) bootstrap: usize,
-    /// Which column is which, e.g. `--column loss=c4_val`; may be repeated.
+    /// Which column is which, e.g. `--column loss=c4_val`, with a factor where its unit is not understood: `--column 'n=size (GP)*1e9'`;
+    /// may be repeated.
     #[arg(long = "column", value_name = "NAME=HEADER")]
     pub(crate) columns: Vec<String>,
     /// Column whose rows share their luck and count as one piece of evidence together [default: the column of runs].
     #[arg(long, value_name = "COLUMN")]
     pub(crate) cluster: Option<String>,
+    /// The mark before decimals, where a table's cells do not tell: point or comma.
+    #[arg(long, value_name = "MARK", value_parser = ["point", "comma"])]
+    pub(crate) decimal: Option<String>,
     /// How N and C are counted, where the columns allow a choice.
     #[arg(long, value_name = "NAME", default_value = "as-given",
           value_parser = ["as-given", "kaplan", "total", "chinchilla", "exact", "6nd"])]
@@ -114,17 +119,19 @@ pub(crate) fn run(args: FitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let table = read_points(&args.points, &args.how, ctx)?;
     let document = fit_with_signs(&table, &options)?;
     let json = to_json(&document)?;
+    let words = if args.latex { text::latex(&document) } else { text::document(&document) };
+    let mut place = Place::Path;
     if let Some(path) = &args.output {
-        isoflop_store::write_artifact(path, json.as_bytes())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        eprintln!("wrote {}", path.display());
+        place = console::write_output(path, format!("{json}\n").as_bytes())?;
+        if place == Place::Path {
+            eprintln!("wrote {}", path.display());
+        }
     }
-    if ctx.json {
-        println!("{json}");
-    } else if args.latex {
-        print!("{}", text::latex(&document));
-    } else {
-        print!("{}", text::document(&document));
+    match (place, ctx.json) {
+        (Place::Stdout, true) => {}
+        (Place::Stdout, false) => eprint!("{words}"),
+        (Place::Path, true) => println!("{json}"),
+        (Place::Path, false) => print!("{words}"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -209,14 +216,21 @@ fn from_file(path: &Path, how: &How) -> anyhow::Result<Table> {
     }
     let mut options = ReadOptions {
         columns,
-        name: path.display().to_string(),
+        name: input::name(path),
         loss_optional: !forms::need_loss(&how.forms),
+        decimal: how.decimal.as_deref().map(|mark| match mark {
+            "comma" => Decimal::Comma,
+            _ => Decimal::Point,
+        }),
     };
-    let read = isoflop_lab::tables::read(path, &options);
+    // Read once: a pipe has nothing to say twice.
+    let bytes = isoflop_lab::tables::bytes(path)?;
+    let read = isoflop_lab::tables::read(&bytes, &options);
     if read.is_err() && how.forms.is_empty() {
         // Steps against batch sizes, or optima against budgets, have laws of their own.
         options.loss_optional = true;
-        if let Some(table) = isoflop_lab::tables::read(path, &options).ok().filter(forms::fits_without_loss) {
+        if let Some(table) = isoflop_lab::tables::read(&bytes, &options).ok().filter(forms::fits_without_loss)
+        {
             return Ok(table);
         }
     }

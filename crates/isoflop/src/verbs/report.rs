@@ -5,13 +5,12 @@
 
 use super::fit::{How, read_points};
 use crate::cli::Context;
-use anyhow::Context as _;
+use crate::console::{self, Place};
 use isoflop_base::{Measured, RunDocument};
 use isoflop_lab::{UserError, collect, out, registry};
 use isoflop_laws::{LawDocument, Table};
 use isoflop_report::{ReportInput, RunRow, claims};
 use isoflop_store::{CollectedRun, Store};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -21,7 +20,7 @@ pub(crate) struct ReportArgs {
     /// A table of points (CSV, TSV, JSON Lines, Parquet), or the output directory of a study. Without one, the runs of --store.
     #[arg(value_name = "POINTS|DIR")]
     input: Option<PathBuf>,
-    /// Where the page goes [default: report.html; for a study's directory, report.html inside it].
+    /// Where the page goes, `-` for stdout [default: report.html; for a study's directory, report.html inside it].
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Also write the plot of loss against size as an SVG file.
@@ -44,6 +43,15 @@ pub(crate) fn run(args: ReportArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         Some(dir) if dir.is_dir() => out::report(dir),
         _ => PathBuf::from(out::REPORT),
     });
+    let to_stdout =
+        [Some(&output), args.svg.as_ref()].into_iter().flatten().filter(|p| console::is_stdout(p)).count();
+    if to_stdout + usize::from(ctx.json) > 1 {
+        return Err(UserError::new(
+            "--json, -o - and --svg - each write to stdout, and more than one is asked for",
+        )
+        .hint("name a file for the others")
+        .into());
+    }
     let (page, svg, summary) = match &source {
         Source::Study(input) => (
             isoflop_report::render(input),
@@ -61,28 +69,19 @@ pub(crate) fn run(args: ReportArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             UserError::new("there is no plot of loss against size to write as SVG")
                 .hint("it needs at least two sizes that share a token count; leave --svg out")
         })?;
-        write(path, svg.as_bytes())?;
+        console::write_output(path, svg.as_bytes())?;
     }
-    write(&output, page.as_bytes())?;
+    let place = console::write_output(&output, page.as_bytes())?;
     if ctx.json {
         let mut document = serde_json::json!({ "schema": "isoflop.page/1", "page": output, "bytes": page.len(), "svg": args.svg });
         if let (Some(all), Some(parts)) = (document.as_object_mut(), summary.as_object()) {
             all.extend(parts.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
-        let text = serde_json::to_string_pretty(&document)? + "\n";
-        match std::io::stdout().write_all(text.as_bytes()) {
-            // `isoflop report --json | head` is no failure.
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => return Err(e.into()),
-            _ => {}
-        }
-    } else {
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else if place == Place::Path {
         eprintln!("wrote {}", output.display());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    isoflop_store::write_artifact(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A study's own record if there is one, else its table of points, else the runs of a store.

@@ -28,6 +28,9 @@ pub(crate) struct RunArgs {
 /// Runs the verb.
 pub(crate) fn run(args: RunArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let stop = signals::listen()?;
+    if let Some(out) = &args.out {
+        crate::console::directory(out, "--out")?;
+    }
     let Opened { study, corpus, .. } = open::open(&args.study, &ctx.sets)?;
     open::check_memory(&study)?;
     if let Some(unknown) = args.only.iter().find(|id| !study.runs.iter().any(|run| run.id == **id)) {

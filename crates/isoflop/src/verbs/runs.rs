@@ -5,17 +5,12 @@ mod noise;
 mod show;
 mod table;
 
-use crate::cli::Context;
+use crate::{cli::Context, console};
 use isoflop_base::{columns::Frame, units};
 use isoflop_lab::{UserError, tables};
 use isoflop_store::{Listing, RunSummary, Store, StoreError};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeSet,
-    io::{self, Write as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 use table::Table;
 
 /// Arguments of `isoflop runs`.
@@ -87,11 +82,8 @@ pub(crate) fn run(args: RunsArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         eprintln!("note: {note}");
     }
     let text = if ctx.json { serde_json::to_string_pretty(&answer.json)? + "\n" } else { answer.text };
-    match io::stdout().write_all(text.as_bytes()) {
-        // `isoflop runs ls | head` is no failure.
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    print!("{text}");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn answer(command: Command, ctx: &Context) -> anyhow::Result<Answer> {
@@ -162,6 +154,7 @@ fn export(store: &Store, ids: &[String], format: Format, out: Option<PathBuf>) -
         Format::Parquet => ("parquet", tables::parquet),
     };
     let dir = out.unwrap_or_else(|| store.root().to_owned());
+    console::directory(&dir, "--out")?;
     let frames = [("points", collected.points_frame()), ("curves", Frame::of_curves(&collected.curves()?))];
     let mut files = Vec::new();
     for (name, frame) in frames {

@@ -7,6 +7,7 @@ mod common;
 mod demo;
 mod determinism;
 mod laws;
+mod outputs;
 mod points;
 mod resume;
 mod small_study;

@@ -8,13 +8,14 @@ pub mod resolve;
 pub mod series;
 
 use crate::error::UserError;
+use crate::input;
 use raw::RawStudy;
 use std::path::Path;
 
 /// Reads and parses a study file.
 pub fn read(path: &Path, sets: &[String]) -> Result<RawStudy, UserError> {
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|e| {
+    let name = input::name(path);
+    let bytes = input::read(path).map_err(|e| {
         UserError::new(format!("{name}: {}", io_words(&e)))
             .hint("name a study file; studies/demo.toml is one to start from")
     })?;

@@ -4,6 +4,7 @@
 
 use crate::error::UserError;
 use isoflop_base::Word;
+use isoflop_base::nearest::nearest;
 use isoflop_base::units::parse_whole;
 use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
@@ -54,6 +55,9 @@ pub const KEYS: &[&str] = &[
 
 const SECTIONS: &[&str] = &["data", "series", "train", "claims"];
 const CLAIM_KEYS: &[&str] = &["law", "param", "value", "within", "source", "needs"];
+
+/// How numbers are written, for those that cannot be.
+const NUMBERS: &str = "write numbers such as 4096, 3e-3, 1e12, or with a multiple in quotes, \"12M\"";
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,8 +133,8 @@ impl RawStudy {
         if !KEYS.contains(&key.as_str()) {
             return Err(unknown_key(&format!("{}:{line}: ", self.file), &key));
         }
-        let value =
-            plain(value).map_err(|why| UserError::new(format!("{}:{line}: `{key}`: {why}", self.file)))?;
+        let value = plain(value)
+            .map_err(|why| UserError::new(format!("{}:{line}: `{key}`: {why}", self.file)).hint(NUMBERS))?;
         self.entries.insert(key, Entry { value, origin: Origin::Line(line) });
         Ok(())
     }
@@ -159,8 +163,9 @@ impl RawStudy {
                     .hint(format!("did you mean `{nearest}`? known: {}", CLAIM_KEYS.join(", "))));
                 }
             }
-            let value = plain(value.get_ref())
-                .map_err(|why| UserError::new(format!("{}:{line}: claim \"{claim}\": {why}", self.file)))?;
+            let value = plain(value.get_ref()).map_err(|why| {
+                UserError::new(format!("{}:{line}: claim \"{claim}\": {why}", self.file)).hint(NUMBERS)
+            })?;
             self.claims.push((claim, Entry { value, origin: Origin::Line(line) }));
         }
         Ok(())
@@ -177,9 +182,8 @@ impl RawStudy {
             return Err(unknown_key("--set: ", key));
         }
         let value = match DeValue::parse(text) {
-            Ok(value) => {
-                plain(value.get_ref()).map_err(|why| UserError::new(format!("--set {key}: {why}")))?
-            }
+            Ok(value) => plain(value.get_ref())
+                .map_err(|why| UserError::new(format!("--set {key}: {why}")).hint(NUMBERS))?,
             Err(_) => toml::Value::String(text.to_owned()),
         };
         self.entries.insert(key.to_owned(), Entry { value, origin: Origin::Set });
@@ -301,6 +305,19 @@ impl RawStudy {
         };
         items.iter().map(one).collect::<Result<_, _>>().map(Some)
     }
+
+    /// That a list says nothing twice: it would count for more, or for nothing.
+    pub fn no_repeats<T: PartialEq + std::fmt::Display>(
+        &self,
+        key: &str,
+        values: &[T],
+    ) -> Result<(), UserError> {
+        match values.iter().enumerate().find(|(i, v)| values[..*i].contains(v)) {
+            None => Ok(()),
+            Some((_, twice)) => Err(UserError::new(format!("{}: {twice} is listed twice", self.place(key)))
+                .hint("list each value once; for repeated runs, list more seeds")),
+        }
+    }
 }
 
 /// The error for a key no study has, with the nearest one that exists.
@@ -322,27 +339,6 @@ fn unknown_key(place: &str, key: &str) -> UserError {
     })
 }
 
-/// The candidate with the fewest edits away.
-fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates.min_by_key(|candidate| edits(word, candidate))
-}
-
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for j in 0..b.len() {
-            let substituted = diagonal + usize::from(x != b[j]);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 fn line_of(text: &str, byte: usize) -> usize {
     text.as_bytes()[..byte.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
 }
@@ -356,7 +352,12 @@ fn plain(value: &DeValue<'_>) -> Result<toml::Value, String> {
                 .map_err(|_| format!("{} does not fit 64 bits", i.as_str()))?,
         ),
         DeValue::Float(f) => toml::Value::Float(
-            f.as_str().replace('_', "").parse().map_err(|_| format!("{} is not a number", f.as_str()))?,
+            f.as_str()
+                .replace('_', "")
+                .parse()
+                .ok()
+                .filter(|v: &f64| v.is_finite())
+                .ok_or_else(|| format!("{} is not a finite number", f.as_str()))?,
         ),
         DeValue::Boolean(b) => toml::Value::Boolean(*b),
         DeValue::Datetime(d) => toml::Value::Datetime(*d),

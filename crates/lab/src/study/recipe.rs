@@ -30,10 +30,8 @@ const MICRO_BATCH_BYTES: u64 = 1 << 30;
 pub fn auto_micro_batch(shape: ModelShape, vocab: usize, context: usize, sequences: usize) -> usize {
     let per_token = 4 * (16 * shape.n_layer * shape.d_model + vocab.min(8192)) as u64;
     let per_sequence = per_token * context as u64;
-    (1..=sequences)
-        .rev()
-        .find(|n| sequences.is_multiple_of(*n) && *n as u64 * per_sequence <= MICRO_BATCH_BYTES)
-        .unwrap_or(1)
+    let most = (MICRO_BATCH_BYTES / per_sequence).clamp(1, sequences as u64) as usize;
+    (1..=most).rev().find(|n| sequences.is_multiple_of(*n)).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::error::UserError;
 use isoflop_base::ModelShape;
 use isoflop_base::recipe::*;
 use isoflop_base::study::*;
-use isoflop_base::units::{parse_count, parse_seconds, parse_share, parse_whole, si};
+use isoflop_base::units::{parse_count, parse_seconds, parse_share, parse_whole, si, whole};
 use isoflop_data::{BinOptions, Corpus, TokenDtype};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -95,9 +95,12 @@ impl Base {
 /// Opens the corpus a study names. Paths are relative to where the command is run.
 pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
     let options = BinOptions {
-        vocab: raw.parsed("data.vocab", parse_whole)?.map(|v| v as usize),
+        vocab: match raw.parsed("data.vocab", parse_whole)? {
+            Some(vocab) => Some(at_most(raw, "data.vocab", vocab, MOST_VOCAB)? as usize),
+            None => None,
+        },
         bytes_per_token: raw.parsed("data.bytes_per_token", parse_count)?,
-        dtype: raw.word("data.dtype", dtype_from_word, &["u16", "u32"])?,
+        dtype: raw.word("data.dtype", TokenDtype::of_name, &TokenDtype::ALL.map(TokenDtype::name))?,
         ..BinOptions::default()
     };
     let (train, val) = (raw.text("data.train")?, raw.text("data.val")?);
@@ -124,10 +127,6 @@ pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
     opened.map_err(UserError::from_error)
 }
 
-fn dtype_from_word(word: &str) -> Option<TokenDtype> {
-    [TokenDtype::U16, TokenDtype::U32].into_iter().find(|d| d.name() == word)
-}
-
 /// Resolves what all runs of a parsed study share, against its corpus and the machine.
 ///
 /// # Errors
@@ -139,7 +138,7 @@ pub fn base(
     notes: &mut Notes,
 ) -> Result<Base, UserError> {
     let name = study_name(raw)?;
-    let context = raw.whole("train.context", 256)? as usize;
+    let context = at_most(raw, "train.context", raw.whole("train.context", 256)?, MOST_CONTEXT)? as usize;
     let train = resolve_train(raw, context, corpus, machine, notes)?;
     corpus.check_context(context).map_err(UserError::from_error)?;
     let sequences = (train.batch_tokens / context as u64) as usize;
@@ -168,8 +167,8 @@ pub fn models(raw: &RawStudy) -> Result<Vec<ModelShape>, UserError> {
         return Err(UserError::new(format!("{}: no models to train", raw.place("series.models")))
             .hint("write models = [\"L2-d32-h2\", \"L3-d64-h4\"] under [series]"));
     }
+    raw.no_repeats("series.models", &models)?;
     models.sort_by_key(|m| (m.params(), *m));
-    models.dedup();
     Ok(models)
 }
 
@@ -194,6 +193,47 @@ fn study_name(raw: &RawStudy) -> Result<String, UserError> {
     Ok(name)
 }
 
+/// Longest context, largest batch and largest vocabulary: beyond what is trained anywhere, and their products with any model's sizes
+/// are checked below before they are taken in integers.
+const MOST_CONTEXT: u64 = 1 << 20;
+const MOST_BATCH_TOKENS: u64 = 1 << 30;
+const MOST_VOCAB: u64 = 1 << 31;
+/// Most bytes of weights, moments and activations: an exbibyte.
+const MOST_BYTES: f64 = (1_u64 << 60) as f64;
+
+fn at_most(raw: &RawStudy, key: &str, value: u64, most: u64) -> Result<u64, UserError> {
+    if value <= most {
+        return Ok(value);
+    }
+    Err(UserError::new(format!("{}: {value} is out of range", raw.place(key)))
+        .hint(format!("choose at most {most}")))
+}
+
+/// That no run overflows what its bytes are counted in: sizes beyond an exbibyte are no study.
+///
+/// # Errors
+/// A [`UserError`] naming the model.
+pub fn check_sizes(raw: &RawStudy, runs: &[RunSpec]) -> Result<(), UserError> {
+    for run in runs {
+        let (gpt, micro_batch) = (run.gpt(), run.train.micro_batch);
+        let shape = gpt.shape;
+        let [l, d, h] = [shape.n_layer, shape.d_model, shape.n_head].map(|x| x as f64);
+        let (vocab, context) = (gpt.vocab as f64, gpt.context as f64);
+        let tokens = micro_batch as f64 * context;
+        let weights = 12.0 * l * d * d + (vocab + context) * d;
+        let activations = tokens * (40.0 * l * d + vocab + l * h * context);
+        let bytes = 4.0 * (4.0 * weights + 2.0 * activations);
+        if bytes > MOST_BYTES {
+            return Err(UserError::new(format!(
+                "{}: {shape} with a vocabulary of {vocab} and {micro_batch} sequences of {context} needs about {bytes:.0e} bytes",
+                raw.place("series.models"),
+            ))
+            .hint("choose a smaller model, a shorter context or a smaller micro_batch"));
+        }
+    }
+    Ok(())
+}
+
 fn resolve_train(
     raw: &RawStudy,
     context: usize,
@@ -201,7 +241,8 @@ fn resolve_train(
     machine: &Machine,
     notes: &mut Notes,
 ) -> Result<TrainSpec, UserError> {
-    let batch_tokens = raw.whole("train.batch_tokens", 2048)?;
+    let batch_tokens =
+        at_most(raw, "train.batch_tokens", raw.whole("train.batch_tokens", 2048)?, MOST_BATCH_TOKENS)?;
     if !batch_tokens.is_multiple_of(context as u64) {
         let near = (batch_tokens / context as u64).max(1) * context as u64;
         return Err(UserError::new(format!(
@@ -285,7 +326,9 @@ fn warmup(raw: &RawStudy, batch_tokens: u64) -> Result<Warmup, UserError> {
         Ok(share) => Ok(Warmup::Share(share)),
         Err(e) if text.trim().ends_with('%') => Err(e.to_string()),
         Err(_) => match parse_count(text) {
-            Ok(tokens) => Ok(Warmup::Steps((tokens / batch_tokens as f64).round() as u64)),
+            Ok(tokens) => whole((tokens / batch_tokens as f64).round()).map(Warmup::Steps).ok_or_else(|| {
+                format!("`{text}` is longer than any run\nhint: write a share of the run such as 5%")
+            }),
             Err(_) => Err(format!(
                 "`{text}` is no length of a warm-up\nhint: write a share of the run such as 5%, or tokens such as 600k"
             )),
@@ -308,8 +351,10 @@ fn micro_batch(raw: &RawStudy, sequences: usize) -> Result<Option<usize>, UserEr
         return Ok(None);
     };
     if given == 0 || !sequences.is_multiple_of(given) {
-        let divisors: Vec<String> =
-            (1..=sequences).filter(|n| sequences.is_multiple_of(*n)).map(|n| n.to_string()).collect();
+        let divisors: Vec<String> = (1..=sequences.min(4096))
+            .filter(|n| sequences.is_multiple_of(*n))
+            .map(|n| n.to_string())
+            .collect();
         return Err(UserError::new(format!(
             "{}: {given} sequences do not divide the batch of {sequences}",
             raw.place("train.micro_batch")

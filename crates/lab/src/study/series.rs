@@ -9,7 +9,7 @@ use crate::train::program::decay_steps;
 use isoflop_base::ModelShape;
 use isoflop_base::recipe::*;
 use isoflop_base::study::*;
-use isoflop_base::units::{parse_count, parse_whole, si};
+use isoflop_base::units::{parse_count, parse_whole, si, whole};
 
 /// Optimiser steps a point needs at least.
 pub const LEAST_STEPS: u64 = 10;
@@ -21,9 +21,11 @@ enum Amount {
     Flops(Vec<f64>),
 }
 
+/// The keys of an amount; a study has one of them.
+const AMOUNTS: [&str; 4] = ["series.tokens", "series.epochs", "series.tokens_per_param", "series.flops"];
+
 fn amount(raw: &RawStudy, train_tokens: u64) -> Result<Amount, UserError> {
-    let keys = ["series.tokens", "series.epochs", "series.tokens_per_param", "series.flops"];
-    let given: Vec<&str> = keys.into_iter().filter(|k| raw.entries.contains_key(*k)).collect();
+    let given: Vec<&str> = AMOUNTS.into_iter().filter(|k| raw.entries.contains_key(*k)).collect();
     let list = |key: &str| -> Result<Vec<f64>, UserError> {
         match raw.entries.get(key).map(|e| &e.value) {
             Some(toml::Value::Array(_)) => Ok(raw.parsed_list(key, parse_count)?.unwrap_or_default()),
@@ -32,7 +34,7 @@ fn amount(raw: &RawStudy, train_tokens: u64) -> Result<Amount, UserError> {
     };
     let positive =
         |key: &str, values: Vec<f64>| match values.iter().all(|v| *v > 0.0) && !values.is_empty() {
-            true => Ok(values),
+            true => raw.no_repeats(key, &values).map(|()| values),
             false => Err(UserError::new(format!("{}: must be above zero", raw.place(key)))
                 .hint("write tokens = \"12M\"")),
         };
@@ -68,6 +70,13 @@ pub fn runs(
     let branches = branches(raw, base)?;
     let seeds = seeds(raw)?;
     let extra = extra_seeds(raw, models)?;
+    raw.no_repeats("series.seeds", &seeds)?;
+    raw.no_repeats("series.branches", &branches)?;
+    for (shape, more) in &extra {
+        let all: Vec<u64> = seeds.iter().chain(more).copied().collect();
+        raw.no_repeats("series.extra_seeds", &all)
+            .map_err(|e| UserError::from_error(format!("{shape}: {e}")))?;
+    }
     let lr = learning_rate(raw, notes)?;
     let mut runs = Vec::new();
     for &shape in models {
@@ -147,6 +156,12 @@ pub fn split_unless_wsd(run: RunSpec, runs: &mut Vec<RunSpec>) {
     }
 }
 
+/// Where a study says how long to train.
+fn amount_place(raw: &RawStudy) -> String {
+    let given = AMOUNTS.iter().find(|k| raw.entries.contains_key(**k));
+    raw.place(given.unwrap_or(&AMOUNTS[0]))
+}
+
 /// Ends in whole optimiser steps, ascending, rounded down so that no point sees more than it was promised.
 ///
 /// # Errors
@@ -159,7 +174,16 @@ pub fn whole_steps(
 ) -> Result<Vec<u64>, UserError> {
     let train = &base.train;
     let batch = train.batch_tokens as f64;
-    let mut steps: Vec<u64> = tokens.iter().map(|t| (t / batch).floor() as u64).collect();
+    let within = |t: &f64| whole(*t).and(whole(t / batch));
+    let mut steps = tokens
+        .iter()
+        .map(|t| {
+            within(t).ok_or_else(|| {
+                UserError::new(format!("{}: {shape} would train on {t:.3e} tokens", amount_place(raw)))
+                    .hint("choose at most 9e15 tokens")
+            })
+        })
+        .collect::<Result<Vec<u64>, _>>()?;
     steps.sort_unstable();
     steps.dedup();
     let first = steps[0];

@@ -16,6 +16,7 @@ pub mod settings;
 use crate::numeric::Theta;
 use crate::numeric::dual::Dual;
 use crate::{LawError, Table};
+use isoflop_base::nearest::nearest;
 
 /// A functional form y = f(x; θ), fitted to ln y (or to y itself, see [`Form::log_response`]).
 #[derive(Debug)]
@@ -202,7 +203,7 @@ pub fn ids() -> Vec<&'static str> {
 pub fn unknown(name: &str) -> LawError {
     let mut known = ids();
     known.extend(RECIPES);
-    let nearest = known.iter().min_by_key(|k| distance(k, name)).copied().unwrap_or("l_n");
+    let nearest = nearest(name, known.iter().copied()).unwrap_or("l_n");
     LawError::UnknownForm {
         name: name.to_owned(),
         hint: format!("did you mean `{nearest}`? known: {}", known.join(", ")),
@@ -212,22 +213,6 @@ pub fn unknown(name: &str) -> LawError {
 /// Whether a name is a form or a recipe.
 pub fn is_known(name: &str) -> bool {
     RECIPES.contains(&name) || ids().contains(&name)
-}
-
-/// Edit distance.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 impl Reported {

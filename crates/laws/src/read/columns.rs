@@ -1,7 +1,9 @@
 //! Which column is which.
 
+use super::units::{self, LossUnit, Meaning, Title};
 use crate::table::same_level;
 use crate::{LawError, Table};
+use isoflop_base::nearest::distance;
 
 /// Columns that become fields of a row; all others are kept under their names.
 pub(super) const CORE: &[&str] = &["n", "d", "c", "loss", "loss_se", "weight", "run", "seed", "status"];
@@ -178,39 +180,92 @@ pub const SYNONYMS: &[(&str, &[&str])] = &[
     ("s2", &["s2"]),
 ];
 
-/// A factor in the header: `params (M)`, `tokens_billions`.
+/// Columns whose units must be understood: a law reads them.
+const MEASURED: &[&str] = &["n", "d", "c", "loss", "loss_se", "weight"];
+
+/// Canonical columns that are counts, which a multiple at the end of a name may scale (`model_size_M`).
+const COUNTS: &[&str] = &[
+    "n",
+    "d",
+    "c",
+    "c_min",
+    "s_min",
+    "steps",
+    "batch",
+    "b_crit",
+    "unique_tokens",
+    "n_opt",
+    "d_opt",
+    "batch_opt",
+];
+
+/// What a header says of its cells.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Unit(f64);
+pub(super) struct Unit {
+    factor: f64,
+    loss: Option<LossUnit>,
+}
 
 impl Unit {
-    /// The unit a header names, one if none.
-    pub fn of(header: &str) -> Self {
-        let h = header.trim().to_ascii_lowercase();
-        let ends = |list: &[&str]| list.iter().any(|s| h.ends_with(s));
-        Self(match () {
-            // `model_size_M`, but not `tokens_m`: only a capital is a unit.
-            () if header.trim().ends_with("_M") => 1e6,
-            () if header.trim().ends_with("_B") => 1e9,
-            () if ends(&["(k)", "[k]", "_thousands", "(thousands)"]) => 1e3,
-            () if ends(&["(m)", "[m]", "_millions", "(millions)", "_in_millions"]) => 1e6,
-            () if ends(&["(b)", "[b]", "(g)", "_billions", "(billions)", "_in_billions"]) => 1e9,
-            () if ends(&["(t)", "[t]", "_trillions", "(trillions)"]) => 1e12,
-            () => 1.0,
-        })
+    const NONE: Self = Self { factor: 1.0, loss: None };
+
+    /// The unit a header names for a canonical column, [`Unit::NONE`] if none; `Err` has the words nobody understands.
+    ///
+    /// `chosen`: somebody said that this is the column, whatever its name.
+    pub(super) fn of(header: &str, canonical: &str, chosen: bool) -> Result<Self, String> {
+        let title = Title::of(header);
+        let is_named = |name: &str| {
+            named(&plain(name), canonical) || last_part(name).is_some_and(|l| named(&plain(l), canonical))
+        };
+        let mut unit = Self::NONE;
+        let at_the_end = title.short.iter().filter(|(short, found)| {
+            let multiple = matches!(found, Meaning::Factor(_)) && !COUNTS.contains(&canonical);
+            !multiple && !is_named(&title.name) && (chosen || is_named(short) || is_compute(&title))
+        });
+        let whole = units::flop(&title.name).filter(|_| canonical == "c").map(Meaning::Flop);
+        let mut found: Vec<Meaning> = at_the_end.map(|(_, m)| *m).chain(whole).collect();
+        for text in &title.brackets {
+            // `Parameters (N)`: the name once more.
+            let again = plain(text) == canonical || named(&plain(text), canonical);
+            let not_counted = || format!("`{}`", super::cells::short(text));
+            match units::meaning(text) {
+                Some(Meaning::Flop(_)) if canonical != "c" && canonical != "c_min" => {
+                    return Err(not_counted());
+                }
+                Some(Meaning::Loss(_)) if canonical != "loss" && canonical != "loss_se" => {
+                    return Err(not_counted());
+                }
+                Some(meaning) => found.push(meaning),
+                None if again => {}
+                None => return Err(not_counted()),
+            }
+        }
+        for meaning in found {
+            match meaning {
+                Meaning::Factor(f) | Meaning::Flop(f) => unit.factor *= f,
+                Meaning::Loss(loss) => unit.loss = Some(loss),
+                Meaning::Description => {}
+            }
+        }
+        Ok(unit)
     }
 
     /// What a cell is multiplied with.
-    pub fn factor(self) -> f64 {
-        self.0
+    pub(super) fn factor(self) -> f64 {
+        self.factor
     }
 }
 
 /// Words before a name that add nothing to it.
 const FILLERS: [&str; 7] = ["numberof", "totalnumberof", "final", "best", "mean", "average", "total"];
 
-/// Whether a header means a name: as it stands, or without a word before it (`Number of Parameters`, `best val loss`).
-fn means(header: &str, name: &str) -> bool {
-    let p = plain(header);
+/// Whether a header without case and punctuation is one of the names of a canonical column.
+fn named(p: &str, canonical: &str) -> bool {
+    SYNONYMS.iter().any(|(c, names)| *c == canonical && names.iter().any(|n| is_name(p, n)))
+}
+
+/// As it stands, or without a word before it (`Number of Parameters`, `best val loss`).
+fn is_name(p: &str, name: &str) -> bool {
     p == name || FILLERS.iter().any(|f| p.strip_prefix(f) == Some(name))
 }
 
@@ -225,28 +280,46 @@ fn unit_of_loss(plain: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a header means a name, with its unit or without.
+fn means(header: &str, name: &str) -> bool {
+    let title = Title::of(header);
+    is_name(&plain(&title.name), name) || title.short.iter().any(|(short, _)| is_name(&plain(short), name))
+}
+
+/// `PF-days`, `compute_exaflops`: a header that is a unit of FLOP. Not `train_tflops`, which is a speed where it is logged.
+fn is_compute(title: &Title) -> bool {
+    let base = |short: &str| {
+        let p = plain(short);
+        ["compute", "totalcompute", "trainingcompute", "traincompute", "budget"].contains(&p.as_str())
+    };
+    matches!(&title.short, Some((short, Meaning::Flop(_))) if base(short))
+}
+
+fn is_bare_unit_of_compute(header: &str) -> bool {
+    let title = Title::of(header);
+    is_compute(&title) || units::flop(&title.name).is_some_and(|f| f >= 1e18)
+}
+
+/// Whether a header, or the last part of a nested one, means the loss.
+pub(super) fn names_a_loss(header: &str) -> bool {
+    let names = SYNONYMS.iter().find(|(c, _)| *c == "loss").map_or(&[][..], |(_, names)| names);
+    names.iter().any(|n| means(header, n) || last_part(header).is_some_and(|l| means(l, n)))
+}
+
 /// Header without case, unit, spaces and punctuation.
 fn plain(header: &str) -> String {
-    let trimmed = header.trim();
-    let trimmed = trimmed.strip_suffix("_M").or(trimmed.strip_suffix("_B")).unwrap_or(trimmed);
-    let lower = trimmed.to_lowercase();
-    let mut base = lower.as_str();
-    for open in ['(', '['] {
-        base = base.split(open).next().unwrap_or(base);
-    }
-    for suffix in ["_in_millions", "_in_billions", "_thousands", "_millions", "_billions", "_trillions"] {
-        base = base.strip_suffix(suffix).unwrap_or(base);
-    }
-    base.chars().filter(|c| c.is_alphanumeric()).collect()
+    let name = Title::of(header).name.to_lowercase();
+    name.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
 fn positions(header: &[String], is: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
     header.iter().enumerate().filter(move |(_, h)| is(h)).map(|(i, _)| i)
 }
 
-/// What follows the last dot or slash of a nested name.
+/// What follows the last dot or slash of a nested name; those in brackets (`petaflop/s-days`) are none.
 fn last_part(header: &str) -> Option<&str> {
-    header.rsplit_once(['.', '/']).map(|(_, last)| last)
+    let name = header.split(['(', '[', '{']).next().unwrap_or(header);
+    name.rfind(['.', '/']).map(|at| &header[at + 1..])
 }
 
 /// Which header stands for which canonical column.
@@ -259,6 +332,10 @@ pub struct Mapping {
     pub perplexity: bool,
     /// Unit of the loss, where its column names one.
     pub loss_unit: Option<&'static str>,
+    /// Columns the user chose.
+    pub chosen: Vec<usize>,
+    /// Canonical columns that are there in a unit nobody understands, in words.
+    pub not_understood: Vec<(String, String)>,
 }
 
 impl Mapping {
@@ -278,14 +355,15 @@ impl Mapping {
         let mut out = Self::default();
         for (canonical, wanted) in chosen {
             let canonical = canonical_name(canonical);
-            let Some(index) = header.iter().position(|h| h == wanted) else {
-                return Err(LawError::BadTable {
-                    what: format!("{name} has no column `{wanted}`"),
-                    hint: format!("its columns are: {}", header.join(", ")),
-                });
-            };
+            let (index, factor) = choose(header, &canonical, wanted, name)?;
             out.found.retain(|(c, _, _)| *c != canonical);
-            out.found.push((canonical, index, Unit::of(wanted)));
+            out.chosen.push(index);
+            let unit = match factor {
+                Some(factor) => Unit { factor, loss: None },
+                None => Unit::of(&header[index], &canonical, true)
+                    .map_err(|unit| unknown_unit(&unit, &header[index], &canonical, name))?,
+            };
+            out.found.push((canonical, index, unit));
         }
         for (canonical, names) in SYNONYMS {
             if out.index(canonical).is_some() {
@@ -297,7 +375,8 @@ impl Mapping {
             let last = names
                 .iter()
                 .flat_map(|n| positions(header, move |h| last_part(h).is_some_and(|l| means(l, n))));
-            let free: Vec<usize> = whole.chain(last).filter(|i| !taken(*i)).collect();
+            let unit = positions(header, |h| *canonical == "c" && is_bare_unit_of_compute(h));
+            let free: Vec<usize> = whole.chain(last).chain(unit).filter(|i| !taken(*i)).collect();
             let words = matches!(*canonical, "run" | "status");
             let mut matches: Vec<usize> = Vec::new();
             for i in free.iter().copied().filter(|i| words || numeric(*i)) {
@@ -318,18 +397,39 @@ impl Mapping {
                     others.join(", ")
                 ));
             }
-            out.found.push(((*canonical).to_owned(), index, Unit::of(&header[index])));
+            let words = matches!(*canonical, "run" | "status" | "seed");
+            match Unit::of(&header[index], canonical, false) {
+                Ok(unit) => out.found.push(((*canonical).to_owned(), index, unit)),
+                Err(_) if words => out.found.push(((*canonical).to_owned(), index, Unit::NONE)),
+                Err(unit) if MEASURED.contains(canonical) => {
+                    return Err(unknown_unit(&unit, &header[index], canonical, name));
+                }
+                // Of a column that few laws ask for: kept under its own name, and a law that asks is told.
+                Err(unit) => {
+                    let what = format!("the unit {unit} in its column `{}` is not understood", header[index]);
+                    out.notes.push(format!(
+                        "`{}` is not read as {canonical}: the unit {unit} is not understood",
+                        header[index]
+                    ));
+                    out.not_understood.push(((*canonical).to_owned(), what));
+                }
+            }
         }
         if let Some(index) = out.index("loss") {
             let p = plain(last_part(&header[index]).unwrap_or(&header[index]));
             out.perplexity = p.ends_with("perplexity") || p.ends_with("ppl");
             out.loss_unit = unit_of_loss(&p);
+            match out.unit("loss").loss {
+                Some(LossUnit::Other(unit)) => out.loss_unit = Some(unit),
+                Some(LossUnit::Perplexity) => out.perplexity = true,
+                Some(LossUnit::NatsPerToken) | None => {}
+            }
         }
         out.name_the_near(header, numeric);
         if !loss_optional && out.index("loss").is_none() {
             return Err(LawError::BadTable {
                 what: format!("{name} has no column for the loss"),
-                hint: format!("its columns are: {}; choose one with --column loss=NAME", header.join(", ")),
+                hint: format!("{}; choose one with --column loss=NAME", there_is("loss", header)),
             });
         }
         Ok(out)
@@ -362,9 +462,14 @@ impl Mapping {
         self.found.iter().find(|(c, _, _)| c == canonical).map(|(_, i, _)| *i)
     }
 
+    /// Every column that was recognised: canonical name and index.
+    pub fn recognised(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.found.iter().map(|(c, i, _)| (c.as_str(), *i))
+    }
+
     /// Unit of a canonical column.
-    pub fn unit(&self, canonical: &str) -> Unit {
-        self.found.iter().find(|(c, _, _)| c == canonical).map_or(Unit(1.0), |(_, _, u)| *u)
+    pub(super) fn unit(&self, canonical: &str) -> Unit {
+        self.found.iter().find(|(c, _, _)| c == canonical).map_or(Unit::NONE, |(_, _, u)| *u)
     }
 
     /// The name under which column `index` is kept.
@@ -395,7 +500,92 @@ impl Table {
 
 /// The canonical name people mean by `N`, `params`, `tokens`, …
 pub fn canonical_name(name: &str) -> String {
-    let p = plain(name);
-    let known = SYNONYMS.iter().find(|(c, names)| plain(c) == p || names.contains(&p.as_str()));
-    known.map_or_else(|| name.trim().to_lowercase(), |(c, _)| (*c).to_owned())
+    let title = Title::of(name);
+    let forms = [Some(plain(&title.name)), title.short.as_ref().map(|(short, _)| plain(short))];
+    let known = forms.into_iter().flatten().find_map(|p| {
+        SYNONYMS
+            .iter()
+            .find(|(c, names)| plain(c) == p || names.contains(&p.as_str()))
+            .map(|(c, _)| (*c).to_owned())
+    });
+    known.unwrap_or_else(|| name.trim().to_lowercase())
+}
+
+/// The column somebody named, and the factor behind it in `HEADER*1e6`.
+fn choose(
+    header: &[String],
+    canonical: &str,
+    wanted: &str,
+    table: &str,
+) -> Result<(usize, Option<f64>), LawError> {
+    let exact = |w: &str| header.iter().position(|h| h == w);
+    // Without case and outer spaces, where only one column is meant.
+    let loose = |w: &str| {
+        let mut same = positions(header, |h| h.trim().to_lowercase() == w.trim().to_lowercase());
+        same.next().filter(|_| same.next().is_none())
+    };
+    if let Some(index) = exact(wanted).or_else(|| loose(wanted)) {
+        return Ok((index, None));
+    }
+    let scaled = wanted.rsplit_once('*').and_then(|(column, factor)| {
+        let factor = factor.trim().parse::<f64>().ok().filter(|f| f.is_finite() && *f > 0.0)?;
+        Some((exact(column.trim()).or_else(|| loose(column))?, Some(factor)))
+    });
+    scaled.ok_or_else(|| LawError::BadTable {
+        what: format!("{table} has no column `{wanted}`"),
+        hint: match nearest(&wanted.to_lowercase(), header) {
+            Some(near) => {
+                format!("did you mean --column '{canonical}={near}'? Its columns are: {}", listed(header))
+            }
+            None => format!("its columns are: {}", listed(header)),
+        },
+    })
+}
+
+fn unknown_unit(unit: &str, header: &str, canonical: &str, table: &str) -> LawError {
+    LawError::BadTable {
+        what: format!(
+            "{table}: the unit {unit} in the header `{header}` (read as {canonical}) is not understood"
+        ),
+        hint: format!(
+            "write a multiple, e.g. (M), (1e9) or (PF-days), or give the factor, --column '{canonical}={header}*1e6' (*1 for none)"
+        ),
+    }
+}
+
+/// What there is where a canonical column was looked for: the columns, the nearest of them first.
+pub(super) fn there_is(canonical: &str, header: &[String]) -> String {
+    let names = SYNONYMS.iter().find(|(c, _)| *c == canonical).map_or(&[][..], |(_, names)| names);
+    let near = header
+        .iter()
+        .filter_map(|h| {
+            let p = plain(h);
+            let far = |name: &&&str| {
+                let within =
+                    name.len() > 3 && (p.contains(**name) || p.len() > 3 && name.contains(p.as_str()));
+                if within { 1 } else { distance(&p, name) }
+            };
+            let best = names.iter().min_by_key(far)?;
+            let edits = far(&best);
+            (edits * 3 <= best.len().min(p.len())).then_some((edits, h))
+        })
+        .min_by_key(|(d, _)| *d);
+    match near {
+        Some((_, near)) => format!("its column `{near}` comes nearest; its columns are: {}", listed(header)),
+        None => format!("its columns are: {}", listed(header)),
+    }
+}
+
+/// At most forty names.
+fn listed(header: &[String]) -> String {
+    let shown: Vec<String> = header.iter().take(40).map(|h| super::cells::short(h)).collect();
+    let more = if header.len() > 40 { format!(" and {} more", header.len() - 40) } else { String::new() };
+    shown.join(", ") + &more
+}
+
+/// The header nearest to a word, if it is near at all.
+fn nearest<'a>(word: &str, header: &'a [String]) -> Option<&'a str> {
+    let far = |h: &str| distance(word, &h.trim().to_lowercase());
+    let best = header.iter().min_by_key(|h| far(h))?;
+    (far(best) * 2 <= word.chars().count().max(2)).then_some(best)
 }

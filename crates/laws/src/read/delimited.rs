@@ -4,13 +4,23 @@ use super::{Cell, Raw};
 use crate::LawError;
 use std::borrow::Cow;
 
-/// Header, records, and remarks.
-type Records = (Vec<String>, Vec<Raw>, Vec<String>);
+/// A text table taken apart.
+pub(super) struct Records {
+    pub(super) header: Vec<String>,
+    pub(super) raws: Vec<Raw>,
+    pub(super) notes: Vec<String>,
+    /// Cells are set apart by `;`.
+    pub(super) semicolons: bool,
+}
 
 /// Reads delimited text; `lower` is the file's name in lower case.
 pub(super) fn records(text: &str, lower: &str, name: &str) -> Result<Records, LawError> {
-    let (text, title) = without_title(text);
-    let (text, delimiter) = separated(&text, lower);
+    let (text, said) = without_excels_line(text);
+    let (text, title) = without_title(&text);
+    let (text, delimiter) = match said {
+        Some(said) => (text, said),
+        None => separated(&text, lower),
+    };
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
         .flexible(true)
@@ -34,7 +44,7 @@ pub(super) fn records(text: &str, lower: &str, name: &str) -> Result<Records, La
         let line = record.position().map_or(0, |p| p.line() as usize);
         let mut cells: Vec<Cell> = record
             .iter()
-            .map(|c| if c.is_empty() { Cell::Empty } else { Cell::Text(c.to_owned(), delimiter == b';') })
+            .map(|c| if c.is_empty() { Cell::Empty } else { Cell::Text(c.to_owned()) })
             .collect();
         // A separator at the end of every line makes one empty cell too many.
         while cells.len() > header.len() && cells.last() == Some(&Cell::Empty) {
@@ -42,14 +52,41 @@ pub(super) fn records(text: &str, lower: &str, name: &str) -> Result<Records, La
         }
         raws.push(Raw { line, cells });
     }
-    Ok((
-        header,
-        raws,
-        title
-            .map(|t| format!("line `{}` before the header was passed over", super::cells::short(&t)))
-            .into_iter()
-            .collect(),
+    if let Some(why) = split_at_commas(&header, &raws, delimiter) {
+        return Err(LawError::BadTable { what: format!("{name}: {why}"), hint: SPLIT_HINT.to_owned() });
+    }
+    let notes =
+        title.map(|t| format!("line `{}` before the header was passed over", super::cells::short(&t)));
+    Ok(Records { header, raws, notes: notes.into_iter().collect(), semicolons: delimiter == b';' })
+}
+
+const SPLIT_HINT: &str = "put numbers with decimal commas in quotes, or separate cells by semicolons or tabs";
+
+/// Why a table is no table though it has rows: unquoted decimal commas between commas split every number in two.
+fn split_at_commas(header: &[String], raws: &[Raw], delimiter: u8) -> Option<String> {
+    let longer = |r: &Raw| {
+        let digits = |c: &Cell| matches!(c, Cell::Text(t) if t.bytes().all(|b| b.is_ascii_digit()));
+        r.cells.len() > header.len() && r.cells.windows(2).any(|w| w.iter().all(digits))
+    };
+    let first = raws.first().filter(|_| delimiter == b',' && raws.iter().all(longer))?;
+    let cells = first.cells.len();
+    Some(format!(
+        "every row has more cells than the header (line {}: {cells} for {})",
+        first.line,
+        header.len()
     ))
+}
+
+/// Excel's `sep=;` in the first line, blanked, and the separator it says.
+fn without_excels_line(text: &str) -> (Cow<'_, str>, Option<u8>) {
+    let first = text.lines().next().unwrap_or_default();
+    match first.trim_end().strip_prefix("sep=").map(str::as_bytes) {
+        Some([said @ (b',' | b';' | b'\t' | b'|')]) => {
+            let blank = text.replacen(first.trim_end(), "", 1);
+            (blank.into(), Some(*said))
+        }
+        _ => (text.into(), None),
+    }
 }
 
 fn is_content(line: &str) -> bool {

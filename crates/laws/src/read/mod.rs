@@ -1,16 +1,25 @@
-//! Tables as people have them: CSV, TSV, semicolons, JSON Lines, a JSON array; headers in any of their usual spellings; cells such as
-//! `1.2B` or `300M`. A row that cannot be used is listed with its line and the reason, never dropped in silence.
+//! Tables as people have them: CSV, TSV, semicolons, JSON in a dozen shapes; headers in any of their usual spellings; cells such as
+//! `1.2B`, `300M` or `1.234.567,8`.
+//!
+//! What a number means is never decided from one cell: marks are judged over the whole table (`marks`), a unit in a header is
+//! understood or an error (`units`). A row that cannot be used is listed with its line and the reason, never dropped in silence.
 
 mod cells;
 pub mod columns;
 mod delimited;
+mod encoding;
 mod json;
+mod marks;
+mod units;
+mod wide;
 
 use crate::document::DroppedRow;
 use crate::{LawError, Row, Table};
 pub use cells::Cell;
 use cells::number;
 use columns::{Mapping, Unit};
+use marks::Column;
+pub use marks::Decimal;
 use std::collections::BTreeMap;
 
 /// How to read.
@@ -22,6 +31,8 @@ pub struct ReadOptions {
     pub loss_optional: bool,
     /// Name of the file, for its extension and for messages.
     pub name: String,
+    /// The mark before decimals, where somebody says it; else it is decided from all cells.
+    pub decimal: Option<Decimal>,
 }
 
 /// One record before it is understood.
@@ -36,41 +47,65 @@ pub struct Raw {
 /// Reads a table from the bytes of a file.
 ///
 /// # Errors
-/// Not text, no header, no loss column, or a mapped column that does not exist.
+/// Not text, no header, no loss column, a mapped column that does not exist, a unit that is not understood, or numbers whose
+/// marks can be read in two ways.
 pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError> {
     let name = if options.name.is_empty() { "the table" } else { &options.name };
-    let text = as_text(bytes, name)?;
+    let (text, encoding) = encoding::text(bytes, name)?;
+    let text = text.as_ref();
     let lower = options.name.to_ascii_lowercase();
-    let json = lower.ends_with(".jsonl")
-        || lower.ends_with(".ndjson")
-        || lower.ends_with(".json")
+    let lower = [".gz", ".zst", ".zstd"].iter().find_map(|e| lower.strip_suffix(e)).unwrap_or(&lower);
+    let json = [".jsonl", ".ndjson", ".json"].iter().any(|e| lower.ends_with(e))
         || text.trim_start().starts_with(['{', '[']);
-    let (header, raws, notes) = if json {
+    let delimited::Records { header, raws, notes, semicolons } = if json {
         let (header, raws) = json::records(text, name)?;
-        (header, raws, Vec::new())
+        delimited::Records { header, raws, notes: Vec::new(), semicolons: false }
     } else {
-        delimited::records(text, &lower, name)?
+        delimited::records(text, lower, name)?
     };
-    let mut table = table_of(&header, &raws, options)?;
-    table.notes.extend(notes);
+    let mut table = understood(&header, &raws, options, semicolons)?;
+    table.notes.extend(encoding.into_iter().chain(notes));
     Ok(table)
 }
 
 /// A table from cells that somebody else has read, e.g. out of a Parquet file.
 ///
 /// # Errors
-/// No loss column, or a mapped column that does not exist.
+/// As [`read_table`].
 pub fn table_of(header: &[String], raws: &[Raw], options: &ReadOptions) -> Result<Table, LawError> {
+    understood(header, raws, options, false)
+}
+
+/// A table from its cells. `semicolons`: they were set apart by `;`.
+fn understood(
+    header: &[String],
+    raws: &[Raw],
+    options: &ReadOptions,
+    semicolons: bool,
+) -> Result<Table, LawError> {
+    if let Some(long) = wide::unfolded(header, raws) {
+        let mut table = understood(&long.header, &long.raws, options, semicolons)?;
+        table.notes.push(long.note);
+        return Ok(table);
+    }
     let name = if options.name.is_empty() { "the table" } else { &options.name };
+    let columns = marks::decide(header, raws, semicolons, options.decimal);
     // A column of which the first rows hold no number at all is words.
     let numeric = |i: usize| {
         let mut cells = raws.iter().take(200).filter_map(|r| r.cells.get(i)).filter(|c| **c != Cell::Empty);
         raws.is_empty()
-            || cells.any(|c| number(c).is_ok())
+            || cells.any(cells::is_number)
             || raws.iter().all(|r| r.cells.get(i).is_none_or(|c| *c == Cell::Empty))
     };
     let mapping = Mapping::of(header, &options.columns, name, options.loss_optional, &numeric)?;
-    let mut table = build(header, raws, &mapping, options.loss_optional);
+    for (canonical, index) in mapping.recognised() {
+        if !matches!(canonical, "run" | "status") {
+            columns[index].check(name, &header[index])?;
+        }
+    }
+    let grid = Grid { header, columns: &columns, mapping: &mapping, loss_optional: options.loss_optional };
+    let mut table = grid.build(raws);
+    plausible(&table, header, &mapping, name)?;
     table.unreadable = unreadable(header, raws, &mapping);
     if mapping.perplexity {
         table.rows.iter_mut().for_each(|r| r.loss = libm::log(r.loss));
@@ -98,128 +133,170 @@ pub fn table_of(header: &[String], raws: &[Raw], options: &ReadOptions) -> Resul
     Ok(table)
 }
 
-fn as_text<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str, LawError> {
-    let bad = |what: String, hint: &str| LawError::BadTable { what, hint: hint.to_owned() };
-    if bytes.starts_with(b"PAR1") {
-        return Err(bad(
-            format!("{name} is a Parquet file, not text"),
-            "read its cells and give them to `table_of`",
-        ));
+/// That a unit in a header was not meant for numbers already written in full.
+///
+/// # Errors
+/// With the unit, most sizes, tokens or FLOPs would be beyond anything there is.
+fn plausible(table: &Table, header: &[String], mapping: &Mapping, name: &str) -> Result<(), LawError> {
+    for (canonical, most, of) in [("n", 1e15, "parameters"), ("d", 1e18, "tokens"), ("c", 1e35, "FLOP")] {
+        let factor = mapping.unit(canonical).factor();
+        let Some(index) = mapping.index(canonical).filter(|_| factor >= 1e3) else { continue };
+        let mut values: Vec<f64> = table.rows.iter().filter_map(|r| r.get(canonical)).collect();
+        values.sort_by(f64::total_cmp);
+        if let Some(median) = values.get(values.len() / 2).filter(|m| **m > most) {
+            let (title, bare) = (&header[index], median / factor);
+            return Err(LawError::BadTable {
+                what: format!(
+                    "{name}: with the unit of its header, column `{title}` has a median of {median:.3e} {of}"
+                ),
+                hint: format!(
+                    "if its cells are in full ({bare:.3e}), say so with --column '{canonical}={title}*1', or correct the header"
+                ),
+            });
+        }
     }
-    if bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Err(bad(format!("{name} is compressed"), "decompress it first (gunzip, unzstd)"));
-    }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(bad(format!("{name} is UTF-16 text"), "save it as UTF-8 CSV"));
-    }
-    let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|e| {
-        let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        bad(format!("{name} is not UTF-8 text (line {line})"), "save it as UTF-8 CSV")
-    })?;
-    if text.trim().is_empty() {
-        return Err(bad(format!("{name} is empty"), "a table needs a header line and rows"));
-    }
-    Ok(text)
+    Ok(())
 }
 
-/// Columns whose names say N, D or C but that hold no number: what their first cell is.
+/// What stands where a column was not recognised: one that holds no number, one in a strange unit, or the nearest.
 fn unreadable(header: &[String], raws: &[Raw], mapping: &Mapping) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
-    for name in ["n", "d", "c"].into_iter().filter(|n| mapping.index(n).is_none()) {
-        let Some(index) = header.iter().position(|h| columns::canonical_name(h) == name) else { continue };
-        let cell = raws.iter().filter_map(|r| r.cells.get(index)).find(|c| **c != Cell::Empty);
-        if let Some(cell) = cell {
-            let first = cells::short(&cell.text());
-            out.insert(
-                name.to_owned(),
-                format!("its column `{}` holds no number but e.g. `{first}`", header[index]),
-            );
-        }
+    let mut out: BTreeMap<String, String> = mapping.not_understood.iter().cloned().collect();
+    for (name, _) in columns::SYNONYMS.iter().filter(|(n, _)| mapping.index(n).is_none()) {
+        let first =
+            |index: &usize| raws.iter().filter_map(|r| r.cells.get(*index)).find(|c| **c != Cell::Empty);
+        let index = header.iter().position(|h| columns::canonical_name(h) == *name);
+        let taken = |index: &usize| mapping.recognised().any(|(_, i)| i == *index);
+        let words = match index.filter(|i| !taken(i)).and_then(|i| Some((i, first(&i)?))) {
+            Some((index, cell)) if !cells::is_number(cell) => {
+                format!(
+                    "its column `{}` holds no number but e.g. `{}`",
+                    header[index],
+                    cells::short(&cell.text())
+                )
+            }
+            _ => format!("{}; map one with --column {name}=NAME", columns::there_is(name, header)),
+        };
+        out.entry((*name).to_owned()).or_insert(words);
     }
     out
 }
 
-fn build(header: &[String], raws: &[Raw], mapping: &Mapping, loss_optional: bool) -> Table {
-    let mut table = Table::default();
-    for raw in raws {
-        match row(header, raw, mapping, loss_optional) {
-            Ok(row) => table.rows.push(row),
-            Err((run, reason)) => table.dropped.push(DroppedRow { row: raw.line, run, reason }),
-        }
-    }
-    table
+/// What is needed to understand the rows of a table.
+struct Grid<'a> {
+    header: &'a [String],
+    columns: &'a [Column],
+    mapping: &'a Mapping,
+    loss_optional: bool,
 }
 
-/// A usable row, or (run, reason).
-fn row(
-    header: &[String],
-    raw: &Raw,
-    mapping: &Mapping,
-    loss_optional: bool,
-) -> Result<Row, (String, String)> {
-    if let [Cell::Broken(why)] = raw.cells.as_slice() {
-        return Err((String::new(), why.clone()));
+/// Why a row is left out: its run, and the reason.
+type Refusal = (String, String);
+
+impl Grid<'_> {
+    fn build(&self, raws: &[Raw]) -> Table {
+        let mut table = Table::default();
+        // Units of the columns that no law reads; what is not understood there changes nothing.
+        let units: Vec<f64> = self
+            .header
+            .iter()
+            .enumerate()
+            .map(|(index, title)| {
+                let key = self.mapping.key(index, title);
+                match self.mapping.index(&key) {
+                    Some(_) => self.mapping.unit(&key).factor(),
+                    None => Unit::of(title, "", true).map_or(1.0, Unit::factor),
+                }
+            })
+            .collect();
+        for raw in raws {
+            match self.row(raw, &units) {
+                Ok(row) => table.rows.push(row),
+                Err((run, reason)) => table.dropped.push(DroppedRow { row: raw.line, run, reason }),
+            }
+        }
+        table
     }
-    let cell = |name: &str| mapping.index(name).and_then(|i| raw.cells.get(i)).unwrap_or(&Cell::Empty);
-    let run = cell("run").text();
-    let fail = |reason: String| (run.clone(), reason);
-    if raw.cells.len() != header.len() {
-        return Err(fail(format!("{} cells where the header has {}", raw.cells.len(), header.len())));
+
+    fn cell<'r>(&self, raw: &'r Raw, name: &str) -> &'r Cell {
+        self.mapping.index(name).and_then(|i| raw.cells.get(i)).unwrap_or(&Cell::Empty)
     }
-    let status = cell("status").text();
-    let bad_status = ["diverged", "failed", "running", "crashed", "killed", "incomplete", "nan"];
-    if bad_status.contains(&status.to_ascii_lowercase().as_str()) {
-        return Err(fail(format!("its status is `{status}`")));
+
+    /// The number of a canonical column in its base unit; `None` where the cell is empty or, but for the loss, NaN.
+    fn positive(&self, raw: &Raw, name: &str) -> Result<Option<f64>, String> {
+        let Some(index) = self.mapping.index(name) else { return Ok(None) };
+        let cell = raw.cells.get(index).unwrap_or(&Cell::Empty);
+        if *cell == Cell::Empty || cells::is_missing(cell) {
+            return Ok(None);
+        }
+        let read = number(cell, &self.columns[index]).map_err(|why| format!("{name}: {why}"))?;
+        let value = if read.scaled { read.value } else { read.value * self.mapping.unit(name).factor() };
+        if value.is_nan() && matches!(name, "n" | "d" | "c") {
+            return Ok(None);
+        }
+        if value > 0.0 && value.is_finite() {
+            return Ok(Some(value));
+        }
+        Err(format!("{name} is {}, not a positive number", cells::short(&cell.text())))
     }
-    let positive = |name: &str| -> Result<Option<f64>, (String, String)> {
-        let unit = mapping.unit(name);
-        match cell(name) {
-            Cell::Empty => Ok(None),
-            other => {
-                let v = number(other).map_err(|why| fail(format!("{name}: {why}")))? * unit.factor();
-                if v > 0.0 && v.is_finite() {
-                    Ok(Some(v))
-                } else {
-                    Err(fail(format!("{name} is {}, not a positive number", cells::short(&other.text()))))
+
+    fn row(&self, raw: &Raw, units: &[f64]) -> Result<Row, Refusal> {
+        if let [Cell::Broken(why)] = raw.cells.as_slice() {
+            return Err((String::new(), why.clone()));
+        }
+        let run = self.cell(raw, "run").text();
+        let fail = |reason: String| (run.clone(), reason);
+        if raw.cells.len() != self.header.len() {
+            return Err(fail(format!(
+                "{} cells where the header has {}",
+                raw.cells.len(),
+                self.header.len()
+            )));
+        }
+        let status = self.cell(raw, "status").text();
+        let bad_status = ["diverged", "failed", "running", "crashed", "killed", "incomplete", "nan"];
+        if bad_status.contains(&status.to_ascii_lowercase().as_str()) {
+            return Err(fail(format!("its status is `{status}`")));
+        }
+        let positive = |name: &str| self.positive(raw, name).map_err(&fail);
+        let mut out = Row { line: raw.line, run: run.clone(), weight: 1.0, ..Row::default() };
+        out.n = positive("n")?;
+        out.d = positive("d")?;
+        out.c = positive("c")?;
+        out.loss = match positive("loss")? {
+            Some(loss) => loss,
+            None if self.loss_optional => f64::NAN,
+            None => return Err(fail("loss is empty".to_owned())),
+        };
+        if self.mapping.index("log_se").is_some() {
+            let se = positive("log_se")?.ok_or_else(|| fail("its standard error is empty".to_owned()))?;
+            out.weight = 1.0 / (se * se);
+        }
+        out.loss_se = positive("loss_se").unwrap_or(None);
+        if let Some(w) = positive("weight")? {
+            out.weight = w;
+        }
+        out.seed = number(self.cell(raw, "seed"), &Column::default())
+            .ok()
+            .map(|s| s.value)
+            .filter(|s| *s >= 0.0 && s.fract() == 0.0)
+            .map(|s| s as u64);
+        for (index, title) in self.header.iter().enumerate() {
+            let key = self.mapping.key(index, title);
+            if columns::CORE.contains(&key.as_str()) {
+                continue;
+            }
+            match (&raw.cells[index], number(&raw.cells[index], &self.columns[index])) {
+                (Cell::Empty, _) => {}
+                (_, Ok(v)) if v.value.is_finite() => {
+                    out.extra.insert(key, if v.scaled { v.value } else { v.value * units[index] });
+                }
+                (other, _) => {
+                    out.labels.insert(key, other.text());
                 }
             }
         }
-    };
-    let mut out = Row { line: raw.line, run: run.clone(), weight: 1.0, ..Row::default() };
-    out.n = positive("n")?;
-    out.d = positive("d")?;
-    out.c = positive("c")?;
-    out.loss = match positive("loss")? {
-        Some(loss) => loss,
-        None if loss_optional => f64::NAN,
-        None => return Err(fail("loss is empty".to_owned())),
-    };
-    if mapping.index("log_se").is_some() {
-        let se = positive("log_se")?.ok_or_else(|| fail("its standard error is empty".to_owned()))?;
-        out.weight = 1.0 / (se * se);
+        Ok(out)
     }
-    out.loss_se = positive("loss_se").unwrap_or(None);
-    if let Some(w) = positive("weight")? {
-        out.weight = w;
-    }
-    out.seed = number(cell("seed")).ok().filter(|s| *s >= 0.0 && s.fract() == 0.0).map(|s| s as u64);
-    for (index, title) in header.iter().enumerate() {
-        let key = mapping.key(index, title);
-        if columns::CORE.contains(&key.as_str()) {
-            continue;
-        }
-        match (&raw.cells[index], number(&raw.cells[index])) {
-            (Cell::Empty, _) => {}
-            (_, Ok(v)) if v.is_finite() => {
-                out.extra.insert(key, v * Unit::of(title).factor());
-            }
-            (other, _) => {
-                out.labels.insert(key, other.text());
-            }
-        }
-    }
-    Ok(out)
 }
 
 /// D of the rows that lack it, from the steps and the batch: batches in tokens, or in sequences with a column for their length.

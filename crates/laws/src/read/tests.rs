@@ -1,5 +1,7 @@
 //! What the reader takes and what it lists.
 
+mod dialects;
+
 use super::*;
 
 fn read(text: &str) -> Result<Table, LawError> {
@@ -138,6 +140,7 @@ fn what_is_no_table_is_an_error_with_a_hint() {
         b"a,b\n1,2\n",
         b"PAR1....",
         b"\xff\xfe\x00",
+        b"PK\x03\x04",
         b"\x1f\x8b\x08\x00",
         b"n,loss\n\x80\x81,1\n",
         b"{\"n\": 1",
@@ -154,13 +157,17 @@ mod random {
     use proptest::prelude::*;
 
     /// Tables that read well, to be damaged.
-    const WHOLE: [&str; 6] = [
+    const WHOLE: [&str; 10] = [
         "params,tokens,loss,note\n1.2B,30B,2.5,\"a\nb\"\n\"1,200,000\",6e9,2.9,x\n",
         "params (M);tokens;loss\r\n1.200.000;30B;2,5\r\n300;6B;2,9\r\n",
         "| params | tokens | ppl |\n|---|---|---|\n| 1.2×10^9 | 30 B tokens | 12.5 |\n",
         "params  tokens  loss\n1e9     30B     2.5\n3 ± 1   6B      2.9\n",
         "{\"a\": {\"params\": 1e9, \"tokens\": \"30B\"}, \"loss\": 2.5}\n{\"loss\": null}\n[1]\n",
         "{\"params\": [1e9, 3e8], \"tokens\": [1, 2], \"loss\": [2.5, 2.9]}",
+        "{\"columns\": [\"params\", \"loss\"], \"index\": [0], \"data\": [[1e9, NaN]]}",
+        "{\"params\": {\"0\": 1e9, \"1\": -Infinity}, \"loss\": {\"0\": 2.5, \"1\": 2.9}}",
+        "\"Step\",\"a-124M - val/loss\",\"a-124M - val/loss__MIN\",\"b-1B - val/loss\"\n1,3.5,3,\n2,,,3.1\n",
+        "sep=;\r\nparams [1e6];compute (PF-days);loss, nats\r\n1.234,5;2;2,5\r\n300;6;2,9\r\n",
     ];
 
     fn damaged(which: usize, changes: &[(usize, u8)], cut: Option<usize>) {

@@ -11,7 +11,7 @@
 mod needs;
 
 pub use isoflop_base::study::ClaimSpec;
-pub use needs::{Facts, unmet};
+pub use needs::{CONDITIONS, Facts, is_condition, unmet};
 
 use crate::input::{ForecastRow, LedgerRow, ReportInput};
 use crate::numbers::{count, fixed, interval, signed_percent};
@@ -236,10 +236,21 @@ fn percent(share: f64) -> String {
     format!("{}\u{202f}%", fixed(100.0 * share, 2))
 }
 
+/// The name by which a claim asks for R² of the law's points on log-log axes: no parameter, hence without an interval.
+pub const R2: &str = "r2_loglog";
+
+/// What a fit says of a parameter: its value and its interval. R² is what it is.
+fn said(fit: &FitRecord, param: &str) -> Option<(f64, Option<(f64, f64)>)> {
+    if param == R2 {
+        return fit.r2_loglog.map(|r2| (r2, Some((r2, r2))));
+    }
+    fit.params.get(param).map(|p| (p.value, p.lo.zip(p.hi)))
+}
+
 /// A law's parameter has the claimed value. Of several fits of the law, the one with the most tokens decides.
 pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdict {
     let mut fits: Vec<&FitRecord> =
-        laws.fits.iter().filter(|f| f.form == claim.law && f.params.get(&claim.param).is_some()).collect();
+        laws.fits.iter().filter(|f| f.form == claim.law && said(f, &claim.param).is_some()).collect();
     let pure = fits.iter().any(|f| f.variant == "pure");
     fits.retain(|f| !pure || f.variant == "pure");
     let tokens =
@@ -248,11 +259,12 @@ pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdic
     let measured: Vec<String> = fits
         .iter()
         .filter_map(|f| {
-            let p = f.params.get(&claim.param)?;
-            let ends = p.lo.zip(p.hi).map(|(lo, hi)| format!(" [{},\u{a0}{}]", fixed(lo, 3), fixed(hi, 3)));
+            let (value, ends) = said(f, &claim.param)?;
+            let ends = ends.filter(|(lo, hi)| lo != hi);
+            let ends = ends.map(|(lo, hi)| format!(" [{},\u{a0}{}]", fixed(lo, 3), fixed(hi, 3)));
             let at = condition(f).map(|c| format!("{c}: ")).unwrap_or_default();
             let name = crate::numbers::greek(&claim.param);
-            Some(format!("{at}{name} = {}{}", fixed(p.value, 4), ends.unwrap_or_default()))
+            Some(format!("{at}{name} = {}{}", fixed(value, 4), ends.unwrap_or_default()))
         })
         .collect();
     let (ruling, why) = match (unmet(&claim.needs, facts), fits.last()) {
@@ -277,13 +289,19 @@ pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdic
 fn within_range(claim: &ClaimSpec, fit: &FitRecord) -> (Ruling, String) {
     let range = (claim.value - claim.within, claim.value + claim.within);
     let text = format!("{} ± {}", claim.value, claim.within);
-    let Some((lo, hi)) = fit.params.get(&claim.param).and_then(|p| p.lo.zip(p.hi)) else {
+    let Some((lo, hi)) = said(fit, &claim.param).and_then(|(_, ends)| ends) else {
         return (Ruling::CannotTell, "The fit gives no interval for it.".to_owned());
     };
     if lo.is_nan() || hi.is_nan() || lo > hi || !range.0.is_finite() || !range.1.is_finite() {
         return (Ruling::CannotTell, "The interval or the claim is not a number.".to_owned());
     }
     let shown = interval(lo, hi, 4);
+    if claim.param == R2 {
+        let inside = (range.0..=range.1).contains(&lo);
+        let (ruling, word) =
+            if inside { (Ruling::Reproduced, "within") } else { (Ruling::NotReproduced, "outside") };
+        return (ruling, format!("{} lies {word} {text}.", fixed(lo, 4)));
+    }
     if range.0 <= lo && hi <= range.1 {
         (Ruling::Reproduced, format!("The whole interval {shown} lies within {text}."))
     } else if hi < range.0 || lo > range.1 {

@@ -65,6 +65,27 @@ impl Facts {
     }
 }
 
+/// What a claim can need, for messages; a comparison may have another sign and another count.
+pub const CONDITIONS: &[&str] = &[
+    "converged",
+    "bpe",
+    "bytes",
+    "n >= 1e6",
+    "d >= 1e9",
+    "d/n >= 20",
+    "epochs <= 1",
+    "sizes >= 4",
+    "vocab >= 50257",
+];
+
+/// Whether a need is one that is understood.
+pub fn is_condition(need: &str) -> bool {
+    let need = need.trim();
+    let names = ["n", "d", "d/n", "epochs", "sizes", "vocab"];
+    ["converged", "bpe", "bytes"].contains(&need.to_ascii_lowercase().as_str())
+        || split(need).is_some_and(|(name, ..)| names.contains(&name.to_ascii_lowercase().as_str()))
+}
+
 /// The first need that does not hold and why, as a sentence; `None` when all hold.
 ///
 /// Understood: `converged`, `bpe`, `bytes`, and comparisons `n`, `d`, `d/n`, `epochs`, `sizes`, `vocab` with `>=`,

@@ -5,6 +5,7 @@
 
 mod manifest;
 mod reader;
+mod wrappers;
 mod writer;
 
 pub use reader::Checkpoint;

@@ -3,6 +3,7 @@
 use super::{
     CONFIG, MANIFEST, MODEL, OPTIMIZER, STATE, TOKENIZER,
     manifest::{Manifest, hash_file},
+    wrappers::Bare,
 };
 use crate::{
     StoreError,
@@ -19,8 +20,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Hub files of GPT-2 leave this prefix out; `save_pretrained` writes it.
-const PREFIX: &str = "transformer.";
 /// The list of parts of a model too large for one file.
 const SHARDS: &str = "model.safetensors.index.json";
 
@@ -34,6 +33,8 @@ pub struct Checkpoint {
     state: Value,
     counters: Value,
     model: Vec<TensorFile>,
+    /// The model's tensors without the wrappers that training programs leave in their names.
+    bare: Bare,
     optimizer: Vec<TensorFile>,
 }
 
@@ -60,6 +61,7 @@ impl Checkpoint {
             ));
         };
         check_config(dir, &config)?;
+        let bare = Bare::of(&model).map_err(damaged)?;
         let optimizer = match dir.join(OPTIMIZER) {
             path if path.exists() => {
                 vec![TensorFile::open(&path).map_err(|e| damaged(format!("{OPTIMIZER}: {e}")))?]
@@ -80,6 +82,7 @@ impl Checkpoint {
             counters: state["counters"].clone(),
             state: state["state"].clone(),
             model,
+            bare,
             optimizer,
         })
     }
@@ -133,34 +136,30 @@ impl Checkpoint {
         }
     }
 
-    fn files(&self, group: TensorGroup) -> &[TensorFile] {
-        match group {
-            TensorGroup::Model => &self.model,
-            TensorGroup::Optimizer => &self.optimizer,
-        }
-    }
-
     /// The file that has the tensor, and the name it has there.
-    fn find<'n>(&self, group: TensorGroup, name: &'n str) -> Option<(usize, &'n str)> {
-        let bare = name.strip_prefix(PREFIX).filter(|_| group == TensorGroup::Model);
-        [Some(name), bare].into_iter().flatten().find_map(|name| {
-            self.files(group).iter().position(|f| f.tensors.contains_key(name)).map(|index| (index, name))
-        })
+    fn find(&self, group: TensorGroup, name: &str) -> Option<(usize, String)> {
+        let (index, stored) = match group {
+            TensorGroup::Model => self.bare.find(name)?,
+            TensorGroup::Optimizer => {
+                (self.optimizer.iter().position(|f| f.tensors.contains_key(name))?, name)
+            }
+        };
+        Some((index, stored.to_owned()))
     }
 
     /// The file and name of a tensor of exactly this shape.
-    fn locate<'n>(
+    fn locate(
         &mut self,
         group: TensorGroup,
-        name: &'n str,
+        name: &str,
         shape: &[usize],
-    ) -> Result<(&mut TensorFile, &'n str), TensorError> {
+    ) -> Result<(&mut TensorFile, String), TensorError> {
         let (index, stored) = self.find(group, name).ok_or_else(|| TensorError::Missing(name.to_owned()))?;
         let file = match group {
             TensorGroup::Model => &mut self.model[index],
             TensorGroup::Optimizer => &mut self.optimizer[index],
         };
-        let found = &file.tensors[stored].shape;
+        let found = &file.tensors[&stored].shape;
         if found != shape {
             return Err(TensorError::Shape {
                 name: name.to_owned(),
@@ -186,7 +185,7 @@ impl TensorSource for Checkpoint {
     ) -> Result<(), TensorError> {
         assert_eq!(out.len(), shape.iter().product::<usize>(), "room for `{name}`");
         let (file, stored) = self.locate(group, name, shape)?;
-        file.read_f32(stored, out)
+        file.read_f32(&stored, out)
     }
 
     fn read_u8(
@@ -198,7 +197,7 @@ impl TensorSource for Checkpoint {
     ) -> Result<(), TensorError> {
         assert_eq!(out.len(), shape.iter().product::<usize>(), "room for `{name}`");
         let (file, stored) = self.locate(group, name, shape)?;
-        file.read_u8(stored, out)
+        file.read_u8(&stored, out)
     }
 
     fn counter(&self, name: &str) -> Option<u64> {

@@ -274,6 +274,31 @@ fn directories_of_transformers_open_without_manifest_optimiser_or_prefix() {
 }
 
 #[test]
+fn wrappers_of_training_programs_are_taken_off_names() {
+    let model = |names: &[&str]| {
+        let entry = |(i, n): (usize, &&str)| {
+            let (begin, end) = (4 * i, 4 * i + 4);
+            format!(r#""{n}":{{"dtype":"F32","shape":[1],"data_offsets":[{begin},{end}]}}"#)
+        };
+        let json = format!("{{{}}}", names.iter().enumerate().map(entry).collect::<Vec<_>>().join(","));
+        let data: Vec<u8> = (0..names.len()).flat_map(|i| (i as f32 + 1.5).to_le_bytes()).collect();
+        foreign(&[("config.json", b"{}"), ("model.safetensors", &safetensors(&json, &data))])
+    };
+    for wrapper in ["module.", "_orig_mod.", "model._orig_mod.module.", "transformer.", ""] {
+        let names = [format!("{wrapper}wte.weight"), format!("{wrapper}transformer.h.0.ln_1.weight")];
+        let dir = model(&[&names[0], &names[1]]);
+        let mut checkpoint = Checkpoint::open_dir(dir.path()).unwrap();
+        let mut x = [0.0];
+        for (name, value) in [("transformer.wte.weight", 1.5), ("transformer.h.0.ln_1.weight", 2.5)] {
+            checkpoint.read_f32(TensorGroup::Model, name, &[1], &mut x).unwrap();
+            assert_eq!(x, [value], "{wrapper}{name}");
+        }
+        assert!(!checkpoint.has(TensorGroup::Model, "transformer.wpe.weight"));
+    }
+    check_refused(model(&["wte.weight", "module.wte.weight"]).path(), "holds the model twice");
+}
+
+#[test]
 fn a_model_in_parts_opens() {
     let part = |name: &str, x: f32| {
         safetensors(
