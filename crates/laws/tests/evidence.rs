@@ -213,3 +213,38 @@ fn any_column_may_be_the_unit_of_evidence() {
     let error = table.clustered_by("nothing").unwrap_err().to_string();
     assert!(error.contains("curve_of") && error.contains("hint: "), "{error}");
 }
+
+/// The search of a long table begins on a sample of its rows, and ends where a search of all of them does that begins at the truth.
+#[test]
+fn a_long_table_reaches_the_optimum_of_all_its_rows() {
+    use isoflop_laws::fitting::{data::Data, minimise::Problem, penalty::Penalty, search};
+    let mut random = Random::new(1911, 0);
+    let mut table = Table::default();
+    for i in 0..1911 {
+        let (n, d) = (10f64.powf(6.0 + 3.5 * random.uniform()), 10f64.powf(8.0 + 3.0 * random.uniform()));
+        let far = if i % 40 == 0 { 8.0 } else { 1.0 };
+        table.rows.push(Row::of(i + 2, n, d, law(n, d) * (0.01 * far * random.normal()).exp()));
+    }
+    let begun = std::time::Instant::now();
+    let full = Options { dense: true, holdout: false, ..options(&["l_nd_chinchilla", "l_nd_kaplan"], 100) };
+    let document = fit(&table, &full).unwrap();
+    println!("1,911 rows, two forms, 100 refits: {:.2} s", begun.elapsed().as_secs_f64());
+    for (found, truth) in document.fits.iter().zip([
+        [400f64.ln(), 600f64.ln(), 1.7f64.ln(), 0.34, 0.30],
+        [13.0 / 0.076, 17.0 / 0.103, 0.076, 0.103, 0.0],
+    ]) {
+        let form = isoflop_laws::forms::by_id(&found.form).unwrap()[0];
+        let (data, _) = Data::of(form, &table);
+        let penalty = Penalty::of(Loss::Huber, 1e-3);
+        let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
+        let from_truth = isoflop_laws::fitting::minimise::Solver::default().search(
+            &problem,
+            &isoflop_laws::numeric::theta_of(&truth),
+            isoflop_laws::fitting::minimise::POLISH,
+            true,
+        );
+        let best = search::best_of(&problem, &[from_truth]).unwrap().optimum.objective;
+        let objective = found.objective.unwrap();
+        assert!(objective <= best * (1.0 + 1e-8), "{}: {objective} against {best}", found.form);
+    }
+}

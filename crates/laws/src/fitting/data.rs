@@ -6,6 +6,9 @@ use crate::numeric::{MAX_COORDS, Square, Theta, fast};
 use crate::{Row, Table};
 use std::collections::HashMap;
 
+/// A table with more rows than this is long: what only has to come near looks at a sample of them.
+pub const LONG: usize = 512;
+
 /// The numbers of one fit.
 #[derive(Debug, Clone, Default)]
 pub struct Data {

@@ -6,7 +6,7 @@ use super::evidence::{Evidence, Rows, Runs, Scale};
 use super::minimise::{Optimum, POLISH, Problem, Solver};
 use super::penalty::Penalty;
 use super::variance::variance;
-use super::{bootstrap, profile};
+use super::{bootstrap, profile, search};
 use crate::forms::Form;
 use crate::numeric::linear::{inverse, quadratic};
 use crate::numeric::quantile::t_quantile;
@@ -184,7 +184,9 @@ pub(crate) fn around<'a>(
         .map_or(1.0, |(v, dof)| penalty.inefficiency(libm::sqrt(v), dof));
     let kinked = penalty.has_delta() && form.log_response && !penalty.is_floor();
     let refits = if kinked && matches!(evidence, Some(Evidence::Runs(_))) {
-        let problem = Problem { form, data: &data, w: &data.w, penalty, pull: None };
+        // Runs scatter whatever the number of their rows: a sample of a long table's rows shows it.
+        let few = data.some(&search::sample(&data));
+        let problem = Problem { form, data: &few, w: &few.w, penalty, pull: None };
         bootstrap::refits(&problem, &theta, REFITS, options.seed, options.threads, bootstrap::SPREAD)
     } else {
         Vec::new()

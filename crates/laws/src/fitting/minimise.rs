@@ -1,9 +1,9 @@
 //! Local minimisation of Σ w·ρ(y − f(θ)): Newton's method with exact second derivatives where they are positive, else the
 //! reweighted Gauss–Newton matrix, damped as Levenberg and Marquardt do, inside the coordinates' box.
 
-use super::data::{Curvature, Data, Work, dot, dot3, evaluate};
+use super::data::{Curvature, Data, LONG, Work, dot, dot3, evaluate};
 use super::penalty::Penalty;
-use crate::forms::Form;
+use crate::forms::{Form, Kernel};
 use crate::numeric::linear::{cholesky, solve};
 use crate::numeric::{MAX_COORDS, Square, Theta};
 
@@ -83,6 +83,9 @@ impl Solver {
     /// Minimises from `start`.
     pub fn minimise(&mut self, problem: &Problem<'_>, start: &Theta, stop: Stop) -> Optimum {
         let p = problem.form.p();
+        // Without a formula for them, second derivatives cost 2p evaluations: on a long table only the last polish is worth that.
+        let by_formula = matches!(problem.form.kernel, Kernel::Terms(_));
+        let exact = stop.exact && (by_formula || problem.data.len() <= LONG || stop.steps >= POLISH.steps);
         let mut theta = clamp(problem.form, start);
         evaluate(problem.form, problem.data, &theta, &mut self.work);
         let mut objective = self.objective(problem, &theta, false);
@@ -91,7 +94,7 @@ impl Solver {
         let mut steps = 0;
         while steps < stop.steps && objective.is_finite() {
             steps += 1;
-            let (gradient, newton, majorant) = self.matrices(problem, &theta, stop.exact);
+            let (gradient, newton, majorant) = self.matrices(problem, &theta, exact);
             let free = free_coords(problem.form, &theta, &gradient);
             let mut accepted = None;
             for _ in 0..30 {

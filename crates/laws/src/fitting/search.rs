@@ -1,6 +1,6 @@
 //! The search from many starts, spread over threads; the result does not depend on how many.
 
-use super::data::Data;
+use super::data::{Data, LONG};
 use super::minimise::{FINE, Optimum, POLISH, Problem, Solver};
 use crate::numeric::Theta;
 
@@ -21,9 +21,9 @@ pub fn search(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Option
 }
 
 /// Rows a start's first stage sees of a long table: a few hundred show the valleys, and all of them are polished on.
-const SEEN: usize = 512;
+const SEEN: usize = 256;
 /// Different first-stage ends of a long table that go on, the best ones.
-const GO_ON: usize = 24;
+const GO_ON: usize = 8;
 
 /// Where every start ends, in order. Each start first goes to its optimum in least squares; starts that meet there go on as one, since
 /// the rest of the way is the same for all of them. In a table of more than 512 rows the first stage sees a sample of them, and
@@ -70,7 +70,7 @@ pub fn all(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Vec<Optim
 /// as the table and is as dense everywhere.
 pub fn sample(data: &Data) -> Vec<usize> {
     let n = data.len();
-    if n <= SEEN {
+    if n <= LONG {
         return (0..n).collect();
     }
     let mut order: Vec<usize> = (0..n).collect();
