@@ -203,9 +203,8 @@ fn lines_are_of_a_length_one_reads() {
     for folder in ["crates", "fixtures", "bench", "docs"] {
         files(&root.join(folder), "md", &mut paths);
     }
-    paths.extend(
-        ["README.md", "ARCHITECTURE.md", "DECISIONS.md", "CHANGELOG.md"].map(|name| root.join(name)),
-    );
+    paths
+        .extend(["README.md", "ARCHITECTURE.md", "DECISIONS.md", "CHANGELOG.md"].map(|name| root.join(name)));
     for path in paths {
         let text = std::fs::read_to_string(&path).expect("readable");
         let mut in_code = false;
