@@ -105,8 +105,10 @@ fn absurd_sizes_are_refused() {
     check(&["train", "--layers", "0"], &["L0-d128-h2", "is not a model shape"]);
     check(&["train", "--width", "100", "--heads", "3"], &["3 heads do not divide width 100"]);
     check(&["train", "--threads", "2000"], &["--threads 2000", "1024"]);
-    let vast = ["train", "--layers", "1000000", "--width", "1000000", "--heads", "1"];
-    check(&vast, &["L1000000-d1000000-h1", "bytes of memory"]);
+    let vast = ["train", "--layers", "1000", "--width", "100000", "--heads", "1"];
+    check(&vast, &["L1000-d100000-h1", "bytes of memory"]);
+    let more = ["train", "--layers", "1000000", "--width", "1000000", "--heads", "1"];
+    check(&more, &["L1000000-d1000000-h1", "parameters are more than"]);
     check(&["gemm", "--k", "0"], &["--k 0"]);
     check(&["gemm", "--m", "1000000", "--n", "1000000", "--k", "1000000"], &["of memory", "are free"]);
     check(&["attention", "--width", "48", "--heads", "5"], &["--heads 5 do not divide --width 48"]);

@@ -434,7 +434,7 @@ fn files_that_are_no_tables_are_refused_by_every_verb() {
         ("empty.csv", &["empty.csv is empty"][..]),
         ("blank.csv", &["blank.csv is empty"]),
         ("header.csv", &["the table is empty"]),
-        ("latin.csv", &["not UTF-8", "line 2"]),
+        ("latin.csv", &["`3.1 é` is not a number", "row 2"]),
         ("utf16.csv", &["UTF-16"]),
         ("numbers.csv", &["no header line"]),
         ("torn.jsonl", &["torn.jsonl", "line 1"]),

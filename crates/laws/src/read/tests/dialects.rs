@@ -83,12 +83,14 @@ fn sheets(rows: &Rows, digits: usize) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Each row as text, joined.
+fn joined(rows: &Rows, each: &dyn Fn(usize, &Known) -> String, joint: &str) -> String {
+    rows.iter().enumerate().map(|(i, r)| each(i, r)).collect::<Vec<_>>().join(joint)
+}
+
 /// Data frames and trackers: all of them write decimal points.
 fn frames(rows: &Rows) -> Vec<(&'static str, Vec<u8>)> {
-    let lines = |each: &Each, joint: &str| {
-        rows.iter().enumerate().map(|(i, r)| each(i, r)).collect::<Vec<_>>().join(joint)
-    };
-    let csv = |header: &str, each: &Each| format!("{header}\n{}\n", lines(each, "\n"));
+    let csv = |header: &str, each: &Each| format!("{header}\n{}\n", joined(rows, each, "\n"));
     let record = |i: usize, (n, d, loss): &(u64, u64, f64)| {
         let lr = if i == 0 { "NaN".to_owned() } else { "0.001".to_owned() };
         format!(
@@ -97,7 +99,7 @@ fn frames(rows: &Rows) -> Vec<(&'static str, Vec<u8>)> {
     };
     let column = |of: &dyn Fn(&(u64, u64, f64)) -> String, indexed: bool| {
         let key = |i: usize| if indexed { format!("\"{i}\":") } else { String::new() };
-        lines(&|i, r| key(i) + &of(r), ",")
+        joined(rows, &|i, r| key(i) + &of(r), ",")
     };
     let columns = |open: &str, close: &str, indexed: bool| {
         format!(
@@ -113,17 +115,17 @@ fn frames(rows: &Rows) -> Vec<(&'static str, Vec<u8>)> {
         ("pandas.csv", csv(",params,tokens,loss", &|i, (n, d, l)| format!("{i},{n},{d}.0,{l:?}"))),
         ("pandas.tsv", csv("\tparams\ttokens\tloss", &|i, (n, d, l)| format!("{i}\t{n}\t{d}\t{l:e}"))),
         ("polars.csv", csv("params,tokens,loss,note", &|_, (n, d, l)| format!("{n},{:e},{l:?},", *d as f64))),
-        ("records.json", format!("[{}]", lines(&record, ","))),
-        ("lines.jsonl", lines(&record, "\n") + "\n"),
+        ("records.json", format!("[{}]", joined(rows, &record, ","))),
+        ("lines.jsonl", joined(rows, &record, "\n") + "\n"),
         ("lists.json", columns("[", "]", false)),
         ("columns.json", columns("{", "}", true)),
-        ("index.json", format!("{{{}}}", lines(&|i, r| format!("\"{i}\":{{{}}}", plain(i, r)), ","))),
+        ("index.json", format!("{{{}}}", joined(rows, &|i, r| format!("\"{i}\":{{{}}}", plain(i, r)), ","))),
         (
             "split.json",
             format!(
                 "{{\"columns\":[\"params\",\"tokens\",\"loss\"],\"index\":[{}],\"data\":[{}]}}",
-                lines(&|i, _| i.to_string(), ","),
-                lines(&|_, (n, d, l)| format!("[{n},{d},{l:?}]"), ",")
+                joined(rows, &|i, _| i.to_string(), ","),
+                joined(rows, &|_, (n, d, l)| format!("[{n},{d},{l:?}]"), ",")
             ),
         ),
         (
