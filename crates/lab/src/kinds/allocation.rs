@@ -88,7 +88,7 @@ impl Found<'_> {
         vec![self.words.to_owned(), self.exponent(), format!("{:.2}", a.b), a.interval_method.clone()]
     }
 
-    /// N and D at every budget and at ten times the largest. What the approach found at a budget comes first, else its line.
+    /// N and D at every budget and at ten times the largest: what the approach found there, else its line.
     fn optima(&self, budgets: &[f64], last: f64) -> Grid {
         let tried = budgets.iter().map(|c| {
             let own = self.own(*c);
@@ -159,7 +159,8 @@ fn best(found: &[Found<'_>], last: f64) -> String {
         found.iter().map(|f| format!("{} by the {}", f.at(c), f.words)).collect::<Vec<_>>().join("; ")
     };
     format!(
-        "{last:.2e} FLOP, the largest budget tried, are best spent on {}. Ten times as many, beyond what was tried: {}.",
+        "{last:.2e} FLOP, the largest budget tried, are best spent on {}. \
+         Ten times as many, beyond what was tried: {}.",
         at(last),
         at(10.0 * last)
     )
@@ -187,7 +188,8 @@ fn agreement(found: &[Found<'_>], last: f64) -> String {
     if apart.is_empty() {
         let count = if known.len() == 3 { "three" } else { "two" };
         format!(
-            "At the largest budget the intervals of {count} approaches overlap{without}: the data do not tell them apart."
+            "At the largest budget the intervals of {count} approaches overlap{without}: the data \
+             do not tell them apart."
         )
     } else {
         format!(
@@ -204,9 +206,9 @@ fn exponents(found: &[Found<'_>], laws: &LawDocument) -> String {
         format!(" With C counted as 6ND the fitted L(N, D) gives a = β/(α + β) = {}.", formula.exponent())
     });
     format!(
-        "The best size grows as compute to the power a: {}. Kaplan et al. 2020 found 0.73, Hoffmann et al. 2022 about 0.50, for \
-         models thousands of times larger and on other text: with sizes this small, few steps and a head that takes a large \
-         share of the FLOPs, a is a property of this grid and its recipe, not of language models.{rule}",
+        "The best size grows as compute to the power a: {}. Kaplan et al. 2020 found 0.73, Hoffmann et al. 2022 \
+         about 0.50, for models thousands of times larger and on other text: with sizes this small, few steps and a head \
+         that takes a large share of the FLOPs, a is a property of this grid and its recipe, not of language models.{rule}",
         own.join(", ")
     )
 }
@@ -215,9 +217,9 @@ fn chart(found: &[Found<'_>], budgets: &[f64], first: f64, to: f64) -> Chart {
     Chart {
         title: "The best size at each budget.".to_owned(),
         caption: format!(
-            "Marks: where each approach finds the lowest loss of the {} budgets tried (the envelope: in the middle of the \
-             budgets at which a size is lowest); bars: intervals of the line there; lines: N_opt = G·C^a, drawn to ten times \
-             the largest budget. The valleys themselves are drawn under “Size and data together”.",
+            "Marks: where each approach finds the lowest loss of the {} budgets tried (the envelope: in the \
+             middle of the budgets at which a size is lowest); bars: intervals of the line there; lines: N_opt = G·C^a, \
+             drawn to ten times the largest budget. The valleys themselves are drawn under “Size and data together”.",
             budgets.len()
         ),
         x: ChartAxis { label: "training compute C, FLOP".to_owned(), log: true },
@@ -268,7 +270,9 @@ mod tests {
         let parabola = made("parabola", 0.02, Some(factor_two));
         let found = of(vec![parabola.clone(), made("surface", 0.025, Some(factor_two))]);
         let first = &found.paragraphs[0];
-        assert!(first.starts_with("4.00e12 FLOP, the largest budget tried, are best spent on 40.0 k parameters (20.0 k to 80.0 k)"), "{first}");
+        let start =
+            "4.00e12 FLOP, the largest budget tried, are best spent on 40.0 k parameters (20.0 k to 80.0 k)";
+        assert!(first.starts_with(start), "{first}");
         assert!(first.contains("126 k parameters (63.2 k to 253 k)"), "{first}");
         assert!(
             found.paragraphs[1].contains("intervals of two approaches overlap"),

@@ -1,4 +1,5 @@
-//! Approach 1: which run is lowest at each compute, over whole training curves or over the finished points of runs that have several?
+//! Approach 1: which run is lowest at each compute, over whole training curves or over the finished points of runs that
+//! have several?
 
 use crate::Table;
 use crate::document::{Allocation, Optimum};
@@ -8,8 +9,9 @@ const CURVE: usize = 6;
 /// Places on the compute axis.
 const PLACES: usize = 200;
 
-/// The envelope of the curves: each place's lowest run, if at least three runs are lowest somewhere. The first tenth of every training curve
-/// is left out, and places where the lowest run is the smallest or largest of all tell only a bound and are left out as well.
+/// The envelope of the curves: each place's lowest run, if at least three runs are lowest somewhere. The first tenth of
+/// every training curve is left out, and places where the lowest run is the smallest or largest of all tell only a
+/// bound and are left out as well.
 pub fn allocation(table: &Table) -> Option<Allocation> {
     // N, FLOPs per token, and (ln C, ln L) of each run.
     let mut curves: Vec<(f64, f64, Vec<(f64, f64)>)> = Vec::new();
@@ -69,7 +71,8 @@ pub fn allocation(table: &Table) -> Option<Allocation> {
     }
     let mut out = super::line("envelope", optima)?;
     out.notes.push(format!(
-        "{} sizes are lowest somewhere, neighbouring places share their runs; rows before the end of a schedule are no finished points",
+        "{} sizes are lowest somewhere, neighbouring places share their runs; rows before the end of a schedule \
+         are no finished points",
         sizes.len()
     ));
     Some(out)

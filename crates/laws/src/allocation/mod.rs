@@ -9,8 +9,8 @@ use crate::document::{Allocation, FitRecord, LawDocument, Optimum, ParamEstimate
 use crate::numeric::linear::least_squares;
 use crate::{Options, Table};
 
-/// All approaches: `parabola`, `argmin`, `envelope`, and from each L(N, D) in the document `parametric` (with C = 6·N·D) and `surface`
-/// (the same law along the table's own budgets, however their FLOPs were counted).
+/// All approaches: `parabola`, `argmin`, `envelope`, and from each L(N, D) in the document `parametric` (with C =
+/// 6·N·D) and `surface` (the same law along the table's own budgets, however their FLOPs were counted).
 pub fn allocate(table: &Table, document: &LawDocument, options: &Options) -> Vec<Allocation> {
     let mut out = Vec::new();
     for find in [parabola, argmin, envelope::allocation] {
@@ -32,7 +32,8 @@ fn argmin(table: &Table) -> Option<Allocation> {
     line("argmin", isoflop::budgets(table).iter().filter_map(isoflop::argmin).collect())
 }
 
-/// Power law through the interior optima of at least two budgets, without intervals. The lowest row of a budget counts at the edge too.
+/// Power law through the interior optima of at least two budgets, without intervals. The lowest row of a budget counts
+/// at the edge too.
 pub(crate) fn line(approach: &str, optima: Vec<Optimum>) -> Option<Allocation> {
     let used: Vec<&Optimum> = optima.iter().filter(|o| o.interior || approach == "argmin").collect();
     let x: Vec<Vec<f64>> = used.iter().map(|o| vec![1.0, libm::log(o.c)]).collect();
@@ -46,8 +47,8 @@ pub(crate) fn line(approach: &str, optima: Vec<Optimum>) -> Option<Allocation> {
         notes.push(format!("{outside} budgets without a minimum inside their sizes are left out"));
     }
     if approach == "parabola" {
-        notes.push("parabolas of the loss in ln N over all rows of a budget; biased when alpha and beta differ or the grid is \
-                    off-centre (arXiv 2603.22339)".to_owned());
+        notes.push("parabolas of the loss in ln N over all rows of a budget; biased when alpha and beta differ or the \
+                    grid is off-centre (arXiv 2603.22339)".to_owned());
     }
     Some(Allocation {
         approach: approach.to_owned(),

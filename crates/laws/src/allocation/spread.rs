@@ -8,8 +8,9 @@ use crate::table::same_level;
 /// Sizes that must be left to be left out in turn: below, a single one decides.
 const LEAST_SIZES: usize = 5;
 
-/// Intervals by the jackknife over sizes: every size is left out in turn, with all its budgets and seeds, since points of one size share their
-/// run. Student's t with one degree of freedom less than there are sizes. A size without which the approach finds nothing leaves no interval.
+/// Intervals by the jackknife over sizes: every size is left out in turn, with all its budgets and seeds, since points
+/// of one size share their run. Student's t with one degree of freedom less than there are sizes. A size without which
+/// the approach finds nothing leaves no interval.
 pub fn leaving_out_sizes(
     table: &Table,
     mut whole: Allocation,

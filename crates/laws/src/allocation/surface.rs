@@ -1,5 +1,6 @@
-//! Approach 3 along the budgets that were tried: the lowest point of the fitted L(N, D) where the FLOPs are the budget's, however they were
-//! counted. Small models spend far more than 6·N·D, so that a = β/(α + β) is not the exponent of their exact FLOPs.
+//! Approach 3 along the budgets that were tried: the lowest point of the fitted L(N, D) where the FLOPs are the
+//! budget's, however they were counted. Small models spend far more than 6·N·D, so that a = β/(α + β) is not the
+//! exponent of their exact FLOPs.
 
 use super::isoflop::Budget;
 use crate::FitRecord;
@@ -83,7 +84,8 @@ pub fn allocation(record: &FitRecord, budgets: &[Budget]) -> Option<Allocation> 
     Some(whole)
 }
 
-/// Gradients of ln G, a, ln H, b in the fit's coordinates; `None` where a budget's optimum leaves the sizes tried on the way.
+/// Gradients of ln G, a, ln H, b in the fit's coordinates; `None` where a budget's optimum leaves the sizes tried on
+/// the way.
 fn gradients(
     theta: &[f64; 5],
     whole: &Allocation,
