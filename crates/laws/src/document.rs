@@ -418,8 +418,30 @@ pub struct Allocation {
     pub ln_coefficient_d: f64,
     /// The optimum found at each budget.
     pub optima: Vec<Optimum>,
+    /// Covariance behind intervals of N_opt at a budget, if the approach gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spread_n: Option<LineSpread>,
+    /// Covariance behind intervals of D_opt at a budget, if the approach gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spread_d: Option<LineSpread>,
+    /// How the intervals were made, in words; why there is none, if there is none.
+    pub interval_method: String,
     /// Remarks in words.
     pub notes: Vec<String>,
+}
+
+/// Covariance of the coefficient and the exponent of a line ln y = ln G + a·ln C.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LineSpread {
+    /// Variance of ln G.
+    pub coefficient: f64,
+    /// Covariance of ln G and a.
+    pub both: f64,
+    /// Variance of a.
+    pub exponent: f64,
+    /// Quantile that turns a standard error into a half-width.
+    pub quantile: f64,
 }
 
 /// The best model at one budget.

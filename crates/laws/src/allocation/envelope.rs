@@ -1,40 +1,46 @@
-//! Approach 1: which run is lowest at each compute, over whole training curves? For tables that hold several rows per run.
+//! Approach 1: which run is lowest at each compute, over whole training curves or over the finished points of runs that
+//! have several?
 
 use crate::Table;
 use crate::document::{Allocation, Optimum};
 
-/// Rows a run needs to count as a curve.
+/// Rows from which on a run is a training curve; with fewer, at least two, they are its finished points.
 const CURVE: usize = 6;
 /// Places on the compute axis.
 const PLACES: usize = 200;
 
-/// The envelope of the curves: each place's lowest run, if at least three runs are lowest somewhere. The first tenth of every curve is left
-/// out, and places where the lowest run is the smallest or largest of all tell only a bound and are left out as well.
-pub fn allocation(table: &Table, level: f64) -> Option<Allocation> {
-    let mut curves: Vec<(f64, Vec<(f64, f64)>)> = Vec::new();
+/// The envelope of the curves: each place's lowest run, if at least three runs are lowest somewhere. The first tenth of
+/// every training curve is left out, and places where the lowest run is the smallest or largest of all tell only a
+/// bound and are left out as well.
+pub fn allocation(table: &Table) -> Option<Allocation> {
+    // N, FLOPs per token, and (ln C, ln L) of each run.
+    let mut curves: Vec<(f64, f64, Vec<(f64, f64)>)> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     for row in table.rows.iter().filter(|r| !r.run.is_empty()) {
-        let (Some(c), Some(n)) = (row.c, row.n) else { continue };
+        let (Some(c), Some(n), Some(d)) = (row.c, row.n, row.d) else { continue };
         let index = names.iter().position(|k| *k == row.run).unwrap_or_else(|| {
             names.push(&row.run);
-            curves.push((n, Vec::new()));
+            curves.push((n, c / d, Vec::new()));
             names.len() - 1
         });
-        curves[index].1.push((libm::log(c), libm::log(row.loss)));
+        curves[index].2.push((libm::log(c), libm::log(row.loss)));
     }
-    curves.retain_mut(|(_, points)| {
+    curves.retain_mut(|(_, _, points)| {
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         points.dedup_by(|b, a| a.0 == b.0);
         let last = points.last().map_or(0.0, |p| p.0);
-        // The first tenth of the run's compute is left out.
-        points.retain(|p| p.0 >= last - std::f64::consts::LN_10 && p.1.is_finite());
-        points.len() >= CURVE
+        points.retain(|p| p.1.is_finite());
+        if points.len() >= CURVE {
+            // The first tenth of the run's compute is left out.
+            points.retain(|p| p.0 >= last - std::f64::consts::LN_10);
+        }
+        points.len() >= 2
     });
     if curves.len() < 3 {
         return None;
     }
-    let low = curves.iter().map(|c| c.1[0].0).fold(f64::INFINITY, f64::min);
-    let high = curves.iter().map(|c| c.1[c.1.len() - 1].0).fold(f64::NEG_INFINITY, f64::max);
+    let low = curves.iter().map(|c| c.2[0].0).fold(f64::INFINITY, f64::min);
+    let high = curves.iter().map(|c| c.2[c.2.len() - 1].0).fold(f64::NEG_INFINITY, f64::max);
     let smallest = curves.iter().map(|c| c.0).fold(f64::INFINITY, f64::min);
     let largest = curves.iter().map(|c| c.0).fold(0.0, f64::max);
     let mut optima: Vec<Optimum> = Vec::new();
@@ -42,14 +48,16 @@ pub fn allocation(table: &Table, level: f64) -> Option<Allocation> {
         let x = low + (high - low) * i as f64 / (PLACES - 1) as f64;
         let best = curves
             .iter()
-            .filter_map(|(n, points)| Some((*n, between(points, x)?)))
+            .filter_map(|(n, per_token, points)| Some((*n, between(points, x)?, *per_token)))
             .min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((n, ln_loss)) = best.filter(|b| b.0 > smallest && b.0 < largest) else { continue };
+        let Some((n, ln_loss, per_token)) = best.filter(|b| b.0 > smallest && b.0 < largest) else {
+            continue;
+        };
         let c = libm::exp(x);
         optima.push(Optimum {
             c,
             n,
-            d: c / (6.0 * n),
+            d: c / per_token,
             loss: Some(libm::exp(ln_loss)),
             interior: true,
             rows: 1,
@@ -61,11 +69,9 @@ pub fn allocation(table: &Table, level: f64) -> Option<Allocation> {
     if sizes.len() < 2 {
         return None;
     }
-    let mut out = super::line("envelope", optima, level)?;
-    // Neighbouring places share their run: the interval of independent points would be far too narrow.
-    (out.a.lo, out.a.hi, out.a.se) = (None, None, None);
+    let mut out = super::line("envelope", optima)?;
     out.notes.push(format!(
-        "{} sizes are lowest somewhere; no interval, since neighbouring places share their runs; rows before the end of a schedule \
+        "{} sizes are lowest somewhere, neighbouring places share their runs; rows before the end of a schedule \
          are no finished points",
         sizes.len()
     ));

@@ -2,70 +2,63 @@
 
 pub mod envelope;
 pub mod isoflop;
+pub mod spread;
+pub mod surface;
 
 use crate::document::{Allocation, FitRecord, LawDocument, Optimum, ParamEstimate};
 use crate::numeric::linear::least_squares;
-use crate::numeric::quantile::t_quantile;
 use crate::{Options, Table};
 
-/// All approaches: `parabola`, `argmin`, `envelope`, and `parametric` from each L(N, D) in the document.
+/// All approaches: `parabola`, `argmin`, `envelope`, and from each L(N, D) in the document `parametric` (with C =
+/// 6·N·D) and `surface` (the same law along the table's own budgets, however their FLOPs were counted).
 pub fn allocate(table: &Table, document: &LawDocument, options: &Options) -> Vec<Allocation> {
     let mut out = Vec::new();
-    let budgets = isoflop::budgets(table);
-    for (approach, choose) in [
-        ("parabola", isoflop::parabola as fn(&isoflop::Budget) -> Option<Optimum>),
-        ("argmin", isoflop::argmin),
-    ] {
-        let optima: Vec<Optimum> = budgets.iter().filter_map(choose).collect();
-        let mut found = line(approach, optima, options.level);
-        if let Some(a) = found.as_mut().filter(|_| table.is_clustered()) {
-            (a.a.lo, a.a.hi, a.a.se) = (None, None, None);
-            a.notes.push("no interval: budgets share their runs, whose luck their optima share".to_owned());
-        }
-        out.extend(found);
+    for find in [parabola, argmin, envelope::allocation] {
+        out.extend(find(table).map(|found| spread::leaving_out_sizes(table, found, find, options.level)));
     }
-    out.extend(envelope::allocation(table, options.level));
+    let budgets = isoflop::budgets(table);
     for record in document.fits.iter().filter(|f| f.form == "l_nd_chinchilla") {
         out.extend(parametric(record));
+        out.extend(surface::allocation(record, &budgets));
     }
     out
 }
 
-/// Power law through the optima of at least two budgets.
-pub(crate) fn line(approach: &str, optima: Vec<Optimum>, level: f64) -> Option<Allocation> {
-    let used: Vec<&Optimum> = optima.iter().filter(|o| o.interior || approach != "parabola").collect();
+fn parabola(table: &Table) -> Option<Allocation> {
+    line("parabola", isoflop::budgets(table).iter().filter_map(isoflop::parabola).collect())
+}
+
+fn argmin(table: &Table) -> Option<Allocation> {
+    line("argmin", isoflop::budgets(table).iter().filter_map(isoflop::argmin).collect())
+}
+
+/// Power law through the interior optima of at least two budgets, without intervals. The lowest row of a budget counts
+/// at the edge too.
+pub(crate) fn line(approach: &str, optima: Vec<Optimum>) -> Option<Allocation> {
+    let used: Vec<&Optimum> = optima.iter().filter(|o| o.interior || approach == "argmin").collect();
     let x: Vec<Vec<f64>> = used.iter().map(|o| vec![1.0, libm::log(o.c)]).collect();
     let w = vec![1.0; used.len()];
     let fit = |y: Vec<f64>| least_squares(&x, &y, &w);
     let n = fit(used.iter().map(|o| libm::log(o.n)).collect())?;
     let d = fit(used.iter().map(|o| libm::log(o.d)).collect())?;
-    let dof = used.len() as f64 - 2.0;
-    let se = (dof > 0.0).then(|| libm::sqrt(n.ssr / dof * n.inverse[1][1]));
-    let half = se.map(|s| s * t_quantile(0.5 + 0.5 * level, dof));
     let mut notes = Vec::new();
     let outside = optima.len() - used.len();
     if outside > 0 {
-        notes
-            .push(format!("{outside} budgets whose parabola has no minimum inside their sizes are left out"));
+        notes.push(format!("{outside} budgets without a minimum inside their sizes are left out"));
     }
     if approach == "parabola" {
-        notes.push("parabolas of the loss in ln N over all rows of a budget; biased when alpha and beta differ or the grid is \
-                    off-centre (arXiv 2603.22339)".to_owned());
+        notes.push("parabolas of the loss in ln N over all rows of a budget; biased when alpha and beta differ or the \
+                    grid is off-centre (arXiv 2603.22339)".to_owned());
     }
     Some(Allocation {
         approach: approach.to_owned(),
-        a: ParamEstimate {
-            value: n.beta[1],
-            se,
-            lo: half.map(|h| n.beta[1] - h),
-            hi: half.map(|h| n.beta[1] + h),
-            ..ParamEstimate::default()
-        },
+        a: ParamEstimate { value: n.beta[1], ..ParamEstimate::default() },
         ln_coefficient: n.beta[0],
         b: d.beta[1],
         ln_coefficient_d: d.beta[0],
         optima,
         notes,
+        ..Allocation::default()
     })
 }
 
@@ -86,8 +79,9 @@ fn parametric(record: &FitRecord) -> Option<Allocation> {
         ln_coefficient: ln_g - exponent * ln_6,
         b: 1.0 - exponent,
         ln_coefficient_d: -ln_g - (1.0 - exponent) * ln_6,
-        optima: Vec::new(),
+        interval_method: "as of the fit of L(N, D)".to_owned(),
         notes: vec!["from L = E + A/N^alpha + B/D^beta with C = 6·N·D".to_owned()],
+        ..Allocation::default()
     })
 }
 
@@ -103,5 +97,14 @@ impl Allocation {
             interior: true,
             rows: 0,
         }
+    }
+    /// Interval of the best N of a budget of `c` FLOPs.
+    pub fn n_interval(&self, c: f64) -> Option<(f64, f64)> {
+        self.spread_n.map(|spread| spread.around(self.at(c).n, c))
+    }
+
+    /// Interval of the best D of a budget of `c` FLOPs.
+    pub fn d_interval(&self, c: f64) -> Option<(f64, f64)> {
+        self.spread_d.map(|spread| spread.around(self.at(c).d, c))
     }
 }

@@ -1,17 +1,22 @@
 //! Sections that a kind of study has written.
 
-use super::section;
+use super::{Figures, section};
+use crate::figures;
 use crate::html::escape;
 use crate::section::{Grid, Section};
 
 /// All of them, in their order.
-pub(super) fn all(sections: &[Section]) -> String {
-    sections.iter().map(one).collect()
+pub(super) fn all(numbers: &mut Figures, sections: &[Section]) -> String {
+    sections.iter().map(|found| one(numbers, found)).collect()
 }
 
-fn one(found: &Section) -> String {
-    let words = found.paragraphs.iter().map(|words| format!("<p>{}</p>\n", escape(words)));
-    let body: String = words.chain(found.tables.iter().map(grid)).collect();
+fn one(numbers: &mut Figures, found: &Section) -> String {
+    let mut body: String =
+        found.paragraphs.iter().map(|words| format!("<p>{}</p>\n", escape(words))).collect();
+    for chart in &found.charts {
+        body += &numbers.both(|id, width| figures::chart(id, chart, width), &chart.title, &chart.caption);
+    }
+    body.extend(found.tables.iter().map(grid));
     section(&found.id, &found.title, &body)
 }
 
@@ -25,7 +30,7 @@ fn grid(grid: &Grid) -> String {
     };
     let rows: String = grid.rows.iter().map(|cells| row(cells, "td")).collect();
     format!(
-        "<table><caption>{}</caption><thead>{}</thead><tbody>\n{rows}</tbody></table>\n",
+        "<h3>{}</h3><div class=\"scroll\"><table><thead>{}</thead><tbody>\n{rows}</tbody></table></div>\n",
         escape(&grid.caption),
         row(&grid.columns, "th")
     )

@@ -95,7 +95,7 @@ pub(crate) fn study(input: &ReportInput) -> String {
     let verdicts = crate::claims::judge(input);
     let mut figures = Figures::default();
     let mut body = headline::study(input, &data, &verdicts);
-    body.push_str(&findings::all(&input.sections));
+    body.push_str(&findings::all(&mut figures, &input.sections));
     body.push_str(&sections::size(&mut figures, &data, laws));
     body.push_str(&sections::compute(&mut figures, &data, Some(input), laws));
     body.push_str(&sections::curves(&mut figures, input, &data));
