@@ -26,6 +26,7 @@ mod map;
 pub mod parquet;
 pub mod sampler;
 pub mod split;
+pub mod tokenize;
 pub mod tokenizer;
 mod tokens;
 mod unpack;
