@@ -65,7 +65,8 @@ impl Bpe {
         let wrong = |what: String| DataError::Tokenizer {
             name: name.to_owned(),
             what,
-            hint: "only byte-level BPE vocabularies can be used, in which each of the 256 bytes is a token".to_owned(),
+            hint: "only byte-level BPE vocabularies can be used, in which each of the 256 bytes is a token"
+                .to_owned(),
         };
         let special_ids = vocabulary.special.iter().map(|special| special.id as usize + 1).max().unwrap_or(0);
         let vocab_size = vocabulary.tokens.len().max(special_ids);
@@ -84,7 +85,10 @@ impl Bpe {
         }
         let bytes = |id: u32| vocabulary.tokens.get(id as usize).map_or(&[][..], Vec::as_slice);
         for (&[left, right, made], rank) in vocabulary.merges.iter().zip(1..) {
-            if bytes(left).is_empty() || bytes(right).is_empty() || [bytes(left), bytes(right)].concat() != bytes(made) {
+            if bytes(left).is_empty()
+                || bytes(right).is_empty()
+                || [bytes(left), bytes(right)].concat() != bytes(made)
+            {
                 return Err(wrong(format!("merge {rank} of ids {left} and {right} does not make id {made}")));
             }
         }
@@ -247,7 +251,10 @@ impl Tokenizer for Bpe {
 
 impl std::fmt::Debug for Bpe {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bpe").field("name", &self.name).field("vocab_size", &self.vocab_size).finish_non_exhaustive()
+        f.debug_struct("Bpe")
+            .field("name", &self.name)
+            .field("vocab_size", &self.vocab_size)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@
 //!   length are a number below 2¹²⁴; times an odd number modulo 2¹²⁴ it can be had back, so that its top bits say where
 //!   it stands and only the other 110 must stand there, beside 18 bits of id. 512 KiB.
 //! - [`Cache`]: pieces of up to 15 bytes with any number of ids, 32 bytes each. Up to four ids stand in the entry; more
-//!   are listed beside the table, and when the list is full all is forgotten. 1 MiB.
+//!   are listed beside the table, and when the list is full all is forgotten. 2 MiB.
 
 /// Longest piece that is kept.
 pub(crate) const MAX_PIECE: usize = 15;
@@ -49,8 +49,7 @@ const MASKS: [[u64; 2]; 16] = {
     let mut masks = [[0; 2]; 16];
     let mut len = 1;
     while len < 16 {
-        masks[len] =
-            if len < 8 { [(1 << (8 * len)) - 1, 0] } else { [u64::MAX, (1 << (8 * (len - 8))) - 1] };
+        masks[len] = if len < 8 { [(1 << (8 * len)) - 1, 0] } else { [u64::MAX, (1 << (8 * (len - 8))) - 1] };
         len += 1;
     }
     masks
@@ -76,7 +75,7 @@ impl Single {
     }
 }
 
-/// Pieces of one id, two to a place.
+/// Pieces of one id, four to a place.
 pub(crate) struct Singles(Box<[[Single; WAYS]; 1 << PLACE_BITS]>);
 
 impl Singles {
@@ -124,7 +123,7 @@ impl Singles {
     }
 }
 
-/// Places of two entries.
+/// Places of four entries.
 const PLACES: usize = 1 << 14;
 /// Ids of pieces that became more than four: 1 MiB.
 const MAX_LISTED: usize = 1 << 18;
@@ -155,7 +154,7 @@ impl Entry {
     }
 }
 
-/// Two entries whose keys fall on one place, the newer first: a cache line.
+/// Four entries whose keys fall on one place, the newest first.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Place([Entry; 4]);
@@ -180,7 +179,9 @@ impl Cache {
     /// As [`Singles::touch`].
     #[inline(always)]
     pub(crate) fn touch(&self, key: Key) -> u64 {
-        self.places[Self::place(key)].0[0].key.low
+        // A place is two cache lines.
+        let entries = &self.places[Self::place(key)].0;
+        entries[0].key.low ^ entries[2].key.low
     }
 
     /// The entry of a piece, if it is there.
@@ -188,7 +189,7 @@ impl Cache {
         self.places[Self::place(key)].0.iter().find(|entry| entry.key == key)
     }
 
-    /// Keeps what a piece became, instead of the older of the two that were there. Ids are below 2²¹
+    /// Keeps what a piece became, instead of the oldest of the four that were there. Ids are below 2²¹
     /// ([`super::merge::MAX_IDS`]).
     pub(crate) fn put(&mut self, key: Key, ids: &[u32]) {
         let mut entry = Entry { key, ids: [0; INLINE] };

@@ -20,6 +20,7 @@ pub fn chunks(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
 /// The first place from `at` on where a text can be cut, or its end.
 fn cut_from(text: &[u8], at: usize) -> usize {
     let pairs = text.get(at.saturating_sub(1)..).unwrap_or(&[]).windows(2);
-    let cut = pairs.into_iter().position(|pair| pair[0].is_ascii_alphabetic() && matches!(pair[1], b' ' | b'\n'));
+    let cut =
+        pairs.into_iter().position(|pair| pair[0].is_ascii_alphabetic() && matches!(pair[1], b' ' | b'\n'));
     cut.map_or(text.len(), |i| at.saturating_sub(1) + i + 1)
 }

@@ -121,7 +121,9 @@ mod tests {
         let mut expected = vec![Class::Other; 0x11_0000];
         let ranges = |pattern: &str| {
             let hir = regex_syntax::parse(pattern).unwrap();
-            let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) = hir.kind().clone() else {
+            let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) =
+                hir.kind().clone()
+            else {
                 panic!("{pattern} is no class")
             };
             class.ranges().to_vec()
@@ -136,7 +138,11 @@ mod tests {
         }
         let white = ranges(r"\s");
         for code in (0..0x11_0000).filter_map(char::from_u32) {
-            assert_eq!(is_white(code.into()), white.iter().any(|r| (r.start()..=r.end()).contains(&code)), "{code:?}");
+            assert_eq!(
+                is_white(code.into()),
+                white.iter().any(|r| (r.start()..=r.end()).contains(&code)),
+                "{code:?}"
+            );
         }
         assert_eq!(class_of(0x20_0000), Class::Other);
     }

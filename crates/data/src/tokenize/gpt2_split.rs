@@ -144,12 +144,13 @@ impl<'t> Splitter<'t> {
             // The low bits of eight bytes side by side.
             begins |= ((word & ONES).wrapping_mul(0x0102_0408_1020_4080) >> 56) << shift;
         }
-        begins = begins & !self.inside | self.begin;
+        // Marks behind the block's end are those of a character that is cut.
+        begins = (begins & !self.inside | self.begin) & (!0 >> (64 - len));
         (self.begin, self.inside) = (0, 0);
         if any & (ONES * u64::from(QUOTE)) != 0 {
             begins = self.contractions(from, len, begins);
         }
-        begins & (!0 >> (64 - len))
+        begins
     }
 
     /// `begins` with contractions as pieces of their own.
@@ -164,10 +165,9 @@ impl<'t> Splitter<'t> {
                 begin |= 1 << (i + 1 + length);
             }
         }
-        // Bits behind the block's end are none of its own.
         begin &= !inside;
         (self.begin, self.inside) = ((begin >> len) as u64, (inside >> len) as u64);
-        begin as u64
+        begin as u64 & (!0 >> (64 - len))
     }
 }
 

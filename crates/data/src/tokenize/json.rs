@@ -5,11 +5,11 @@
 //! without any.
 
 use crate::error::DataError;
+use crate::tokenize::Special;
 use crate::tokenize::bpe::{Bpe, Vocabulary};
 use crate::tokenize::gpt2::byte_order;
 use crate::tokenize::merge::MAX_IDS;
 use crate::tokenize::pattern::Pattern;
-use crate::tokenize::Special;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -72,10 +72,15 @@ enum PairText {
 
 /// A BPE from a `tokenizer.json`.
 pub(crate) fn read(name: &str, file: &[u8]) -> Result<Bpe, DataError> {
-    let error = |what: String, hint: &str| DataError::Tokenizer { name: name.to_owned(), what, hint: hint.to_owned() };
+    let error = |what: String, hint: &str| DataError::Tokenizer {
+        name: name.to_owned(),
+        what,
+        hint: hint.to_owned(),
+    };
     let other = "byte-level BPE is read (as of GPT-2, Llama 3, Qwen 2); encode with another program and give the token file";
-    let document: Document = serde_json::from_slice(file)
-        .map_err(|e| error(format!("is no tokenizer.json: {e}"), "save it with `tokenizer.save(\"tokenizer.json\")`"))?;
+    let document: Document = serde_json::from_slice(file).map_err(|e| {
+        error(format!("is no tokenizer.json: {e}"), "save it with `tokenizer.save(\"tokenizer.json\")`")
+    })?;
     let model = &document.model;
     if model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
         return Err(error(format!("has a {} model", model.kind.as_deref().unwrap_or_default()), other));
@@ -103,19 +108,26 @@ pub(crate) fn read(name: &str, file: &[u8]) -> Result<Bpe, DataError> {
     Bpe::new(name, vocabulary)
 }
 
-fn vocabulary(vocab: &Map<String, Value>, document: &Document, pattern: Pattern) -> Result<Vocabulary, String> {
+fn vocabulary(
+    vocab: &Map<String, Value>,
+    document: &Document,
+    pattern: Pattern,
+) -> Result<Vocabulary, String> {
     let byte_of: HashMap<char, u8> = byte_symbols().into_iter().zip(0..=255).collect();
     let mut tokens: Vec<Vec<u8>> = Vec::new();
     let mut ids: HashMap<&str, u32> = HashMap::with_capacity(vocab.len());
     let special = |id: u32| document.added_tokens.iter().any(|token| token.id == id);
     for (symbol, id) in vocab {
-        let id = id.as_u64().filter(|&id| id < MAX_IDS as u64).ok_or_else(|| format!("has an id {id}"))? as u32;
+        let id =
+            id.as_u64().filter(|&id| id < MAX_IDS as u64).ok_or_else(|| format!("has an id {id}"))? as u32;
         ids.insert(symbol, id);
         if special(id) {
             continue;
         }
         let bytes: Option<Vec<u8>> = symbol.chars().map(|c| byte_of.get(&c).copied()).collect();
-        let bytes = bytes.ok_or_else(|| format!("has the symbol {symbol:?}, which is not written in byte-level letters"))?;
+        let bytes = bytes.ok_or_else(|| {
+            format!("has the symbol {symbol:?}, which is not written in byte-level letters")
+        })?;
         if tokens.len() <= id as usize {
             tokens.resize(id as usize + 1, Vec::new());
         }
@@ -130,9 +142,13 @@ fn vocabulary(vocab: &Map<String, Value>, document: &Document, pattern: Pattern)
         let found = parts.and_then(|(left, right)| {
             Some([*ids.get(left)?, *ids.get(right)?, *ids.get(format!("{left}{right}").as_str())?])
         });
-        merges.push(found.ok_or_else(|| format!("has a merge, number {number}, of symbols that are not in `vocab`"))?);
+        merges
+            .push(found.ok_or_else(|| {
+                format!("has a merge, number {number}, of symbols that are not in `vocab`")
+            })?);
     }
-    let special = document.added_tokens.iter().map(|token| Special { text: token.content.clone(), id: token.id });
+    let special =
+        document.added_tokens.iter().map(|token| Special { text: token.content.clone(), id: token.id });
     let special: Vec<Special> = special.collect();
     if let Some(token) = special.iter().find(|token| token.id as usize >= MAX_IDS) {
         return Err(format!("has an id {}", token.id));
@@ -195,8 +211,11 @@ pub(crate) fn write(vocabulary: &Vocabulary) -> String {
     let ids = (0u32..).zip(&vocabulary.tokens).filter(|(_, token)| !token.is_empty());
     let mut vocab: Map<String, Value> = ids.map(|(id, _)| (symbol(id), json!(id))).collect();
     vocab.extend(vocabulary.special.iter().map(|special| (special.text.clone(), json!(special.id))));
-    let merges: Vec<String> =
-        vocabulary.merges.iter().map(|&[left, right, _]| format!("{} {}", symbol(left), symbol(right))).collect();
+    let merges: Vec<String> = vocabulary
+        .merges
+        .iter()
+        .map(|&[left, right, _]| format!("{} {}", symbol(left), symbol(right)))
+        .collect();
     let byte_level = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
     let pre_tokenizer = match vocabulary.pattern {
         Pattern::Gpt2 => byte_level(true),
@@ -206,10 +225,12 @@ pub(crate) fn write(vocabulary: &Vocabulary) -> String {
             byte_level(false)
         ]}),
     };
-    let added = |special: &Special| json!({
-        "id": special.id, "content": special.text, "single_word": false, "lstrip": false, "rstrip": false,
-        "normalized": false, "special": true
-    });
+    let added = |special: &Special| {
+        json!({
+            "id": special.id, "content": special.text, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true
+        })
+    };
     let document = json!({
         "version": "1.0",
         "truncation": null,

@@ -12,6 +12,7 @@
 //! | `gpt2_split`, `scan` | how it is cut: GPT-2's pattern in vectors, the others by characters |
 //! | `merge`, `cache` | merging a piece, and what it became the last time |
 //! | `chunks` | where a text can be cut without changing a token |
+//! | `parallel` | several threads, the same ids |
 //! | `naive` | the encoder in plain loops, which it is tested against |
 
 pub mod bpe;
@@ -24,6 +25,7 @@ mod gpt2_split;
 mod json;
 mod merge;
 mod naive;
+mod parallel;
 pub mod pattern;
 mod rank_file;
 mod scan;
@@ -34,6 +36,8 @@ pub mod train;
 use crate::error::DataError;
 pub use bytes::Bytes;
 pub use chunks::chunks;
+pub use parallel::encode_each;
+use pattern::Pattern;
 use std::path::Path;
 
 /// The special token between documents.
@@ -90,7 +94,8 @@ pub trait Tokenizer: Send + Sync {
             }
             let found = next.iter().zip(special).filter_map(|(next, special)| next.map(|at| (at, special)));
             let found = found.filter(|(_, special)| !special.text.is_empty());
-            let Some((first, special)) = found.min_by_key(|(at, s)| (*at, std::cmp::Reverse(s.text.len()))) else {
+            let Some((first, special)) = found.min_by_key(|(at, s)| (*at, std::cmp::Reverse(s.text.len())))
+            else {
                 break;
             };
             self.encode_into(&text[at..first], ids);
@@ -106,7 +111,8 @@ pub trait Tokenizer: Send + Sync {
     /// [`DataError::UnknownId`] for an id that the vocabulary does not have.
     fn decode_into(&self, ids: &[u32], bytes: &mut Vec<u8>) -> Result<(), DataError> {
         for (position, &id) in (0..).zip(ids) {
-            let special = || self.special().iter().find(|special| special.id == id).map(|s| s.text.as_bytes());
+            let special =
+                || self.special().iter().find(|special| special.id == id).map(|s| s.text.as_bytes());
             let token = self.token(id).or_else(special);
             bytes.extend_from_slice(token.ok_or_else(|| DataError::UnknownId {
                 tokenizer: self.name().to_owned(),
@@ -121,7 +127,10 @@ pub trait Tokenizer: Send + Sync {
     /// The id between documents, if there is one.
     fn end_of_text(&self) -> Option<u32> {
         const NAMES: [&str; 4] = [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>"];
-        NAMES.iter().find_map(|name| self.special().iter().find(|s| s.text == *name)).map(|special| special.id)
+        NAMES
+            .iter()
+            .find_map(|name| self.special().iter().find(|s| s.text == *name))
+            .map(|special| special.id)
     }
 }
 

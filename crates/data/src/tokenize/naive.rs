@@ -15,12 +15,16 @@ pub(crate) fn gpt2_pieces(text: &str) -> Vec<&str> {
     let white = |c: char| is_white(c.into());
     let letter = |c: char| class_of(c.into()).is_letter();
     let number = |c: char| class_of(c.into()) == Class::Number;
-    let sign = |c: char| !is_white(c.into()) && !class_of(c.into()).is_letter() && class_of(c.into()) != Class::Number;
+    let sign = |c: char| {
+        !is_white(c.into()) && !class_of(c.into()).is_letter() && class_of(c.into()) != Class::Number
+    };
     let (mut pieces, mut i) = (Vec::new(), 0);
     while i < chars.len() {
         let rest = &text[offset(i)..];
         let from = i;
-        if let Some(suffix) = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].iter().find(|s| rest.starts_with(**s)) {
+        if let Some(suffix) =
+            ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].iter().find(|s| rest.starts_with(**s))
+        {
             i += suffix.len();
         } else if let Some(kind) =
             [letter, number, sign].into_iter().find(|&kind| is(i + usize::from(rest.starts_with(' ')), kind))

@@ -27,7 +27,8 @@ pub(crate) fn read(name: &str, stem: &str, file: &[u8], pattern: Option<Pattern>
             Some((base64(&line[..space])?, rank)).filter(|(token, rank)| !token.is_empty() && *rank < MAX_IDS)
         });
         let Some((token, rank)) = fields else {
-            let hint = format!("a line is a token in base64, a space, and its rank, which is below {MAX_IDS}");
+            let hint =
+                format!("a line is a token in base64, a space, and its rank, which is below {MAX_IDS}");
             return Err(error(format!("is no rank file: line {number} is something else"), hint));
         };
         if tokens.len() <= rank {
@@ -119,7 +120,9 @@ mod tests {
 
     #[test]
     fn base64_is_read_and_what_is_not_is_refused() {
-        for (text, expected) in [("", ""), ("QQ==", "A"), ("QUI=", "AB"), ("QUJD", "ABC"), ("IHRoZQ==", " the")] {
+        for (text, expected) in
+            [("", ""), ("QQ==", "A"), ("QUI=", "AB"), ("QUJD", "ABC"), ("IHRoZQ==", " the")]
+        {
             assert_eq!(base64(text.as_bytes()).as_deref(), Some(expected.as_bytes()), "{text}");
         }
         for text in ["Q", "QQ", "QQ=", "Q===", "QQ==QQ==", "Q*==", "QU-_"] {
@@ -129,7 +132,8 @@ mod tests {
 
     #[test]
     fn what_is_no_rank_file_is_refused_with_its_line() {
-        let error = |file: &str, stem| read("x.tiktoken", stem, file.as_bytes(), None).unwrap_err().to_string();
+        let error =
+            |file: &str, stem| read("x.tiktoken", stem, file.as_bytes(), None).unwrap_err().to_string();
         assert!(error("QQ== 0\n", "mine").contains("--pattern"));
         assert!(error("QQ== 0\nhello\n", "gpt2").contains("line 2"));
         assert!(error("QQ== 0\nQg== 0\n", "gpt2").contains("rank 0 twice"));

@@ -29,7 +29,8 @@ impl<'t> Scanner<'t> {
             let piece = piece(&self.text[self.at..], self.pattern);
             // A window begins anew behind a piece so long that offsets might not fit.
             self.at += piece;
-            self.starts.push(u32::try_from(self.at - base).expect("pieces of a window are shorter than 4 GiB"));
+            self.starts
+                .push(u32::try_from(self.at - base).expect("pieces of a window are shorter than 4 GiB"));
             if piece > 1 << 20 {
                 break;
             }
@@ -42,7 +43,9 @@ impl<'t> Scanner<'t> {
 pub(crate) fn piece(text: &str, pattern: Pattern) -> usize {
     let length = match pattern {
         Pattern::Whole => text.len(),
-        Pattern::O200k => o200k_word(text).or_else(|| number(text, 3)).unwrap_or_else(|| signs_or_white(text, pattern)),
+        Pattern::O200k => {
+            o200k_word(text).or_else(|| number(text, 3)).unwrap_or_else(|| signs_or_white(text, pattern))
+        }
         Pattern::Gpt2 | Pattern::Cl100k | Pattern::Llama3 | Pattern::Qwen2 => {
             let digits = if pattern == Pattern::Qwen2 { 1 } else { 3 };
             contraction(text)
@@ -107,7 +110,8 @@ fn signs_or_white(text: &str, pattern: Pattern) -> usize {
     let signs = run(&text[space..], is_sign);
     if signs > 0 {
         let end = space + signs;
-        return end + run(&text[end..], |c| matches!(c, '\r' | '\n') || c == '/' && pattern == Pattern::O200k);
+        return end
+            + run(&text[end..], |c| matches!(c, '\r' | '\n') || c == '/' && pattern == Pattern::O200k);
     }
     let white = run(text, |c| is_white(c.into()));
     let at_end = white == text.len();

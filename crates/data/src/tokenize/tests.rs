@@ -32,8 +32,10 @@ fn split(text: &str) -> Vec<&str> {
 
 fn naive_ids(bpe: &Bpe, text: &str) -> Vec<u32> {
     let vocabulary = bpe.vocabulary();
-    let merges: HashMap<(u32, u32), (u32, u32)> =
-        (0..).zip(&vocabulary.merges).map(|(rank, &[left, right, made])| ((left, right), (rank, made))).collect();
+    let merges: HashMap<(u32, u32), (u32, u32)> = (0..)
+        .zip(&vocabulary.merges)
+        .map(|(rank, &[left, right, made])| ((left, right), (rank, made)))
+        .collect();
     let byte_ids: HashMap<u8, u32> =
         vocabulary.tokens.iter().zip(0..).filter(|(t, _)| t.len() == 1).map(|(t, id)| (t[0], id)).collect();
     let pieces = naive::gpt2_pieces(text);
@@ -144,7 +146,9 @@ fn the_special_token_is_text_unless_asked_for() {
 /// Pieces that once overflowed tiktoken's stack or took it minutes.
 #[test]
 fn long_pieces_take_no_square_of_their_length() {
-    for (text, ids) in [("^".repeat(1_000_000), 15_625), ("a".repeat(100_000), 12_500), (" ".repeat(1_000_000), 15_627)] {
+    for (text, ids) in
+        [("^".repeat(1_000_000), 15_625), ("a".repeat(100_000), 12_500), (" ".repeat(1_000_000), 15_627)]
+    {
         let encoded = GPT2.encode(&text);
         let mut bytes = Vec::new();
         GPT2.decode_into(&encoded, &mut bytes).unwrap();

@@ -49,7 +49,11 @@ struct Pair {
 ///
 /// # Errors
 /// [`DataError::Setting`] for a vocabulary that has no room for the bytes, or too many ids.
-pub fn train(texts: &[&str], options: TrainOptions, progress: &mut dyn FnMut(usize)) -> Result<Bpe, DataError> {
+pub fn train(
+    texts: &[&str],
+    options: TrainOptions,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Bpe, DataError> {
     let least = 256 + 1;
     if !(least..crate::tokenize::merge::MAX_IDS).contains(&options.vocab_size) {
         return Err(DataError::Setting {
