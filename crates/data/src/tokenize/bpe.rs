@@ -1,9 +1,9 @@
 //! Byte-level BPE: a text is cut into pieces by a pattern, and the bytes of each piece are merged.
 //!
-//! Pieces are looked up a window at a time: their keys first, each touching the cache line where it would stand, then the
-//! ids, so that waiting for one line is waiting for all. Any number of threads may encode at once: what one writes to (its
-//! tables of known pieces, 4 MiB at most) it takes from a shelf for the time of a call and puts back, so that there are
-//! never more than calls at the same time.
+//! Pieces are looked up a window at a time: their keys first, each touching the cache line where it would stand, then
+//! the ids, so that waiting for one line is waiting for all. Any number of threads may encode at once: what one writes
+//! to (its tables of known pieces, 4 MiB at most) it takes from a shelf for the time of a call and puts back, so that
+//! there are never more than calls at the same time.
 
 use crate::error::DataError;
 use crate::tokenize::cache::{Cache, INLINE, Key, MAX_PIECE, Singles};
@@ -60,7 +60,8 @@ impl Bpe {
     /// A BPE of this vocabulary.
     ///
     /// # Errors
-    /// [`DataError::Tokenizer`] if a byte has no token, a merge does not make what it says, or there are 2²¹ ids or more.
+    /// [`DataError::Tokenizer`] if a byte has no token, a merge does not make what it says, or there are 2²¹ ids or
+    /// more.
     pub fn new(name: &str, vocabulary: Vocabulary) -> Result<Self, DataError> {
         let wrong = |what: String| DataError::Tokenizer {
             name: name.to_owned(),

@@ -1,7 +1,7 @@
 //! What a piece became, for the next time: two tables of fixed size, so that no input makes them grow.
 //!
-//! Text has a piece every 4.4 bytes, and nine of ten are among a few thousand words: encoding *is* this look-up, and what
-//! it costs is how many cache lines are touched, and how long each is waited for. So there are two tables.
+//! Text has a piece every 4.4 bytes, and nine of ten are among a few thousand words: encoding *is* this look-up, and
+//! what it costs is how many cache lines are touched, and how long each is waited for. So there are two tables.
 //!
 //! - [`Singles`]: pieces of up to 15 bytes that became one id, 92 % of English, in 16 bytes each. Fifteen bytes and the
 //!   length are a number below 2¹²⁴; times an odd number modulo 2¹²⁴ it can be had back, so that its top bits say where
@@ -89,7 +89,8 @@ impl Singles {
         (key.high >> (BITS - PLACE_BITS - 64)) as usize
     }
 
-    /// Brings a piece's place nearer: what is loaded here is there when [`Self::get`] asks. The result is of no meaning.
+    /// Brings a piece's place nearer: what is loaded here is there when [`Self::get`] asks. The result is of no
+    /// meaning.
     #[inline(always)]
     pub(crate) fn touch(&self, key: Key) -> u64 {
         self.0[Self::place(key)][0].low
@@ -132,7 +133,8 @@ pub(crate) const INLINE: usize = 4;
 /// Bits of the first id; above them is the count.
 const FIRST_BITS: u32 = 26;
 
-/// An entry: `ids[0]` has the count in its upper bits. Where that is above [`INLINE`], `ids[1]` is where they are listed.
+/// An entry: `ids[0]` has the count in its upper bits. Where that is above [`INLINE`], `ids[1]` is where they are
+/// listed.
 #[derive(Clone, Copy)]
 #[repr(align(32))]
 pub(crate) struct Entry {

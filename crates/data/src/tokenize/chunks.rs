@@ -1,9 +1,9 @@
 //! Where a text can be cut without changing a token, so that its parts can be encoded by several threads or one after
 //! the other.
 
-/// A text in parts of about `bytes` each. Encoded one by one they give the tokens of the whole, under every pattern: a cut
-/// is made between an ASCII letter and a space or line feed, where a piece always ends, whatever is around. A text without
-/// such a place stays whole.
+/// A text in parts of about `bytes` each. Encoded one by one they give the tokens of the whole, under every pattern: a
+/// cut is made between an ASCII letter and a space or line feed, where a piece always ends, whatever is around. A text
+/// without such a place stays whole.
 pub fn chunks(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

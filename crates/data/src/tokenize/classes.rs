@@ -1,8 +1,8 @@
 //! What a tokeniser's pattern asks of a character: letter, number, mark or white space, as Unicode 16.0 has them.
 //!
-//! The standard library's `is_alphabetic` is another set than `\p{L}` (it has marks and letter numbers), and its Unicode
-//! version moves with the compiler; ids must not. `tokenize/build.py` makes the table from the one that `regex` uses,
-//! which is also tiktoken's.
+//! The standard library's `is_alphabetic` is another set than `\p{L}` (it has marks and letter numbers), and its
+//! Unicode version moves with the compiler; ids must not. `tokenize/build.py` makes the table from the one that
+//! `regex` uses, which is also tiktoken's.
 
 use std::sync::LazyLock;
 

@@ -4,7 +4,8 @@ use crate::tokenize::bpe::{Bpe, Vocabulary};
 use crate::tokenize::pattern::Pattern;
 use crate::tokenize::{END_OF_TEXT, Special};
 
-/// Two little-endian `u16` a merge, in the order they were learnt: `tokenize/build.py` writes it from OpenAI's `vocab.bpe`.
+/// Two little-endian `u16` a merge, in the order they were learnt: `tokenize/build.py` writes it from OpenAI's
+/// `vocab.bpe`.
 const MERGES: &[u8] = include_bytes!("../../tokenize/gpt2.merges");
 
 /// The bytes in the order of GPT-2's first 256 ids, and of every vocabulary trained since: those that print in Latin-1,

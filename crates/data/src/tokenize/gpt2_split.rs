@@ -29,8 +29,8 @@ const WHITE: u8 = 8;
 /// U+0020: white space that whatever follows goes on from.
 const SPACE: u8 = LETTER | NUMBER | OTHER | WHITE;
 
-/// A piece may begin at every byte of a window; and then there are the first one, the end, and what a block of eight too
-/// many writes.
+/// A piece may begin at every byte of a window; and then there are the first one, the end, and what a block of eight
+/// too many writes.
 const MAX_STARTS: usize = WINDOW + 2 + 64;
 
 /// Splits a text, window after window.
@@ -75,8 +75,8 @@ impl<'t> Splitter<'t> {
         }
     }
 
-    /// The pieces that end in the next window, as offset of the first one's beginning and, from there, where each begins
-    /// and the last one ends. None when the text has ended.
+    /// The pieces that end in the next window, as offset of the first one's beginning and, from there, where each
+    /// begins and the last one ends. None when the text has ended.
     pub(crate) fn next_window(&mut self) -> Option<(usize, &[u32])> {
         if self.at == self.text.len() {
             return None;
@@ -100,7 +100,8 @@ impl<'t> Splitter<'t> {
         Some((first, starts))
     }
 
-    /// Fills `marks` for the next window; its bytes, fewer than a whole one's where the text ends or a character is cut.
+    /// Fills `marks` for the next window; its bytes, fewer than a whole one's where the text ends or a character is
+    /// cut.
     fn mark(&mut self) -> usize {
         let rest = &self.text.as_bytes()[self.at..];
         let (bytes, mut len) = match rest.first_chunk::<WINDOW>() {
@@ -171,8 +172,8 @@ impl<'t> Splitter<'t> {
     }
 }
 
-/// Appends `base + i` for each bit `i`, and returns how many there are then. Eight at a time are written, whether they are
-/// there or not: how many there are is what a processor cannot foresee.
+/// Appends `base + i` for each bit `i`, and returns how many there are then. Eight at a time are written, whether they
+/// are there or not: how many there are is what a processor cannot foresee.
 #[inline(always)]
 fn push(starts: &mut [u32; MAX_STARTS], len: usize, base: u32, mut mask: u64) -> usize {
     let count = mask.count_ones() as usize;

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// GPT-2's printable stand-ins for bytes (`bytes_to_unicode` in OpenAI's encoder.py): those that print in Latin-1 stand for
-/// themselves, the others are numbered on from U+0100.
+/// GPT-2's printable stand-ins for bytes (`bytes_to_unicode` in OpenAI's encoder.py): those that print in Latin-1
+/// stand for themselves, the others are numbered on from U+0100.
 fn byte_symbols() -> [char; 256] {
     let mut symbols = ['\0'; 256];
     for (byte, next) in byte_order().zip(0u32..) {

@@ -1,8 +1,8 @@
 //! Merging the bytes of one piece: of all neighbours that can be merged, the pair of lowest rank first, the leftmost
 //! among equals, until none can.
 //!
-//! Short pieces look for the lowest rank by scanning, which for ten bytes is a few loads; long ones keep a heap, so that
-//! a million equal signs take n log n and not n². `naive::merge` is the same in plain loops.
+//! Short pieces look for the lowest rank by scanning, which for ten bytes is a few loads; long ones keep a heap, so
+//! that a million equal signs take n log n and not n². `naive::merge` is the same in plain loops.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

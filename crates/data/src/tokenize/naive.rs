@@ -1,4 +1,5 @@
-//! The encoder in plain loops, from the definitions: what a reader opens first, and what the fast one is tested against.
+//! The encoder in plain loops, from the definitions: what a reader opens first, and what the fast one is tested
+//! against.
 
 use crate::tokenize::classes::{Class, class_of, is_white};
 use std::collections::HashMap;

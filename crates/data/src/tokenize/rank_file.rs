@@ -1,5 +1,5 @@
-//! tiktoken's rank files: a token a line, its bytes in base64 and its rank, which is its id. Merges are not in them; they
-//! follow from the ranks.
+//! tiktoken's rank files: a token a line, its bytes in base64 and its rank, which is its id. Merges are not in them;
+//! they follow from the ranks.
 
 use crate::error::DataError;
 use crate::tokenize::bpe::{Bpe, Vocabulary};

@@ -1,5 +1,5 @@
-//! The patterns of cl100k, o200k, Llama 3 and Qwen 2, character by character. GPT-2's, which text is prepared with most,
-//! has a splitter of its own (`gpt2_split`).
+//! The patterns of cl100k, o200k, Llama 3 and Qwen 2, character by character. GPT-2's, which text is prepared with
+//! most, has a splitter of its own (`gpt2_split`).
 
 use crate::tokenize::classes::{Class, class_of, is_white};
 use crate::tokenize::pattern::Pattern;
@@ -126,7 +126,8 @@ fn signs_or_white(text: &str, pattern: Pattern) -> usize {
     if at_end || last == white { white } else { white - last }
 }
 
-/// o200k's two alternatives for words: capitals then small letters, or capitals; letters without case and marks are both.
+/// o200k's two alternatives for words: capitals then small letters, or capitals; letters without case and marks are
+/// both.
 fn o200k_word(text: &str) -> Option<usize> {
     let first = text.chars().next()?;
     // With what leads the word if it can, or else without, for each alternative in turn.

@@ -1,4 +1,5 @@
-//! The fast encoder against the naive one, and both against what tiktoken and `tokenizers` say (`tokenize/goldens.json`).
+//! The fast encoder against the naive one, and both against what tiktoken and `tokenizers` say
+//! (`tokenize/goldens.json`).
 
 use super::gpt2::gpt2;
 use super::gpt2_split::Splitter;

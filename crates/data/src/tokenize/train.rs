@@ -1,10 +1,10 @@
 //! A BPE vocabulary from a text (Sennrich, Haddow & Birch 2016, on bytes as GPT-2 has it).
 //!
-//! The text's pieces are counted, by several threads; then the pair of neighbours that occurs most often becomes a token,
-//! again and again. Counts are kept, not recounted: a merge touches only the pieces that have the pair, and a heap has the
-//! most frequent one, its entries checked when they come up. Of pairs that occur equally often the one with the smallest
-//! ids is merged, so that the vocabulary is a function of the text and its size, whatever the number of threads; and these
-//! are the ties of Hugging Face's own trainer, whose merges are the same.
+//! The text's pieces are counted, by several threads; then the pair of neighbours that occurs most often becomes a
+//! token, again and again. Counts are kept, not recounted: a merge touches only the pieces that have the pair, and a
+//! heap has the most frequent one, its entries checked when they come up. Of pairs that occur equally often the one
+//! with the smallest ids is merged, so that the vocabulary is a function of the text and its size, whatever the number
+//! of threads; and these are the ties of Hugging Face's own trainer, whose merges are the same.
 
 use crate::error::DataError;
 use crate::tokenize::bpe::{Bpe, Vocabulary, for_each_piece};
@@ -162,7 +162,8 @@ impl Trainer {
             for new in neighbours(&word.ids) {
                 let pair = self.pairs.entry(new).or_default();
                 pair.count += word.count;
-                // Words are gone through in order, so that one that is in the list already is its last or was there before.
+                // Words are gone through in order, so that one that is in the list already is its last or was there
+                // before.
                 if (new.0 == made || new.1 == made) && pair.words.last() != Some(&number) {
                     pair.words.push(number);
                     risen.push(new);
