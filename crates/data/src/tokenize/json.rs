@@ -7,23 +7,12 @@
 use crate::error::DataError;
 use crate::tokenize::Special;
 use crate::tokenize::bpe::{Bpe, Vocabulary};
-use crate::tokenize::gpt2::byte_order;
 use crate::tokenize::merge::MAX_IDS;
 use crate::tokenize::pattern::Pattern;
+use crate::tokenizer::byte_symbols;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-
-/// GPT-2's printable stand-ins for bytes (`bytes_to_unicode` in OpenAI's encoder.py): those that print in Latin-1
-/// stand for themselves, the others are numbered on from U+0100.
-fn byte_symbols() -> [char; 256] {
-    let mut symbols = ['\0'; 256];
-    for (byte, next) in byte_order().zip(0u32..) {
-        let code = if next < 188 { u32::from(byte) } else { 0x100 + next - 188 };
-        symbols[usize::from(byte)] = char::from_u32(code).expect("below the surrogates");
-    }
-    symbols
-}
 
 /// The parts of a `tokenizer.json` that decide on ids.
 #[derive(Deserialize)]
@@ -77,7 +66,8 @@ pub(crate) fn read(name: &str, file: &[u8]) -> Result<Bpe, DataError> {
         what,
         hint: hint.to_owned(),
     };
-    let other = "byte-level BPE is read (as of GPT-2, Llama 3, Qwen 2); encode with another program and give the token file";
+    let other = "byte-level BPE is read (as of GPT-2, Llama 3, Qwen 2); encode with another program and give the \
+                 token file";
     let document: Document = serde_json::from_slice(file).map_err(|e| {
         error(format!("is no tokenizer.json: {e}"), "save it with `tokenizer.save(\"tokenizer.json\")`")
     })?;

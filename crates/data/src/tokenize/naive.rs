@@ -9,6 +9,7 @@ use std::collections::HashMap;
 /// ```text
 /// 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 /// ```
+#[cfg_attr(not(test), expect(dead_code, reason = "the page to read first, and the oracle of the tests"))]
 pub(crate) fn gpt2_pieces(text: &str) -> Vec<&str> {
     let chars: Vec<(usize, char)> = text.char_indices().collect();
     let offset = |i: usize| chars.get(i).map_or(text.len(), |&(offset, _)| offset);

@@ -1,7 +1,6 @@
 //! `isoflop tokenizer`: vocabularies made, looked at and used.
 
 use crate::cli::Context;
-use crate::exit::UserError;
 use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,6 +9,7 @@ use isoflop_data::Tokens as _;
 use isoflop_data::tokenize::pattern::Pattern;
 use isoflop_data::tokenize::train::{TrainOptions, train};
 use isoflop_data::tokenize::{TokenStats, Tokenizer, chunks, encode_each, open};
+use isoflop_lab::UserError;
 use serde_json::json;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -225,7 +225,7 @@ fn run_encode(args: &EncodeArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         encode_each(&*tokenizer, &parts, processors()).concat()
     };
     let to_stdout = args.out.as_os_str() == "-";
-    if args.format != Format::Text || !to_stdout {
+    if args.format != Format::Text {
         one_document(ctx, &args.out)?;
     }
     if ctx.json {
@@ -281,6 +281,11 @@ fn run_decode(args: &DecodeArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
 }
 
 fn run_inspect(args: &InspectArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &args.write {
+        one_document(ctx, path)?;
+    }
+    // Lines for people give way to the file where both would go to standard output.
+    let speaks = !ctx.json && args.write.as_deref() != Some(Path::new("-"));
     let tokenizer = args.which.open()?;
     let special: Vec<_> = tokenizer.special().iter().map(|s| json!({"text": s.text, "id": s.id})).collect();
     let mut document = json!({
@@ -290,7 +295,7 @@ fn run_inspect(args: &InspectArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         "special": special,
         "end_of_text": tokenizer.end_of_text(),
     });
-    if !ctx.json {
+    if speaks {
         println!("{}: {} ids, {} of them special", tokenizer.name(), tokenizer.vocab_size(), special.len());
     }
     if let Some(path) = &args.write {
@@ -317,7 +322,7 @@ fn run_inspect(args: &InspectArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             "bytes_per_s": speeds,
             "threads": args.threads.max(1),
         });
-        if !ctx.json {
+        if speaks {
             let speeds: Vec<String> = speeds.iter().map(|s| format!("{}B/s", si(*s))).collect();
             println!(
                 "{} bytes, {} tokens, {:.3} bytes per token; {} ids occur, {:.1} % of the vocabulary; {}",
