@@ -19,8 +19,10 @@ pub enum Pattern {
 }
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+// tiktoken writes `{1,3}+`, which is possessive there and means the same; to Oniguruma, which `tokenizers` uses, it is
+// (…{1,3})+, any number of digits. A file that has it gives other ids in `tokenizers`, and is not recognised.
 const CL100K: &str = concat!(
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+",
     r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
 );
 const LLAMA3: &str = concat!(

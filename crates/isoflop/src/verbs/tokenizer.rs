@@ -5,7 +5,6 @@ use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use isoflop_base::units::si;
-use isoflop_data::Tokens as _;
 use isoflop_data::tokenize::pattern::Pattern;
 use isoflop_data::tokenize::train::{TrainOptions, train};
 use isoflop_data::tokenize::{TokenStats, Tokenizer, chunks, encode_each, open};
