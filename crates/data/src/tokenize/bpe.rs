@@ -39,7 +39,7 @@ pub struct Bpe {
     merges: Merges,
     /// Tokens that merging does not make, where whole pieces come first.
     unreachable: HashMap<Vec<u8>, u32>,
-    shelf: Mutex<Vec<Box<Scratch>>>,
+    shelf: Mutex<Vec<Scratch>>,
 }
 
 /// What one call writes to.
@@ -221,7 +221,7 @@ impl Tokenizer for Bpe {
     fn encode_into(&self, text: &str, ids: &mut Vec<u32>) {
         let shelf = || self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = shelf().pop();
-        let mut scratch = taken.unwrap_or_else(|| Box::new(Scratch::new()));
+        let mut scratch = taken.unwrap_or_else(Scratch::new);
         let bytes = text.as_bytes();
         if self.vocabulary.pattern == Pattern::Gpt2 {
             let mut splitter = Splitter::new(text);

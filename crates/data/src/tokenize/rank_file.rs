@@ -111,7 +111,7 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
             bytes.push((bits >> held) as u8);
         }
     }
-    ((count + padding) == text.len() && text.len() % 4 == 0 && padding < 3).then_some(bytes)
+    ((count + padding) == text.len() && text.len().is_multiple_of(4) && padding < 3).then_some(bytes)
 }
 
 #[cfg(test)]
