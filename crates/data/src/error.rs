@@ -115,6 +115,31 @@ pub enum DataError {
         /// Where its sidecar would be.
         sidecar: PathBuf,
     },
+    /// A tokeniser's file that cannot be used.
+    #[error("{name} {what}\nhint: {hint}")]
+    Tokenizer {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// An id to decode that the vocabulary does not have.
+    #[error(
+        "id {id}, number {position} from 0, is not in the vocabulary of {tokenizer} ({vocab} ids)\nhint: name the tokeniser \
+         the ids were made with"
+    )]
+    UnknownId {
+        /// The tokeniser.
+        tokenizer: String,
+        /// Index of the id.
+        position: u64,
+        /// The id.
+        id: u32,
+        /// Ids in the vocabulary.
+        vocab: usize,
+    },
     /// A setting of ours that is impossible.
     #[error("{what}\nhint: {hint}")]
     Setting {

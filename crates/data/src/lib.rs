@@ -12,6 +12,7 @@
 //! | [`sampler`] | which window of the training stream each row of each step reads |
 //! | [`eval`] | the windows of an evaluation, and the block each belongs to |
 //! | [`tokenizer`] | how text became tokens; bytes as tokens |
+//! | [`tokenize`] | text to ids and back: GPT-2's BPE, other people's vocabularies, training one |
 //! | [`parquet`] | Parquet tables of flat columns, read and written |
 //!
 //! Letters: `T` the model's context; a row is `T + 1` tokens, of which the first `T` are read and the last `T` predicted.
@@ -26,6 +27,7 @@ mod map;
 pub mod parquet;
 pub mod sampler;
 pub mod split;
+pub mod tokenize;
 pub mod tokenizer;
 mod tokens;
 mod unpack;

@@ -87,17 +87,19 @@ pub fn byte_tokenizer_json() -> String {
 
 /// GPT-2's printable stand-ins for the 256 bytes (`bytes_to_unicode` in OpenAI's encoder.py): printable Latin-1 stands
 /// for itself, the others are numbered on from U+0100.
-fn byte_symbols() -> Vec<char> {
+pub(crate) fn byte_symbols() -> [char; 256] {
+    let mut symbols = ['\0'; 256];
     let mut next = 0x100;
-    (0u8..=255)
-        .map(|byte| match byte {
+    for (symbol, byte) in symbols.iter_mut().zip(0u8..=255) {
+        *symbol = match byte {
             b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
             _ => {
                 next += 1;
                 char::from_u32(next - 1).expect("below the surrogates")
             }
-        })
-        .collect()
+        };
+    }
+    symbols
 }
 
 #[cfg(test)]

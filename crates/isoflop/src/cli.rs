@@ -50,6 +50,8 @@ enum Verb {
     Report(verbs::report::ReportArgs),
     /// Lists, shows, compares, exports and removes runs.
     Runs(verbs::runs::RunsArgs),
+    /// Makes, uses and looks at tokenisers.
+    Tokenizer(verbs::tokenizer::TokenizerArgs),
     /// Checks the arithmetic of any reported run.
     Audit(verbs::audit::AuditArgs),
     /// What this machine is and which kernels were chosen.
@@ -96,6 +98,7 @@ impl Cli {
             Verb::Design(args) => verbs::design::run(args, &ctx),
             Verb::Report(args) => verbs::report::run(args, &ctx),
             Verb::Runs(args) => verbs::runs::run(args, &ctx),
+            Verb::Tokenizer(args) => verbs::tokenizer::run(args, &ctx),
             Verb::Audit(args) => verbs::audit::run(args, &ctx),
             Verb::Doctor(args) => verbs::doctor::run(args, &ctx),
             Verb::Bench(args) => verbs::bench::run(args, &ctx),

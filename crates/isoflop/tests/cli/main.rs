@@ -13,4 +13,5 @@ mod points;
 mod resume;
 mod small_study;
 mod tidy;
+mod tokenizer;
 mod verbs;
