@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod bits;
 pub mod columns;
+pub mod episode;
 pub mod identity;
 pub mod measured;
 pub mod nearest;
@@ -15,6 +16,7 @@ pub mod tensor;
 pub mod units;
 
 pub use batch::TokenBatch;
+pub use episode::EpisodeShape;
 pub use identity::{RunDocument, RunIdentity};
 pub use measured::Measured;
 pub use recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word};

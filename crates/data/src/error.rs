@@ -183,9 +183,9 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
-    /// The embedded text is not what was embedded.
+    /// The embedded text, or the embedded icons, are not what was embedded.
     #[error(
-        "the built-in corpus is damaged: {what}\nhint: the program file is damaged; build or download it again"
+        "the built-in data are damaged: {what}\nhint: the program file is damaged; build or download it again"
     )]
     Builtin {
         /// What does not match.
@@ -215,6 +215,49 @@ pub enum DataError {
         tokens: u64,
         /// The context asked for.
         context: usize,
+    },
+    /// A class without enough images for an episode.
+    #[error(
+        "class `{class}` has {found} images, an episode takes {needed} of it\nhint: use fewer shots or queries, or leave \
+         the class out"
+    )]
+    ClassTooSmall {
+        /// The class.
+        class: String,
+        /// Images it has.
+        found: usize,
+        /// Shots and queries.
+        needed: usize,
+    },
+    /// A picture that cannot be used.
+    #[error("{}: {what}\nhint: {hint}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// One picture, or one class, in two splits: what is tested would have been seen in training.
+    #[error("{first} and {second} are the same {what}, in different splits\nhint: keep it in one of them")]
+    InTwoSplits {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+        /// `class` or `picture`.
+        what: &'static str,
+    },
+    /// A list of pictures that does not parse.
+    #[error("{}:{line}: {what}\nhint: a list begins with `filename,label` and has a file and its class in each line", path.display())]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
     },
     /// A mapped file that became shorter while in use.
     #[error("{}: became shorter while in use ({was} bytes, now {now})\nhint: leave token files alone while a run reads them", path.display())]

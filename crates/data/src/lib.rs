@@ -14,15 +14,19 @@
 //! | [`tokenizer`] | how text became tokens; bytes as tokens |
 //! | [`tokenize`] | text to ids and back: GPT-2's BPE, other people's vocabularies, training one |
 //! | [`parquet`] | Parquet tables of flat columns, read and written |
+//! | [`images`] | pictures in class folders or lists, decoded and resized into one memory-mapped array |
+//! | [`episodes`] | which classes and pictures an episode of few-shot learning is made of |
 //!
 //! Letters: `T` the model's context; a row is `T + 1` tokens, of which the first `T` are read and the last `T` predicted.
 
 pub mod bin;
 pub mod corpus;
 pub mod dialect;
+pub mod episodes;
 mod error;
 pub mod eval;
 mod fingerprint;
+pub mod images;
 mod map;
 pub mod parquet;
 pub mod sampler;

@@ -10,7 +10,7 @@ pub(crate) fn mix(x: u64) -> u64 {
 }
 
 /// A standard normal for (key, index): Box and Muller's transform of two hashed uniforms.
-fn normal(key: u64, index: u64) -> f64 {
+pub(crate) fn normal(key: u64, index: u64) -> f64 {
     let bits = mix(key ^ mix(index));
     let u1 = ((bits >> 11) as f64 + 1.0) / (1u64 << 53) as f64; // in (0, 1]
     let u2 = (mix(bits) >> 11) as f64 / (1u64 << 53) as f64;

@@ -6,6 +6,7 @@
 //! Letters: `B` sequences, `T` positions, `C` channels, `H` heads, `V` vocabulary, `L` layers.
 
 pub mod config;
+pub mod conv;
 pub mod cpu;
 pub mod engine;
 pub mod gpt;

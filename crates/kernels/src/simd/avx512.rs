@@ -103,6 +103,10 @@ macro_rules! sixteen_lanes {
             unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(_mm512_abs_ps(a), floor), a) }
         }
         #[inline(always)]
+        unsafe fn if_positive(x: __m512, a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mask_mov_ps(b, _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_setzero_ps()), a) }
+        }
+        #[inline(always)]
         unsafe fn sum(a: __m512) -> f32 {
             unsafe { _mm512_reduce_add_ps(a) }
         }

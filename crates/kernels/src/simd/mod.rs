@@ -65,6 +65,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn exp2_whole(n: Self::V) -> Self::V;
     /// Zero where |a| < `floor`, else a: keeps denormals out of the recurrences of the optimiser.
     unsafe fn flush(a: Self::V, floor: Self::V) -> Self::V;
+    /// a where x > 0, else b; b where x is NaN.
+    unsafe fn if_positive(x: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// Sum of the lanes, in a fixed order.
     unsafe fn sum(a: Self::V) -> f32;
     /// Largest lane.

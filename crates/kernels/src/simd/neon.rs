@@ -106,6 +106,10 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn if_positive(x: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vbslq_f32(vcgtq_f32(x, vdupq_n_f32(0.0)), a, b) }
+    }
+    #[inline(always)]
     unsafe fn sum(a: float32x4_t) -> f32 {
         unsafe { vaddvq_f32(a) }
     }

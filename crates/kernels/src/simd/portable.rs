@@ -88,6 +88,10 @@ impl Simd for Portable {
         zip(a, floor, |x, f| if x.abs() < f { 0.0 } else { x })
     }
     #[inline(always)]
+    unsafe fn if_positive(x: V, a: V, b: V) -> V {
+        std::array::from_fn(|i| if x[i] > 0.0 { a[i] } else { b[i] })
+    }
+    #[inline(always)]
     unsafe fn sum(a: V) -> f32 {
         ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
     }

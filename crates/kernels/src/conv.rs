@@ -1,0 +1,306 @@
+//! Convolution with stride 1 and an output as large as the input: 3×3 with a border of zeros, or 1×1.
+//!
+//! Letters: `G` images, `H × W` pixels of which `P = H·W`, `I` channels in, `O` channels out, `s` the side of the
+//! window. Images are `[G,P,I]`, channels last; weights are `[s,s,I,O]`, a matrix of `D = s·s·I` rows
+//! ([`Shape::depth`]).
+//!
+//! All three passes are matrix products whose left operand is the *patches* of an image, `[P,D]`: for each pixel the
+//! window around it, row after row. They are made for some hundred pixels at a time and stay in L2:
+//!
+//! ```text
+//!   y = patches(x)·w          dx = patches(dy)·w'          dw = patches(x)ᵀ·dy
+//! ```
+//!
+//! where w' is w turned by half a turn, I and O exchanged: `w'[a,b,o,i] = w[s−1−a, s−1−b, i, o]`, so that the gradient
+//! of the input is [`forward`] with another pack.
+
+use crate::matmul::{Init, Left, PANEL, Right, multiply, pack_transposed};
+use crate::set::{KernelSet, dispatch};
+use crate::simd::{Simd, load_n, store_n, sweep};
+use crate::weight_gradient::{Rows, accumulate};
+use crate::{Real, matmul};
+use std::ops::Range;
+
+/// Floats of patches that are made at once, if that is at least [`FEWEST_PIXELS`] pixels.
+const PATCHES: usize = 128 * 1024;
+/// Pixels at once: with fewer the weights would be read too often, with more nothing is won.
+const FEWEST_PIXELS: usize = 96;
+const MOST_PIXELS: usize = 384;
+/// Pixels at once in a gradient of weights: what `weight_gradient` multiplies in one go.
+const GRADIENT_PIXELS: usize = 128;
+
+/// What one convolution is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of pixels H.
+    pub height: usize,
+    /// Pixels in a row W.
+    pub width: usize,
+    /// Channels in, I.
+    pub inputs: usize,
+    /// Channels out, O.
+    pub outputs: usize,
+    /// Side s of the window: 1 or 3.
+    pub side: usize,
+}
+
+impl Shape {
+    /// Pixels of an image, P.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Rows of the weights as a matrix, D = s·s·I.
+    pub fn depth(&self) -> usize {
+        self.side * self.side * self.inputs
+    }
+
+    /// Elements of the weights.
+    pub fn weights(&self) -> usize {
+        self.depth() * self.outputs
+    }
+
+    /// The convolution that brings gradients back: channels exchanged.
+    pub fn turned(&self) -> Self {
+        Self { inputs: self.outputs, outputs: self.inputs, ..*self }
+    }
+
+    /// Pixels whose patches are made at once.
+    fn tile(&self) -> usize {
+        (PATCHES / self.depth()).clamp(FEWEST_PIXELS, MOST_PIXELS)
+    }
+
+    /// Floats of scratch that [`forward`] needs.
+    pub fn forward_scratch(&self) -> usize {
+        if self.side == 1 { 0 } else { self.tile() * self.depth() }
+    }
+
+    /// Floats of scratch that [`weight_gradient`] needs for `rows` rows of dw.
+    pub fn gradient_scratch(&self, rows: usize) -> usize {
+        if self.side == 1 { 0 } else { GRADIENT_PIXELS * rows }
+    }
+
+    /// Panels of the pack of [`forward`].
+    pub fn panels(&self) -> usize {
+        self.outputs.div_ceil(PANEL)
+    }
+
+    /// Floats of one panel.
+    pub fn panel_len(&self) -> usize {
+        self.depth() * PANEL
+    }
+
+    fn check(&self) {
+        assert!(self.side == 1 || self.side == 3, "windows are 1×1 or 3×3");
+        assert!(self.height > 0 && self.width > 0 && self.inputs > 0 && self.outputs > 0);
+    }
+}
+
+/// Plain loops.
+pub mod naive {
+    use super::*;
+
+    /// Calls `f(pixel, tap, neighbour)` for each pixel and each place of its window that lies inside the image.
+    fn taps(shape: Shape, mut f: impl FnMut(usize, usize, usize)) {
+        let (h, w, s) = (shape.height, shape.width, shape.side);
+        let border = s / 2;
+        for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+            for (a, b) in (0..s).flat_map(|a| (0..s).map(move |b| (a, b))) {
+                let inside =
+                    (border..h + border).contains(&(y + a)) && (border..w + border).contains(&(x + b));
+                if inside {
+                    f(y * w + x, a * s + b, (y + a - border) * w + x + b - border);
+                }
+            }
+        }
+    }
+
+    /// `y[P,O] = x[P,I] * w[s,s,I,O]` for one image.
+    pub fn forward<T: Real>(shape: Shape, x: &[T], w: &[T], y: &mut [T]) {
+        let (n, m) = (shape.inputs, shape.outputs);
+        y.fill(T::default());
+        taps(shape, |pixel, tap, from| {
+            for i in 0..n {
+                for o in 0..m {
+                    y[pixel * m + o] += x[from * n + i] * w[(tap * n + i) * m + o];
+                }
+            }
+        });
+    }
+
+    /// `dx[P,I]` of one image (overwritten): `dx[q,i] = Σ over pixels that see q of dy[p,o]·w[tap,i,o]`.
+    pub fn input_gradient<T: Real>(shape: Shape, dy: &[T], w: &[T], dx: &mut [T]) {
+        let (n, m) = (shape.inputs, shape.outputs);
+        dx.fill(T::default());
+        taps(shape, |pixel, tap, from| {
+            for i in 0..n {
+                for o in 0..m {
+                    dx[from * n + i] += dy[pixel * m + o] * w[(tap * n + i) * m + o];
+                }
+            }
+        });
+    }
+
+    /// `dw[s,s,I,O] += Σ over pixels of x[neighbour,i]·dy[p,o]` for one image.
+    pub fn weight_gradient<T: Real>(shape: Shape, x: &[T], dy: &[T], dw: &mut [T]) {
+        let (n, m) = (shape.inputs, shape.outputs);
+        taps(shape, |pixel, tap, from| {
+            for i in 0..n {
+                for o in 0..m {
+                    dw[(tap * n + i) * m + o] += x[from * n + i] * dy[pixel * m + o];
+                }
+            }
+        });
+    }
+}
+
+/// Panel `panel` of `w[s,s,I,O]` as [`forward`] reads it: `out[D,32]`.
+pub fn pack(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
+    assert!(w.len() == shape.weights() && out.len() == shape.panel_len());
+    matmul::pack(w, shape.depth(), shape.outputs, panel, out);
+}
+
+/// Panel `panel` of the turned weights, for [`forward`] with [`Shape::turned`]: `out[s·s·O,32]`, 32 channels in.
+pub fn pack_turned(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
+    let turned = shape.turned();
+    assert!(w.len() == shape.weights() && out.len() == turned.panel_len());
+    let taps = shape.side * shape.side;
+    for (tap, out) in out.chunks_exact_mut(shape.outputs * PANEL).enumerate() {
+        let opposite = &w[(taps - 1 - tap) * shape.inputs * shape.outputs..];
+        pack_transposed(opposite, shape.outputs, shape.inputs, panel, out);
+    }
+}
+
+/// `y[G,P,O] = x[G,P,I] * w`, w as all panels of [`pack`]; with those of [`pack_turned`] and [`Shape::turned`], the
+/// gradient of the input from that of the output. Rows of an element's sum are added in the order of w.
+///
+/// `scratch` has at least [`Shape::forward_scratch`] floats. Panics if a slice does not fit the shape.
+pub fn forward(set: KernelSet, shape: Shape, x: &[f32], packed: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+    shape.check();
+    let (depth, outputs) = (shape.depth(), shape.outputs);
+    let pixels = x.len() / shape.inputs;
+    assert!(
+        x.len() == pixels * shape.inputs && pixels.is_multiple_of(shape.pixels()),
+        "x is no whole images"
+    );
+    assert!(y.len() == pixels * outputs, "y does not fit x");
+    assert!(packed.len() == shape.panels() * shape.panel_len(), "the weights do not fit the shape");
+    let weights = Right::packed(packed, depth);
+    if shape.side == 1 {
+        let dims = (pixels, outputs, depth);
+        return multiply(set, dims, Left::rows(x, depth), weights, y, outputs, Init::Zero);
+    }
+    let tile = shape.tile();
+    for first in (0..pixels).step_by(tile) {
+        let count = tile.min(pixels - first);
+        let patches = &mut scratch[..count * depth];
+        gather(set, shape, x, first, 0..depth, patches);
+        let y = &mut y[first * outputs..(first + count) * outputs];
+        multiply(set, (count, outputs, depth), Left::rows(patches, depth), weights, y, outputs, Init::Zero);
+    }
+}
+
+/// Rows `rows` of the weights' gradient over all images: `dw[rows,O] += (patches(x)ᵀ·dy)[rows,O]`, `x[G,P,I]`,
+/// `dy[G,P,O]`. Images and pixels are added in order, whatever rows a call is given.
+///
+/// `scratch` has at least [`Shape::gradient_scratch`] floats. Panics if a slice does not fit the shape.
+pub fn weight_gradient(
+    set: KernelSet,
+    shape: Shape,
+    x: &[f32],
+    dy: &[f32],
+    rows: Range<usize>,
+    dw: &mut [f32],
+    scratch: &mut [f32],
+) {
+    shape.check();
+    let outputs = shape.outputs;
+    let pixels = x.len() / shape.inputs;
+    assert!(
+        x.len() == pixels * shape.inputs && pixels.is_multiple_of(shape.pixels()),
+        "x is no whole images"
+    );
+    assert!(dy.len() == pixels * outputs, "dy does not fit x");
+    assert!(rows.end <= shape.depth() && dw.len() == rows.len() * outputs, "dw does not fit its rows");
+    if rows.is_empty() {
+        return;
+    }
+    let dims = (rows.len(), outputs);
+    if shape.side == 1 {
+        let operands = |_| {
+            let left = Rows { data: &x[rows.start..], stride: shape.inputs };
+            (left, Rows { data: dy, stride: outputs }, pixels)
+        };
+        return accumulate(set, dims, 1, operands, dw);
+    }
+    for first in (0..pixels).step_by(GRADIENT_PIXELS) {
+        let count = GRADIENT_PIXELS.min(pixels - first);
+        let patches = &mut scratch[..count * rows.len()];
+        gather(set, shape, x, first, rows.clone(), patches);
+        let (patches, dy) = (&*patches, &dy[first * outputs..]);
+        let operands =
+            |_| (Rows { data: patches, stride: rows.len() }, Rows { data: dy, stride: outputs }, count);
+        accumulate(set, dims, 1, operands, dw);
+    }
+}
+
+/// Columns `columns` of the patches of the pixels from `first` on, counted over all images:
+/// `patches[…, columns] = x[window]`, zero beyond an image's border.
+fn gather(set: KernelSet, shape: Shape, x: &[f32], first: usize, columns: Range<usize>, patches: &mut [f32]) {
+    dispatch!(
+        set.with_vectors(),
+        gather_simd(shape: Shape, x: &[f32], first: usize, columns: Range<usize>, patches: &mut [f32])
+    );
+}
+
+#[inline(always)]
+unsafe fn gather_simd<S: Simd>(
+    shape: Shape,
+    x: &[f32],
+    first: usize,
+    columns: Range<usize>,
+    patches: &mut [f32],
+) {
+    let (h, w, n) = (shape.height, shape.width, shape.inputs);
+    // A row of the window is 3·I floats that lie side by side in the image.
+    let window = shape.side * n;
+    for (index, patch) in patches.chunks_exact_mut(columns.len()).enumerate() {
+        let pixel = first + index;
+        let (image, row, col) = (pixel / (h * w), pixel / w % h, pixel % w);
+        let mut to = 0;
+        for a in columns.start / window..columns.end.div_ceil(window) {
+            let own =
+                columns.start.max(a * window) - a * window..columns.end.min((a + 1) * window) - a * window;
+            let out = &mut patch[to..to + own.len()];
+            to += own.len();
+            if row + a < 1 || row + a > h {
+                out.fill(0.0);
+                continue;
+            }
+            // Of the window's row, what the image has: all but a pixel at the left or right border.
+            let inside = own.start.max(if col == 0 { n } else { 0 })..own.end.min(if col + 1 == w {
+                window - n
+            } else {
+                window
+            });
+            if inside.is_empty() {
+                out.fill(0.0);
+                continue;
+            }
+            let base = (image * h + row + a - 1) * w + col;
+            let from = &x[base * n + inside.start - n..base * n + inside.end - n];
+            out[..inside.start - own.start].fill(0.0);
+            out[inside.end - own.start..].fill(0.0);
+            let out = &mut out[inside.start - own.start..inside.end - own.start];
+            sweep!(S, out.len(), |i, count| {
+                // SAFETY: i + count ≤ the common length of both slices.
+                unsafe {
+                    store_n::<S>(out.as_mut_ptr().add(i), load_n::<S>(from.as_ptr().add(i), count), count);
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

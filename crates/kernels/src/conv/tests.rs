@@ -1,0 +1,160 @@
+//! Every set against plain loops in f64, odd shapes, and the passes against each other.
+
+use super::*;
+use crate::pool::in_single_parts;
+use proptest::prelude::*;
+
+fn values(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// |fast − exact| ≤ (terms + 2)·ε·Σ|a||b|: the bound of a dot product in any order.
+fn close(what: &str, fast: &[f32], exact: &[f64], size: &[f64], terms: usize) {
+    for (i, ((f, e), s)) in fast.iter().zip(exact).zip(size).enumerate() {
+        let bound = (terms + 2) as f64 * f64::from(f32::EPSILON) * s + 1e-30;
+        assert!((f64::from(*f) - e).abs() <= bound, "{what} [{i}]: {f} {e}");
+    }
+}
+
+fn absolute(x: &[f64]) -> Vec<f64> {
+    x.iter().map(|x| x.abs()).collect()
+}
+
+/// All panels of the pack of [`forward`], or of the turned one.
+fn packs(shape: Shape, w: &[f32], turned: bool) -> Vec<f32> {
+    let target = if turned { shape.turned() } else { shape };
+    let mut out = vec![7f32; target.panels() * target.panel_len()];
+    for (panel, out) in out.chunks_exact_mut(target.panel_len()).enumerate() {
+        if turned { pack_turned(shape, w, panel, out) } else { pack(shape, w, panel, out) }
+    }
+    out
+}
+
+/// y, dx and dw over all images by plain loops.
+fn exact(shape: Shape, images: usize, x: &[f64], w: &[f64], dy: &[f64]) -> [Vec<f64>; 3] {
+    let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+    let (input, output) = (shape.pixels() * shape.inputs, shape.pixels() * shape.outputs);
+    for g in 0..images {
+        let (from, to) = (g * input..(g + 1) * input, g * output..(g + 1) * output);
+        naive::forward(shape, &x[from.clone()], w, &mut y[to.clone()]);
+        naive::input_gradient(shape, &dy[to.clone()], w, &mut dx[from.clone()]);
+        naive::weight_gradient(shape, &x[from], &dy[to], &mut dw);
+    }
+    [y, dx, dw]
+}
+
+fn check(shape: Shape, images: usize, seed: u64) {
+    let pixels = images * shape.pixels();
+    let (x, w) = (values(seed, pixels * shape.inputs), values(seed + 1, shape.weights()));
+    let dy = values(seed + 2, pixels * shape.outputs);
+    let (x64, w64, dy64) = (wide(&x), wide(&w), wide(&dy));
+    let [y, dx, dw] = exact(shape, images, &x64, &w64, &dy64);
+    let [y_size, dx_size, dw_size] = exact(shape, images, &absolute(&x64), &absolute(&w64), &absolute(&dy64));
+    for set in KernelSet::runnable() {
+        let (forth, back) = (packs(shape, &w, false), packs(shape, &w, true));
+        let mut scratch = vec![f32::NAN; shape.forward_scratch().max(shape.turned().forward_scratch())];
+        let mut found = vec![f32::NAN; y.len()];
+        forward(set, shape, &x, &forth, &mut found, &mut scratch);
+        close(&format!("{set:?} {shape:?} y"), &found, &y, &y_size, shape.depth());
+        let mut again = vec![f32::NAN; y.len()];
+        in_single_parts(|| forward(set, shape, &x, &forth, &mut again, &mut scratch));
+        assert!(found == again, "{set:?} {shape:?}: the division of the work changed bits");
+
+        let mut found = vec![f32::NAN; dx.len()];
+        forward(set, shape.turned(), &dy, &back, &mut found, &mut scratch);
+        close(&format!("{set:?} {shape:?} dx"), &found, &dx, &dx_size, shape.turned().depth());
+
+        let depth = shape.depth();
+        let mut scratch = vec![f32::NAN; shape.gradient_scratch(depth)];
+        let mut found = vec![0f32; dw.len()];
+        weight_gradient(set, shape, &x, &dy, 0..depth, &mut found, &mut scratch);
+        close(&format!("{set:?} {shape:?} dw"), &found, &dw, &dw_size, pixels);
+        let mut parts = vec![0f32; dw.len()];
+        for cut in [0..depth / 3, depth / 3..depth / 3 + depth / 2, depth / 3 + depth / 2..depth] {
+            let part = &mut parts[cut.start * shape.outputs..cut.end * shape.outputs];
+            weight_gradient(set, shape, &x, &dy, cut, part, &mut scratch);
+        }
+        assert!(found == parts, "{set:?} {shape:?}: rows of dw depend on how they are cut");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn every_set_agrees_with_plain_loops(
+        height in 1usize..9, width in 1usize..9, inputs in 1usize..20, outputs in 1usize..40, wide in any::<bool>(),
+        images in 1usize..4, seed in any::<u32>(),
+    ) {
+        check(Shape { height, width, inputs, outputs, side: if wide { 3 } else { 1 } }, images, seed.into());
+    }
+}
+
+#[test]
+fn tiles_of_pixels_and_of_depth_join() {
+    // More pixels than a tile has; more depth than a block of k; more columns than a panel.
+    check(Shape { height: 21, width: 20, inputs: 3, outputs: 33, side: 3 }, 2, 1);
+    check(Shape { height: 12, width: 11, inputs: 49, outputs: 17, side: 3 }, 1, 2);
+    check(Shape { height: 5, width: 5, inputs: 97, outputs: 101, side: 3 }, 6, 3);
+    check(Shape { height: 20, width: 21, inputs: 33, outputs: 40, side: 1 }, 1, 4);
+}
+
+/// A pixel at a corner sees four pixels, at an edge six, inside nine.
+#[test]
+fn the_border_is_zeros() {
+    let shape = Shape { height: 3, width: 3, inputs: 1, outputs: 1, side: 3 };
+    for set in KernelSet::runnable() {
+        let (packed, mut y) = (packs(shape, &[1.0; 9], false), [0f32; 9]);
+        forward(set, shape, &[1.0; 9], &packed, &mut y, &mut vec![0.0; shape.forward_scratch()]);
+        assert_eq!(y, [4.0, 6.0, 4.0, 6.0, 9.0, 6.0, 4.0, 6.0, 4.0], "{set:?}");
+    }
+}
+
+#[test]
+fn gradients_are_the_limits_of_differences() {
+    let shape = Shape { height: 3, width: 4, inputs: 2, outputs: 3, side: 3 };
+    let (mut x, mut w) = (wide(&values(1, 24)), wide(&values(2, shape.weights())));
+    let dy = wide(&values(3, 36));
+    let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
+    naive::input_gradient(shape, &dy, &w, &mut dx);
+    naive::weight_gradient(shape, &x, &dy, &mut dw);
+    let loss = |x: &[f64], w: &[f64]| -> f64 {
+        let mut y = vec![0.0; 36];
+        naive::forward(shape, x, w, &mut y);
+        y.iter().zip(&dy).map(|(y, d)| y * d).sum()
+    };
+    // The loss is linear in each element, so a difference is exact but for rounding.
+    for i in 0..x.len() {
+        let here = x[i];
+        let [up, down] = [0.5, -0.5].map(|h| {
+            x[i] = here + h;
+            loss(&x, &w)
+        });
+        x[i] = here;
+        assert!((up - down - dx[i]).abs() < 1e-12, "x[{i}]");
+    }
+    for i in 0..w.len() {
+        let here = w[i];
+        let [up, down] = [0.5, -0.5].map(|h| {
+            w[i] = here + h;
+            loss(&x, &w)
+        });
+        w[i] = here;
+        assert!((up - down - dw[i]).abs() < 1e-12, "w[{i}]");
+    }
+}
+
+#[test]
+#[should_panic(expected = "no whole images")]
+fn a_part_of_an_image_is_refused() {
+    let shape = Shape { height: 2, width: 2, inputs: 3, outputs: 4, side: 1 };
+    forward(KernelSet::Portable, shape, &[0.0; 9], &[0.0; 96], &mut [0.0; 12], &mut []);
+}
