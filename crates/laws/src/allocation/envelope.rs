@@ -9,12 +9,15 @@ const CURVE: usize = 6;
 /// Places on the compute axis.
 const PLACES: usize = 200;
 
+/// Two numbers of a run (see where it is filled), and its points: (ln C, ln loss).
+type Curve = (f64, f64, Vec<(f64, f64)>);
+
 /// The envelope of the curves: each place's lowest run, if at least three runs are lowest somewhere. The first tenth of
 /// every training curve is left out, and places where the lowest run is the smallest or largest of all tell only a
 /// bound and are left out as well.
 pub fn allocation(table: &Table) -> Option<Allocation> {
     // N, FLOPs per token, and (ln C, ln L) of each run.
-    let mut curves: Vec<(f64, f64, Vec<(f64, f64)>)> = Vec::new();
+    let mut curves: Vec<Curve> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     for row in table.rows.iter().filter(|r| !r.run.is_empty()) {
         let (Some(c), Some(n), Some(d)) = (row.c, row.n, row.d) else { continue };
