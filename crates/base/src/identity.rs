@@ -54,7 +54,8 @@ pub struct RunDocument {
 pub enum DocumentError {
     /// Another schema.
     #[error(
-        "it is of format `{found}`; this version reads {SCHEMA} and {SCHEMA_1}\nhint: go on with the version that wrote it, or use another --store"
+        "it is of format `{found}`; this version reads {SCHEMA} and {SCHEMA_1}\nhint: go on with the version \
+         that wrote it, or use another --store"
     )]
     Schema {
         /// What it says of itself.

@@ -1,6 +1,8 @@
-//! Token files: raw little-endian `u16` or `u32`, as nanoGPT writes, or any dialect of [`crate::dialect`], memory-mapped.
+//! Token files: raw little-endian `u16` or `u32`, as nanoGPT writes, or any dialect of [`crate::dialect`],
+//! memory-mapped.
 //!
-//! A JSON sidecar `FILE.json` ([`Sidecar`]) may say how the file was made. Opening costs the same for any size: length, header,
+//! A JSON sidecar `FILE.json` ([`Sidecar`]) may say how the file was made. Opening costs the same for any size: length,
+//! header,
 //! sidecar, and a sample of the ids.
 
 use crate::dialect::{self, Layout, TokenDtype};
@@ -109,7 +111,8 @@ impl BinFile {
     /// Maps a token file and checks what can be checked without reading it.
     ///
     /// # Errors
-    /// Missing, empty, a directory, not readable, no whole number of tokens, a header or sidecar that contradicts the file,
+    /// Missing, empty, a directory, not readable, no whole number of tokens, a header or sidecar that contradicts the
+    /// file,
     /// an unknown vocabulary, a sampled id beyond it.
     pub fn open(path: &Path, options: &BinOptions) -> Result<Self, DataError> {
         let map = Map::open(path)?;
@@ -168,7 +171,8 @@ impl BinFile {
         self.bytes_per_token
     }
 
-    /// SHA-256 of the file's bytes if it has at most 16 MiB, else of its length and 64 sampled places; and which of the two.
+    /// SHA-256 of the file's bytes if it has at most 16 MiB, else of its length and 64 sampled places; and which of the
+    /// two.
     pub fn fingerprint(&self) -> (String, &'static str) {
         const WHOLE: usize = 16 << 20;
         let bytes = self.map.bytes();

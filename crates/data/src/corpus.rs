@@ -15,7 +15,8 @@ const LITERATURE_BYTES: usize = 15_634_298;
 /// SHA-256 of the text.
 const LITERATURE_SHA256: &str = "bad27c9315c73df97e096fe093f404f1b6a9acd6cf32f4a10454c7a39dbffe43";
 
-/// A clustering block of tokens whose bytes are not counted: 32 kB at 4 bytes a token, near what GPT-2's tokeniser gives on English.
+/// A clustering block of tokens whose bytes are not counted: 32 kB at 4 bytes a token, near what GPT-2's tokeniser
+/// gives on English.
 const DEFAULT_BLOCK_TOKENS: u64 = 8192;
 
 /// Text as two streams of tokens.
@@ -92,7 +93,8 @@ pub fn builtin() -> Result<Corpus, DataError> {
     from_bytes("builtin", &text, sha256)
 }
 
-/// A UTF-8 text file, or one compressed with Zstandard (`.zst`), bytes as tokens, a sixteenth held out ([`crate::split`]).
+/// A UTF-8 text file, or one compressed with Zstandard (`.zst`), bytes as tokens, a sixteenth held out
+/// ([`crate::split`]).
 ///
 /// # Errors
 /// Missing, empty, a directory, not readable, not UTF-8 (with the byte's offset), too small to hold a block out.

@@ -1,8 +1,11 @@
 //! How a file's tokens are stored: recognised by its header, by what lies beside it, by its size, and by statistics.
 //!
-//! Raw tokens say nothing of themselves, and any file is a file of `u16` if it is read as one. What is certain is read: NumPy's
-//! `.npy`, llm.c's headers, a count before the tokens, Megatron's index beside them, raw `u32` whose upper halves are next to
-//! nothing. What is surely something else (text, an archive, compressed, the other byte order) is refused, with what says otherwise.
+//! Raw tokens say nothing of themselves, and any file is a file of `u16` if it is read as one. What is certain is read:
+//! NumPy's
+//! `.npy`, llm.c's headers, a count before the tokens, Megatron's index beside them, raw `u32` whose upper halves are
+//! next to
+//! nothing. What is surely something else (text, an archive, compressed, the other byte order) is refused, with what
+//! says otherwise.
 
 use crate::DataError;
 use crate::tokenizer::{GPT2_VOCAB, LLAMA3_VOCAB};
@@ -213,7 +216,8 @@ fn npy(path: &Path, bytes: &[u8]) -> Result<Option<Layout>, DataError> {
     Ok(Some(Layout { dtype, offset, tokens: Some(tokens), wraps: false, vocab: None, by: "NumPy header" }))
 }
 
-/// llm.c's header of 256 `i32`: magic, version, tokens. Read as `u16` tokens its magic would be id 55,432, which no GPT-2 file holds,
+/// llm.c's header of 256 `i32`: magic, version, tokens. Read as `u16` tokens its magic would be id 55,432, which no
+/// GPT-2 file holds,
 /// and as a `u32` token 20 million.
 fn llmc(path: &Path, bytes: &[u8]) -> Result<Option<Layout>, DataError> {
     let word =
@@ -373,14 +377,16 @@ impl Words {
         seen
     }
 
-    /// Whether these are numbers of `span` words: the first of each varies, the second holds what little a vocabulary has beyond
+    /// Whether these are numbers of `span` words: the first of each varies, the second holds what little a vocabulary
+    /// has beyond
     /// 65,536 (at most a million symbols), the others nothing.
     fn wide(&self, span: usize) -> bool {
         let place = |k: usize| (0..4).filter(move |i| i % span == k).map(|i| self.most[i]).max().unwrap_or(0);
         place(0) > 15 && place(1) <= 15 && (2..span).all(|k| place(k) == 0)
     }
 
-    /// Whether the byte that should be the lower one is the one that is mostly small, as the upper byte of frequent ids is.
+    /// Whether the byte that should be the lower one is the one that is mostly small, as the upper byte of frequent ids
+    /// is.
     fn swapped(&self) -> bool {
         let share = |count: usize| count as f64 / self.words as f64;
         self.words >= 1024 && share(self.low_small) > 0.5 && share(self.high_small) < 0.2

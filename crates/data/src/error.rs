@@ -102,7 +102,8 @@ pub enum DataError {
     },
     /// The vocabulary is not known.
     #[error(
-        "{}: the vocabulary of its {dtype} tokens{by} is not known\nhint: give vocab = …, in the study's [data] or in {}",
+        "{}: the vocabulary of its {dtype} tokens{by} is not known\nhint: give vocab = …, in the study's \
+         [data] or in {}",
         path.display(), sidecar.display()
     )]
     UnknownVocab {
@@ -205,7 +206,8 @@ pub enum DataError {
     },
     /// Too few tokens for one window.
     #[error(
-        "{source_name}: {tokens} tokens, but one window of context {context} needs {}\nhint: use a shorter context or more text",
+        "{source_name}: {tokens} tokens, but one window of context {context} needs {}\nhint: use a shorter \
+         context or more text",
         context + 1
     )]
     TooFewTokens {

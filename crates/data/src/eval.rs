@@ -20,7 +20,8 @@ pub struct Window {
 }
 
 /// The windows over a stream of `len` tokens, in order. With `limit`, only as many windows as are needed to predict
-/// that many tokens, evenly spread: the first ones would be one author's, and no estimate of the whole. `block_tokens` is the length of a clustering block ([`crate::CorpusInfo::block_tokens`]).
+/// that many tokens, evenly spread: the first ones would be one author's, and no estimate of the whole. `block_tokens`
+/// is the length of a clustering block ([`crate::CorpusInfo::block_tokens`]).
 ///
 /// # Panics
 /// If `context` or `block_tokens` is 0.

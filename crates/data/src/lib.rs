@@ -1,7 +1,8 @@
 //! Text and token files in, batches of token ids out.
 //!
 //! A [`Corpus`] is two streams of tokens, one to train on and one held out. Which tokens a step reads is a pure
-//! function of (source, seed, position): there is no state to save, and a resumed run reads what an uninterrupted one would have.
+//! function of (source, seed, position): there is no state to save, and a resumed run reads what an uninterrupted one
+//! would have.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -17,7 +18,8 @@
 //! | [`images`] | pictures in class folders or lists, decoded and resized into one memory-mapped array |
 //! | [`episodes`] | which classes and pictures an episode of few-shot learning is made of |
 //!
-//! Letters: `T` the model's context; a row is `T + 1` tokens, of which the first `T` are read and the last `T` predicted.
+//! Letters: `T` the model's context; a row is `T + 1` tokens, of which the first `T` are read and the last `T`
+//! predicted.
 
 pub mod bin;
 pub mod corpus;

@@ -1,8 +1,10 @@
 //! Which bytes of a text are held out.
 //!
 //! A corpus is often several books one after another, so its tail is no sample of it. The text is cut into blocks of
-//! [`BLOCK_BYTES`]; in each group of [`GROUP`] consecutive blocks a seeded hash of the group's index chooses the one that
-//! is held out. That is 1/16 of the text, spread evenly over it, and a pure function of its length: the same text always
+//! [`BLOCK_BYTES`]; in each group of [`GROUP`] consecutive blocks a seeded hash of the group's index chooses the one
+//! that
+//! is held out. That is 1/16 of the text, spread evenly over it, and a pure function of its length: the same text
+//! always
 //! gives the same split, on any machine, and no two studies disagree about what was held out.
 //!
 //! Each side is its blocks joined in order. A training window may straddle the seam where a block was taken out, as it
@@ -11,7 +13,8 @@
 use crate::DataError;
 use crate::sampler::mix;
 
-/// Bytes of a block: long enough that almost all context lies inside, short enough for some hundred blocks in the built-in corpus.
+/// Bytes of a block: long enough that almost all context lies inside, short enough for some hundred blocks in the
+/// built-in corpus.
 pub const BLOCK_BYTES: usize = 32 * 1024;
 
 /// One block of this many is held out.

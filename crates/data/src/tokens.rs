@@ -25,7 +25,8 @@ pub trait Tokens: Send + Sync {
     /// If the range does not lie in the stream.
     fn read(&self, start: u64, out: &mut [u32]);
 
-    /// Whether the source is still what was opened. A mapped file that became shorter is an error here, before it is touched.
+    /// Whether the source is still what was opened. A mapped file that became shorter is an error here, before it is
+    /// touched.
     fn check_source(&self) -> Result<(), DataError> {
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The last words of a study: its laws in a line each, the forecast's outcome, the verdicts, a plot, and where the page is.
+//! The last words of a study: its laws in a line each, the forecast's outcome, the verdicts, a plot, and where the page
+//! is.
 
 use isoflop_base::units::{duration, si};
 use isoflop_lab::out;

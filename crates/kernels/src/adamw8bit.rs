@@ -17,7 +17,8 @@
 //!
 //! A limit shared with bitsandbytes: rounding to the nearest code holds a v still where a step changes it by less than
 //! half the distance to the next code, which is 0.4 % of the largest v of a block but 3 to 28 % of those a thousand
-//! times smaller. A step changes v by (1 − β2)(g²/v − 1) of itself. With our β2 = 0.95 √v follows gradients that grow fourfold within 1 % and stays a sixth too
+//! times smaller. A step changes v by (1 − β2)(g²/v − 1) of itself. With our β2 = 0.95 √v follows gradients that grow
+//! fourfold within 1 % and stays a sixth too
 //! high, on average, where they shrink fourfold; with β2 = 0.999 it ends at half of what it should be, or at twice
 //! (`second_moments_follow_changing_gradients_unless_beta2_is_near_one`): **use 8 bits with β2 ≤ 0.95**.
 //!

@@ -149,7 +149,8 @@ macro_rules! dispatch {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
         unsafe fn amx($($arg: $type),*) $(-> $ret)? {
-            // SAFETY: this wrapper enables the features `Amx` needs; the tiles were granted, or it would not be supported.
+            // SAFETY: this wrapper enables the features `Amx` needs; the tiles were granted, or it would not be
+            // supported.
             unsafe { $function::<$crate::simd::Amx>($($arg),*) }
         }
         #[cfg(target_arch = "x86_64")]

@@ -74,7 +74,11 @@ pub fn read(out: &Path, study: &Study) -> anyhow::Result<Option<Vec<StoredForeca
         text => text.with_context(|| format!("reading {}", path.display()))?,
     };
     let document: Document = serde_json::from_str(&text).with_context(|| {
-        format!("{} cannot be read\nhint: move it away; a new one is made only before the largest sizes are trained", path.display())
+        format!(
+            "{} cannot be read\nhint: move it away; a new one is made only before the largest sizes are \
+                 trained",
+            path.display()
+        )
     })?;
     Ok((document.runs_sha256 == runs_sha256(study)).then_some(document.forecasts))
 }

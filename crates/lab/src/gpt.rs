@@ -104,7 +104,8 @@ pub fn plan_of(
     let least = 16.0 * (12.0 * l * d * d + (v + context as f64) * d) + 4.0 * tokens * (l * d + v);
     if least > NO_MACHINE_HAS {
         return Err(UserError::new(format!(
-            "{shape} with vocabulary {vocab} and {} sequences of {context} tokens needs about {least:.0e} bytes of memory",
+            "{shape} with vocabulary {vocab} and {} sequences of {context} tokens needs about {least:.0e} \
+             bytes of memory",
             options.micro_batch
         ))
         .hint("choose a smaller model, vocabulary, context or micro-batch"));

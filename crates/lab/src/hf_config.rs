@@ -173,8 +173,10 @@ pub fn check_matches(checkpoint: &mut Checkpoint, wanted: &GptConfig) -> Result<
     }
     if found.variant != wanted.variant {
         let different = differences(&found.variant, &wanted.variant).join(", ");
-        return Err(UserError::new(format!("train.init_from: {place} is no plain GPT-2: {different}"))
-            .hint("`isoflop eval` scores it; a study trains GPT-2 with its own activation, norm, scores and tied head"));
+        return Err(UserError::new(format!("train.init_from: {place} is no plain GPT-2: {different}")).hint(
+            "`isoflop eval` scores it; a study trains GPT-2 with its own activation, norm, scores and \
+                   tied head",
+        ));
     }
     Ok(())
 }

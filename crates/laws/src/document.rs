@@ -1,7 +1,9 @@
 //! `law.json`: the one document that `fit` prints, `demo` stores and `report` draws.
 //!
-//! Losses are in the unit `loss_unit` names (nats per token unless the table said otherwise), sizes are counts, compute is
-//! FLOPs. Logarithms are natural. A number that does not exist is absent or `null`, never NaN; the words beside it say why.
+//! Losses are in the unit `loss_unit` names (nats per token unless the table said otherwise), sizes are counts, compute
+//! is
+//! FLOPs. Logarithms are natural. A number that does not exist is absent or `null`, never NaN; the words beside it say
+//! why.
 
 use isoflop_base::units::si;
 use serde::de::{MapAccess, Visitor};
@@ -71,7 +73,8 @@ pub struct FitRecord {
     pub objective_kind: String,
     /// R² of ln L (observed against fitted).
     pub r2_loglog: Option<f64>,
-    /// Exponent between neighbouring values of the variable (one-variable forms): −Δ ln L / Δ ln x, and +Δ ln y / Δ ln x of y = G·x^exponent.
+    /// Exponent between neighbouring values of the variable (one-variable forms): −Δ ln L / Δ ln x, and +Δ ln y / Δ ln
+    /// x of y = G·x^exponent.
     pub local_slope: Vec<LocalSlope>,
     /// Quadratic coefficient of ln L in ln x (one-variable forms). Zero is a straight line.
     pub curvature: Option<ParamEstimate>,
@@ -302,7 +305,8 @@ pub struct ResidualTests {
     pub worst_deviation: Option<f64>,
     /// Number of runs of equal sign.
     pub sign_runs: usize,
-    /// Two-sided p of that number under random order (exact below 20 rows); small means the form bends away from the data.
+    /// Two-sided p of that number under random order (exact below 20 rows); small means the form bends away from the
+    /// data.
     pub sign_runs_p: Option<f64>,
 }
 

@@ -23,8 +23,10 @@ pub struct Target {
     pub d: f64,
 }
 
-/// Forecasts the loss of each target from the table: where at least three sizes share the target's D, from L(N) at that D (pure and
-/// irreducible), else from L(N, D). The interval holds the uncertainty of the fit, the spread of single runs (seeds), and
+/// Forecasts the loss of each target from the table: where at least three sizes share the target's D, from L(N) at that
+/// D (pure and
+/// irreducible), else from L(N, D). The interval holds the uncertainty of the fit, the spread of single runs (seeds),
+/// and
 /// the spread between the forms.
 ///
 /// # Errors
@@ -162,7 +164,8 @@ pub(crate) fn quick_fit<'a>(
     Ok(around(form, data.clone(), &best.optimum, penalty, table, setting, options))
 }
 
-/// Prediction interval of ln loss of one new run: the law's own uncertainty and the scatter of a run together, walked by profile.
+/// Prediction interval of ln loss of one new run: the law's own uncertainty and the scatter of a run together, walked
+/// by profile.
 pub(crate) fn new_run(fitted: &Fitted<'_>, g: &Functional<'_>, options: &Options) -> Ends {
     let (centre, gradient) = g(&fitted.theta);
     let (Some((scale, _)), Some((variance, run_dof))) = (fitted.scale(&gradient), fitted.run_variance())
@@ -285,7 +288,8 @@ pub struct Band {
     pub run_hi: Option<f64>,
 }
 
-/// Evaluates a fitted law with its bands (linearised in ln loss). `value(name)` gives the variables by name: `n`, `d`, `c`, … as
+/// Evaluates a fitted law with its bands (linearised in ln loss). `value(name)` gives the variables by name: `n`, `d`,
+/// `c`, … as
 /// counts. `None` if the form is unknown or a variable is absent.
 pub fn evaluate(fit: &FitRecord, value: &dyn Fn(&str) -> Option<f64>) -> Option<Band> {
     let form = forms::find(&fit.form, &fit.variant)?;

@@ -10,7 +10,8 @@ pub enum Loss {
     Mse,
     /// Summed squared error of the loss itself.
     RawMse,
-    /// Mean absolute error of the raw loss, observations below the law costing ten times as much: fits the floor of a cloud.
+    /// Mean absolute error of the raw loss, observations below the law costing ten times as much: fits the floor of a
+    /// cloud.
     Asymmetric,
 }
 

@@ -214,7 +214,8 @@ fn any_column_may_be_the_unit_of_evidence() {
     assert!(error.contains("curve_of") && error.contains("hint: "), "{error}");
 }
 
-/// The search of a long table begins on a sample of its rows, and ends where a search of all of them does that begins at the truth.
+/// The search of a long table begins on a sample of its rows, and ends where a search of all of them does that begins
+/// at the truth.
 #[test]
 fn a_long_table_reaches_the_optimum_of_all_its_rows() {
     use isoflop_laws::fitting::{data::Data, minimise::Problem, penalty::Penalty, search};

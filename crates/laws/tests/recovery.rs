@@ -1,4 +1,5 @@
-//! Statistical recovery in small: `examples/coverage` measures 500 tables per design, this keeps the machinery honest in seconds.
+//! Statistical recovery in small: `examples/coverage` measures 500 tables per design, this keeps the machinery honest
+//! in seconds.
 
 mod synthetic;
 
@@ -46,13 +47,15 @@ fn two_degrees_of_freedom_identify_nothing_by_luck() {
     let design = all.iter().find(|d| d.name == "l_nd_chinchilla, 7 runs, noise 0.01").unwrap();
     let counts = synthetic::measure(design, 150);
     for (name, (_, known, both)) in &counts.held {
-        // Identified in hardly any table or in most: what is called so only where the scatter happens to be small covers far less.
+        // Identified in hardly any table or in most: what is called so only where the scatter happens to be small
+        // covers far less.
         assert!(*known <= 2 || *known >= 75, "{name} of {counts}");
         assert!(*known <= 2 || *both as f64 >= 0.88 * *known as f64, "{name} of {counts}");
     }
 }
 
-/// Rows of a run share its luck: nine runs of forty rows are nine, whatever the penalty; and the point lies in its own interval.
+/// Rows of a run share its luck: nine runs of forty rows are nine, whatever the penalty; and the point lies in its own
+/// interval.
 #[test]
 fn the_run_is_the_unit_of_evidence() {
     const TABLES: u64 = 40;
@@ -71,7 +74,8 @@ fn the_run_is_the_unit_of_evidence() {
     }
 }
 
-/// Taken as independent, the same rows give intervals that hold the truth in a fraction of all tables: the test above can fail.
+/// Taken as independent, the same rows give intervals that hold the truth in a fraction of all tables: the test above
+/// can fail.
 #[test]
 fn rows_without_their_runs_would_say_too_much() {
     let design = &curves::designs()[0];

@@ -1,4 +1,5 @@
-//! The bars: published fits that a correct fitter must reach or beat, on the rows they were made from (see `data/NOTICE.md`).
+//! The bars: published fits that a correct fitter must reach or beat, on the rows they were made from (see
+//! `data/NOTICE.md`).
 
 use isoflop_laws::{Loss, Options, ReadOptions, Table, fit, read_table};
 
@@ -75,7 +76,8 @@ fn the_chinchilla_cloud_by_the_asymmetric_recipe() {
     }
 }
 
-/// The fifteen weighted exponents of Porian et al., from the pairs of budget and optimum; rows without a standard error are listed.
+/// The fifteen weighted exponents of Porian et al., from the pairs of budget and optimum; rows without a standard error
+/// are listed.
 #[test]
 fn fifteen_weighted_exponents() {
     let pairs = table(

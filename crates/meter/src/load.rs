@@ -80,7 +80,8 @@ impl Ticks {
     }
 
     /// `cpu user nice system idle iowait irq softirq steal guest guest_nice` (guest is inside user); the process's
-    /// `utime` and `stime` are fields 14 and 15, counted after the parenthesised name, which may hold anything (proc(5)).
+    /// `utime` and `stime` are fields 14 and 15, counted after the parenthesised name, which may hold anything
+    /// (proc(5)).
     fn parse(stat: &str, own: &str) -> Option<Self> {
         let line = stat.lines().find_map(|l| l.strip_prefix("cpu "))?;
         let t: Vec<u64> = line.split_whitespace().map_while(|w| w.parse().ok()).collect();

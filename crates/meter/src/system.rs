@@ -34,7 +34,8 @@ impl System {
         read(&self.path(relative))
     }
 
-    /// The entries of a folder whose names begin with `prefix`, ordered by the number in their names; none if there is no folder.
+    /// The entries of a folder whose names begin with `prefix`, ordered by the number in their names; none if there is
+    /// no folder.
     pub(crate) fn entries(&self, relative: &str, prefix: &str) -> Vec<PathBuf> {
         entries(&self.path(relative), prefix)
     }

@@ -55,7 +55,8 @@ impl System {
     }
 }
 
-/// A sensor in thousandths of a degree; absent if unreadable or outside what silicon survives (disconnected sensors read so).
+/// A sensor in thousandths of a degree; absent if unreadable or outside what silicon survives (disconnected sensors
+/// read so).
 fn sensor(path: &std::path::Path, name: String) -> Option<Temperature> {
     let thousandths: i64 = read(path).ok()?.parse().ok()?;
     let celsius = thousandths as f64 / 1000.0;

@@ -40,7 +40,8 @@ pub enum StoreError {
     },
     /// A run id or a checkpoint label that cannot be a file name.
     #[error(
-        "`{name}` is not a {what}: {why}\nhint: use letters, digits, `.`, `_`, `-`, at most 128, beginning with a letter or digit"
+        "`{name}` is not a {what}: {why}\nhint: use letters, digits, `.`, `_`, `-`, at most 128, beginning \
+         with a letter or digit"
     )]
     BadName {
         /// `run id` or `checkpoint label`.

@@ -132,7 +132,8 @@ impl RunView {
         serde_json::from_value(value).map_err(|e| StoreError::CorruptFile { path, why: e.to_string() })
     }
 
-    /// What training cost up to the last checkpoint, branches included; `None` before the first. No checkpoint is hashed
+    /// What training cost up to the last checkpoint, branches included; `None` before the first. No checkpoint is
+    /// hashed
     /// for it: that of a large model takes seconds.
     pub fn cost(&self) -> Result<Option<Cost>, StoreError> {
         match self.progress()?.cost {
@@ -354,7 +355,8 @@ impl Run {
         self.last_position = position;
     }
 
-    /// Begins a checkpoint. It becomes visible at [`CheckpointWriter::finish`], in place of one of the same label; dropped before, it
+    /// Begins a checkpoint. It becomes visible at [`CheckpointWriter::finish`], in place of one of the same label;
+    /// dropped before, it
     /// leaves nothing. The newest two are kept, and all that were pinned ([`CheckpointWriter::pin`]).
     pub fn begin_checkpoint(&mut self, label: &str, position: u64) -> Result<CheckpointWriter, StoreError> {
         names::check("checkpoint label", label)?;
@@ -370,7 +372,8 @@ impl Run {
         files::withdraw_directory(&self.view.dir.join(CHECKPOINTS).join(label))
     }
 
-    /// Prepares a run that was interrupted, or that has just been created, for going on: finds the newest checkpoint that
+    /// Prepares a run that was interrupted, or that has just been created, for going on: finds the newest checkpoint
+    /// that
     /// verifies and that `usable` accepts, and moves away what was recorded beyond it, or everything if there is none.
     /// `usable` reads from a checkpoint what the caller needs of it, and may look at other checkpoints of the run; its
     /// error says why this one cannot be gone on from.
@@ -406,8 +409,10 @@ impl Run {
         Ok(Resumed { from, passed_over, cut_back })
     }
 
-    /// Makes the run what it was at the checkpoint of `position`: records and checkpoints beyond it, and the checkpoints
-    /// that were passed over, move to `attempts/<n>/`. Records at `position` itself stay. Without one, everything moves.
+    /// Makes the run what it was at the checkpoint of `position`: records and checkpoints beyond it, and the
+    /// checkpoints
+    /// that were passed over, move to `attempts/<n>/`. Records at `position` itself stay. Without one, everything
+    /// moves.
     fn move_beyond(&mut self, position: Option<u64>, passed_over: &[Damaged]) -> Result<CutBack, StoreError> {
         let dir = self.view.dir.clone();
         let rows = log::read::<CurveRow>(&dir.join(METRICS))?.sound()?;

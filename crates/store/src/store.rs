@@ -119,7 +119,8 @@ impl Store {
     /// with the points that are asked for now, and with the warm-up it began with. Takes the run's lock.
     ///
     /// # Errors
-    /// [`StoreError::SpecMismatch`] with both values; [`StoreError::UnknownFormat`] if what is stored is of a format not
+    /// [`StoreError::SpecMismatch`] with both values; [`StoreError::UnknownFormat`] if what is stored is of a format
+    /// not
     /// known here; [`StoreError::Locked`].
     pub fn open_run(&self, document: &RunDocument) -> Result<Run, StoreError> {
         let id = document.run.id.as_str();
@@ -183,7 +184,8 @@ impl Store {
         let mut notes = Vec::new();
         let unusable = |e: rusqlite::Error| {
             format!(
-                "the index could not be used ({e}); the run directories were read instead\nhint: `isoflop runs reindex` rebuilds it"
+                "the index could not be used ({e}); the run directories were read instead\nhint: `isoflop \
+                 runs reindex` rebuilds it"
             )
         };
         let opened = Index::open(&self.root).and_then(|index| index.summaries().map(|known| (index, known)));
@@ -252,7 +254,8 @@ impl Store {
     }
 }
 
-/// Writes an output (`points.csv`, `law.json`, `report.html`, …) at `path`, making the directories above it if needed: a
+/// Writes an output (`points.csv`, `law.json`, `report.html`, …) at `path`, making the directories above it if needed:
+/// a
 /// plain file is replaced at once or not at all, links are followed, a device or a pipe is written into.
 pub fn write_artifact(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), StoreError> {
     files::write_output(path.as_ref(), bytes)

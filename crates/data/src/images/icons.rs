@@ -11,7 +11,8 @@ const ICONS_ZST: &[u8] = include_bytes!("../../icons/icons.images.zst");
 /// SHA-256 of the set.
 const ICONS_SHA256: &str = "692340c15f60a208160dd25f9b34f7e3c74e5e4d86620f4e43b2f07307ac8774";
 
-/// The built-in icons: `[28,28,1]`, ink from 0 to 1; classes divided 64/16/20 such that words of one family stay together.
+/// The built-in icons: `[28,28,1]`, ink from 0 to 1; classes divided 64/16/20 such that words of one family stay
+/// together.
 ///
 /// # Errors
 /// [`DataError::Builtin`] if the program file is damaged.

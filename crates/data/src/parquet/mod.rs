@@ -1,7 +1,10 @@
-//! Parquet tables of flat columns, read and written: numbers, truth values and texts, as pandas, Polars, DuckDB and Spark write them.
+//! Parquet tables of flat columns, read and written: numbers, truth values and texts, as pandas, Polars, DuckDB and
+//! Spark write them.
 //!
-//! A reader of our own rather than the crate `parquet`: a table of points needs the tenth part of that crate, which alone adds half
-//! of this workspace's build time again (DECISIONS.md has the figures). Lengths and counts in the file are believed only as far as its
+//! A reader of our own rather than the crate `parquet`: a table of points needs the tenth part of that crate, which
+//! alone adds half
+//! of this workspace's build time again (DECISIONS.md has the figures). Lengths and counts in the file are believed
+//! only as far as its
 //! bytes and stated limits go, so that damage ends in an error. Columns of lists are left out with a note.
 //!
 //! | module | what it holds |
@@ -63,7 +66,8 @@ pub struct ParquetTable {
 /// Reads a whole file; `name` is for messages.
 ///
 /// # Errors
-/// Not Parquet, damaged, compressed or encoded in a way that is not read here, or larger than a table of points could be.
+/// Not Parquet, damaged, compressed or encoded in a way that is not read here, or larger than a table of points could
+/// be.
 pub fn read(name: &str, bytes: &[u8]) -> Result<ParquetTable, DataError> {
     file::read(bytes).map_err(|fault| DataError::Parquet {
         name: name.to_owned(),

@@ -1,6 +1,7 @@
 //! `isoflop design`: which runs of a budget shrink the interval of the asked quantity most.
 //!
-//! Ladders of sizes with decayed branches (the shape of a study file) are tried one by one; for each, the expected standard error
+//! Ladders of sizes with decayed branches (the shape of a study file) are tried one by one; for each, the expected
+//! standard error
 //! follows from the Jacobian of the law at hand. The best is written as a study.
 
 mod setting;
@@ -26,7 +27,8 @@ use std::process::ExitCode;
 /// Arguments of `isoflop design`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DesignArgs {
-    /// Tables of points already there; without one, the store's runs, or the published Chinchilla law if there are none.
+    /// Tables of points already there; without one, the store's runs, or the published Chinchilla law if there are
+    /// none.
     #[arg(value_name = "POINTS")]
     points: Vec<PathBuf>,
     #[command(flatten)]
@@ -37,7 +39,8 @@ pub(crate) struct DesignArgs {
     /// Training speed, for a budget in time, e.g. 50e9 [default: as the store's finished runs were measured].
     #[arg(long, value_name = "FLOP/S")]
     flop_per_s: Option<String>,
-    /// Sizes to choose from, e.g. L2-d32-h2,L3-d64-h4,L4-d112-h7 [default: those of --study, else a series from 14 k to 85 M parameters].
+    /// Sizes to choose from, e.g. L2-d32-h2,L3-d64-h4,L4-d112-h7 [default: those of --study, else a series from 14 k to
+    /// 85 M parameters].
     #[arg(long, value_name = "SHAPES", value_delimiter = ',')]
     sizes: Vec<String>,
     /// Study whose corpus, recipe and sizes the proposal takes over [default: the built-in corpus].

@@ -17,7 +17,8 @@ use std::process::ExitCode;
 /// Arguments of `isoflop report`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportArgs {
-    /// A table of points (CSV, TSV, JSON Lines, Parquet), or the output directory of a study. Without one, the runs of --store.
+    /// A table of points (CSV, TSV, JSON Lines, Parquet), or the output directory of a study. Without one, the runs of
+    /// --store.
     #[arg(value_name = "POINTS|DIR")]
     input: Option<PathBuf>,
     /// Where the page goes, `-` for stdout [default: report.html; for a study's directory, report.html inside it].

@@ -66,7 +66,8 @@ pub(crate) fn conduct(
     let Conducted { plan, diverged, waits_for, report } = conducted?;
     let Some(report) = report else {
         eprintln!(
-            "{} of {} runs are left to other processes: {}\nhint: whoever finishes the last of them fits the laws; the same command goes on from here",
+            "{} of {} runs are left to other processes: {}\nhint: whoever finishes the last of them fits the \
+             laws; the same command goes on from here",
             waits_for.len(),
             conductor.study.runs.len(),
             waits_for.join(", ")

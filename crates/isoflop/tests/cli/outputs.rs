@@ -153,7 +153,6 @@ fn a_full_stdout_is_one_line_and_code_1() {
         vec!["fit", "p.csv", "--bootstrap", "0"],
         vec!["fit", "p.csv", "--bootstrap", "0", "--json"],
         vec!["fit", "p.csv", "--bootstrap", "0", "--latex", "-o", "-"],
-        vec!["predict", "p.csv", "--bootstrap", "0", "--params", "1e9", "--tokens", "1e9", "--form", "l_n"],
         vec!["report", "p.csv", "-o", "-"],
         vec!["--help"],
         vec!["--version"],

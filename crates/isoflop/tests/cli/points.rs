@@ -123,7 +123,8 @@ fn listing_runs_hashes_no_checkpoint() {
     assert!(problems.contains("model.safetensors was altered"), "{problems}");
 }
 
-/// Further seeds of a setting are runs like any other: each is one piece of evidence in every fit, and together they tell
+/// Further seeds of a setting are runs like any other: each is one piece of evidence in every fit, and together they
+/// tell
 /// the spread between seeds.
 #[test]
 fn further_seeds_enter_fits_as_runs_of_their_own() {

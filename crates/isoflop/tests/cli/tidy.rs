@@ -132,7 +132,8 @@ fn literal_or_comment(rest: &[u8], before: Option<u8>) -> usize {
     }
 }
 
-/// Blanks each item under a `#[cfg(test)]` or `#[cfg(all(test, …))]`: to its `;`, or to the brace that closes its first one.
+/// Blanks each item under a `#[cfg(test)]` or `#[cfg(all(test, …))]`: to its `;`, or to the brace that closes its first
+/// one.
 fn without_tests(code: &str) -> String {
     let mut code = code.to_string();
     while let Some(start) = code.find("#[cfg(test)]").or_else(|| code.find("#[cfg(all(test,")) {

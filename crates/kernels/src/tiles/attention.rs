@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary. Queries, keys,
-//! values and their gradients are left cells of one matrix `[T,3C]`, which [`mod@columns`] reads and writes a head at a time.
+//! values and their gradients are left cells of one matrix `[T,3C]`, which [`mod@columns`] reads and writes a head at a
+//! time.
 //! A layer's heads may be shared among threads: no element of what they write belongs to two.
 
 mod columns;

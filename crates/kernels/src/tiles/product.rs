@@ -63,7 +63,8 @@ fn parts<E: Epilogue>(dims: Dims) -> usize {
 #[repr(C, align(64))]
 struct Sums([f32; CELL]);
 
-/// Walks the blocks of some [`parts`]. What follows a block is done after the next one has been asked for: a matrix unit
+/// Walks the blocks of some [`parts`]. What follows a block is done after the next one has been asked for: a matrix
+/// unit
 /// multiplies while the vector unit works on what it left.
 ///
 /// # Safety
@@ -428,7 +429,8 @@ pub enum Start {
 
 /// Rows `32·block..` of `dw[M,N] = start + Σ over stretches of xᵀ·dy`, at most 32 of them; `dw` begins with the first.
 ///
-/// `operand(s)` gives stretch s: the left operand `x[K,M]`, whose columns are turned here, in `space` of [`turned_len`];
+/// `operand(s)` gives stretch s: the left operand `x[K,M]`, whose columns are turned here, in `space` of
+/// [`turned_len`];
 /// the right operand `dy[K,N]`; K.
 pub fn weight_gradient<'a>(
     set: KernelSet,
@@ -517,7 +519,8 @@ unsafe fn gradient_simd<S: Simd>(
     let mut sums = Sums([0.0; CELL]);
     let mut segments = [Segment { a: std::ptr::null(), b: std::ptr::null() }; SEGMENTS];
     let segments = &mut segments[..operands.len()];
-    // SAFETY: every operand and the space were checked against their shapes; rows of dw have n elements, cols ≤ n − 32·j;
+    // SAFETY: every operand and the space were checked against their shapes; rows of dw have n elements, cols ≤ n −
+    // 32·j;
     // these columns of dw are this part's own.
     unsafe {
         S::enter();

@@ -1,6 +1,7 @@
 //! What follows from the figures of a reported run, and which of them contradict each other.
 //!
-//! Every derived figure is an estimate that names its formula; what cannot be derived is missing and names what it needs.
+//! Every derived figure is an estimate that names its formula; what cannot be derived is missing and names what it
+//! needs.
 
 use isoflop_base::{Measured, ModelShape};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
@@ -319,7 +320,8 @@ fn judge_compute(claim: &Claim, audit: &mut Audit) {
     {
         if audit.value("flops_over_6nd").is_some_and(|ratio| (ratio - 1.0).abs() <= TOLERANCE) {
             let text = format!(
-                "the reported FLOPs are 6·N·D, which leaves out attention and head: this shape takes {:.2} times as many",
+                "the reported FLOPs are 6·N·D, which leaves out attention and head: this shape takes {:.2} \
+                 times as many",
                 exact / c
             );
             audit.find(Level::Note, "flops_are_6nd", text);
@@ -357,7 +359,8 @@ fn judge_compute(claim: &Claim, audit: &mut Audit) {
         && ratio < CHINCHILLA_TOKENS_PER_PARAM / 4.0
     {
         let text = format!(
-            "{ratio:.2} tokens per parameter, against Chinchilla's 20: far from converged, so size laws measured there are laws of undertrained models"
+            "{ratio:.2} tokens per parameter, against Chinchilla's 20: far from converged, so size laws \
+             measured there are laws of undertrained models"
         );
         audit.find(Level::Note, "few_tokens", text);
     }
@@ -392,7 +395,8 @@ fn judge_power(claim: &Claim, audit: &mut Audit) {
         && efficiency > 1.0
     {
         let text = format!(
-            "{efficiency:.1} times as many FLOPs per joule as the device at its peak: the energy is too small, or the FLOPs too many"
+            "{efficiency:.1} times as many FLOPs per joule as the device at its peak: the energy is too \
+             small, or the FLOPs too many"
         );
         audit.find(Level::Contradiction, "efficiency_above_best", text);
     }
@@ -412,7 +416,8 @@ fn judge_power(claim: &Claim, audit: &mut Audit) {
     };
     if watts > 2.0 * all {
         let text = format!(
-            "{watts:.0} W is more than twice the boards' limit ({devices} × {board:.0} W): not this time, these devices or this energy"
+            "{watts:.0} W is more than twice the boards' limit ({devices} × {board:.0} W): not this time, \
+             these devices or this energy"
         );
         audit.find(Level::Contradiction, "watts_above_boards", text);
     } else if watts > all {
@@ -424,7 +429,8 @@ fn judge_power(claim: &Claim, audit: &mut Audit) {
         audit.find(Level::Note, "watts_include_host", text);
     } else if watts < 0.1 * all {
         let text = format!(
-            "{watts:.0} W is under a tenth of the boards' {all:.0} W: cards that were idle most of the time, or energy not counted in full"
+            "{watts:.0} W is under a tenth of the boards' {all:.0} W: cards that were idle most of the time, \
+             or energy not counted in full"
         );
         audit.find(Level::Note, "watts_low", text);
     } else if watts > 0.6 * all && !busy.is_empty() {

@@ -29,7 +29,8 @@ fn corpus() -> Corpus {
 /// A study of two sizes (768 and 3072 parameters), 64 tokens a step, with these lines under [series] and [train].
 fn resolved(series: &str, train: &str) -> Result<Study, String> {
     let text = format!(
-        "name = \"t\"\n[series]\nmodels = [\"L1-d16-h1\", \"L1-d8-h1\"]\n{series}\n[train]\ncontext = 16\nbatch_tokens = 64\n{train}"
+        "name = \"t\"\n[series]\nmodels = [\"L1-d16-h1\", \"L1-d8-h1\"]\n{series}\n[train]\ncontext = \
+         16\nbatch_tokens = 64\n{train}"
     );
     let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false };
     RawStudy::parse("t.toml", &text, &[])
@@ -168,7 +169,8 @@ fn a_budget_is_a_point_of_every_model_that_suits_it() {
     let three = "kind = \"isoflop\"";
     let study = |series: &str| {
         let text = format!(
-            "name = \"t\"\n{three}\n[series]\nmodels = [\"L1-d16-h1\", \"L1-d8-h1\", \"L1-d24-h1\"]\n{series}\n[train]\ncontext = 16\nbatch_tokens = 64"
+            "name = \"t\"\n{three}\n[series]\nmodels = [\"L1-d16-h1\", \"L1-d8-h1\", \
+             \"L1-d24-h1\"]\n{series}\n[train]\ncontext = 16\nbatch_tokens = 64"
         );
         let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false };
         RawStudy::parse("t.toml", &text, &[])

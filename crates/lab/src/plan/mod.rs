@@ -1,4 +1,5 @@
-//! What a study will take before it runs: time, FLOPs and disk ([`cost`]), and whether it fits into memory ([`memory`]).
+//! What a study will take before it runs: time, FLOPs and disk ([`cost`]), and whether it fits into memory
+//! ([`memory`]).
 
 pub mod cost;
 pub mod memory;

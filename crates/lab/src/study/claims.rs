@@ -14,8 +14,10 @@ pub fn claims(raw: &RawStudy) -> Result<Vec<ClaimSpec>, UserError> {
 
 fn claim(raw: &RawStudy, text: &str, entry: &Entry) -> Result<ClaimSpec, UserError> {
     let wrong = |what: &str| {
-        UserError::new(format!("{}: {}: claim \"{text}\": {what}", raw.file, entry.origin))
-            .hint("write \"alpha = 0.076\" = { law = \"l_n\", param = \"alpha\", within = 0.02, source = \"…\", needs = [\"converged\"] }")
+        UserError::new(format!("{}: {}: claim \"{text}\": {what}", raw.file, entry.origin)).hint(
+            "write \"alpha = 0.076\" = { law = \"l_n\", param = \"alpha\", within = 0.02, source = \
+                   \"…\", needs = [\"converged\"] }",
+        )
     };
     let toml::Value::Table(table) = &entry.value else { return Err(wrong("should be a table")) };
     let string = |key: &str| match table.get(key) {

@@ -120,8 +120,14 @@ pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
             ));
         }
         _ => {
-            return Err(UserError::new(format!("{}: [data] names its tokens in more than one way, or only half of them", raw.file))
-                .hint("write either corpus = \"builtin\", or both train = \"….bin\" and val = \"….bin\", or text = \"….txt\""));
+            return Err(UserError::new(format!(
+                "{}: [data] names its tokens in more than one way, or only half of them",
+                raw.file
+            ))
+            .hint(
+                "write either corpus = \"builtin\", or both train = \"….bin\" and val = \"….bin\", or \
+                       text = \"….txt\"",
+            ));
         }
     };
     opened.map_err(UserError::from_error)
@@ -193,7 +199,8 @@ fn study_name(raw: &RawStudy) -> Result<String, UserError> {
     Ok(name)
 }
 
-/// Longest context, largest batch and largest vocabulary: beyond what is trained anywhere, and their products with any model's sizes
+/// Longest context, largest batch and largest vocabulary: beyond what is trained anywhere, and their products with any
+/// model's sizes
 /// are checked below before they are taken in integers.
 const MOST_CONTEXT: u64 = 1 << 20;
 const MOST_BATCH_TOKENS: u64 = 1 << 30;
@@ -225,7 +232,8 @@ pub fn check_sizes(raw: &RawStudy, runs: &[RunSpec]) -> Result<(), UserError> {
         let bytes = 4.0 * (4.0 * weights + 2.0 * activations);
         if bytes > MOST_BYTES {
             return Err(UserError::new(format!(
-                "{}: {shape} with a vocabulary of {vocab} and {micro_batch} sequences of {context} needs about {bytes:.0e} bytes",
+                "{}: {shape} with a vocabulary of {vocab} and {micro_batch} sequences of {context} needs \
+                 about {bytes:.0e} bytes",
                 raw.place("series.models"),
             ))
             .hint("choose a smaller model, a shorter context or a smaller micro_batch"));

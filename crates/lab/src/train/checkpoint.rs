@@ -49,7 +49,8 @@ pub(super) fn drop_scaffolding(run: &mut Run, program: &Program) -> anyhow::Resu
     Ok(())
 }
 
-/// Steps into the segment after the one that is done: a branch goes on from the fork just saved, the trunk returns to it.
+/// Steps into the segment after the one that is done: a branch goes on from the fork just saved, the trunk returns to
+/// it.
 pub(super) fn enter_next_segment<T: Task>(
     job: &Job<'_>,
     engine: &mut T::Engine,
@@ -74,14 +75,16 @@ fn read_place(checkpoint: &Checkpoint) -> anyhow::Result<Place> {
         .with_context(|| format!("state.json of checkpoint {} cannot be read", checkpoint.label()))?;
     anyhow::ensure!(
         place.schema == STATE_SCHEMA,
-        "checkpoint {} was written by another version ({})\nhint: finish the run with that version, or use another --store",
+        "checkpoint {} was written by another version ({})\nhint: finish the run with that version, or use \
+         another --store",
         checkpoint.label(),
         place.schema
     );
     Ok(place)
 }
 
-/// Brings engine and logs to the newest place that can be gone on from: the newest checkpoint that verifies, lies in the
+/// Brings engine and logs to the newest place that can be gone on from: the newest checkpoint that verifies, lies in
+/// the
 /// program and whose fork verifies too; else the very beginning.
 pub(super) fn take_up<T: Task>(
     job: &Job<'_>,

@@ -139,7 +139,8 @@ impl Program {
     }
 
     /// A saved place in this program, or `None` if it was on the way to other points. `before` are the points the run
-    /// was ever asked for: a place of the first format does not say which it led to, and had no branch for the last one.
+    /// was ever asked for: a place of the first format does not say which it led to, and had no branch for the last
+    /// one.
     pub fn locate(&self, mut place: Place, before: &[u64]) -> Option<Place> {
         let segment = self.segments.get(place.segment)?;
         if !place.ends.is_empty() {

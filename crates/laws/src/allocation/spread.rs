@@ -106,10 +106,10 @@ mod tests {
 
     #[test]
     fn an_interval_holds_the_truth_and_grows_with_the_noise() {
-        let widths = [0.0, 0.002].map(|noise| {
+        let widths = [0.0, 0.02].map(|noise| {
             let found = parabola(9, noise);
             let (lo, hi) = (found.a.lo.unwrap(), found.a.hi.unwrap());
-            assert!(lo <= 0.5 + 0.03 && hi >= 0.5 - 0.03, "{lo} to {hi}");
+            assert!(lo <= 0.5 + 0.03 && hi >= 0.5 - 0.03, "{noise}: {lo} to {hi}");
             hi - lo
         });
         assert!(widths[1] > 2.0 * widths[0], "{widths:?}");

@@ -1,4 +1,5 @@
-//! No number in a document is infinite or NaN: tables of 1e300 parameters do reach that. What has no finite value is left out, in words.
+//! No number in a document is infinite or NaN: tables of 1e300 parameters do reach that. What has no finite value is
+//! left out, in words.
 
 use crate::document::{FitRecord, LawDocument, Optimum, ParamEstimate, Straightness};
 

@@ -12,7 +12,8 @@ pub(super) struct Slice {
     pub(super) notes: Vec<String>,
 }
 
-/// The rows at each level of `fixed` that has at least three different `varied`; all rows when the table has no `fixed` at all.
+/// The rows at each level of `fixed` that has at least three different `varied`; all rows when the table has no `fixed`
+/// at all.
 pub(super) fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Vec<Slice> {
     if !table.rows.iter().any(|r| r.get(fixed).is_some()) {
         return vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }];
@@ -29,7 +30,8 @@ pub(super) fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Ve
         .collect()
 }
 
-/// Whether a law of `varied` alone would pool rows that differ in what the table does not know: no row has `fixed`, and several rows of
+/// Whether a law of `varied` alone would pool rows that differ in what the table does not know: no row has `fixed`, and
+/// several rows of
 /// one `varied`, not seeds of each other, have losses more than 1 % apart.
 pub(super) fn pools(table: &Table, varied: &str, fixed: &str) -> bool {
     if table.rows.iter().any(|r| r.get(fixed).is_some()) {
@@ -47,7 +49,8 @@ pub(super) fn pools(table: &Table, varied: &str, fixed: &str) -> bool {
 /// Most slices of one law that are fitted unasked.
 const MOST_SLICES: usize = 8;
 
-/// In a table that is no grid, rows share a D or N by accident: slices are fitted unasked only when they hold at least half of the rows,
+/// In a table that is no grid, rows share a D or N by accident: slices are fitted unasked only when they hold at least
+/// half of the rows,
 /// and of many only those with the most rows.
 pub(super) fn worthwhile(
     mut slices: Vec<Slice>,
@@ -81,7 +84,8 @@ pub(super) fn worthwhile(
     slices
 }
 
-/// Rows of finished points that no cheaper point beats; repeated seeds count by their mean, so that luck does not choose them.
+/// Rows of finished points that no cheaper point beats; repeated seeds count by their mean, so that luck does not
+/// choose them.
 fn frontier_in(table: &Table, cost: &str) -> Table {
     let usable: Vec<&Row> = table.rows.iter().filter(|r| r.get(cost).is_some_and(|c| c > 0.0)).collect();
     let mut groups: Vec<(f64, f64, f64, Vec<usize>)> = Vec::new();

@@ -1,6 +1,9 @@
-//! The bootstrap by run: every run gets a random weight (exponential, the Bayesian bootstrap of Rubin 1981), all its rows the same; each
-//! refit starts at the optimum and is polished. Whole-number counts would drop a third of a small table's runs from every sample and
-//! make the refits scatter too much: `examples/coverage` measured 99 to 100 % for 95 % intervals of 30 runs, with weights 95 to 98 %.
+//! The bootstrap by run: every run gets a random weight (exponential, the Bayesian bootstrap of Rubin 1981), all its
+//! rows the same; each
+//! refit starts at the optimum and is polished. Whole-number counts would drop a third of a small table's runs from
+//! every sample and
+//! make the refits scatter too much: `examples/coverage` measured 99 to 100 % for 95 % intervals of 30 runs, with
+//! weights 95 to 98 %.
 
 use super::minimise::{Problem, Solver, Stop};
 use super::search::spread;
@@ -36,7 +39,8 @@ pub fn refits(
     })
 }
 
-/// Refits beyond this many standard deviations are too few for a percentile: further out, an interval grows in proportion.
+/// Refits beyond this many standard deviations are too few for a percentile: further out, an interval grows in
+/// proportion.
 const SEEN: f64 = 2.33;
 
 /// Where `wide` standard deviations of the refits' distribution end on each side of `centre`, by their percentiles.

@@ -1,4 +1,5 @@
-//! Rows as a form reads them: columns of (log) variables, the (log) response, weights, and which run each row belongs to.
+//! Rows as a form reads them: columns of (log) variables, the (log) response, weights, and which run each row belongs
+//! to.
 
 use crate::document::DroppedRow;
 use crate::forms::{Columns, Form, Kernel, Slot};
@@ -202,7 +203,8 @@ pub struct Curvature<'a> {
 }
 
 impl Curvature<'_> {
-    /// Adds them to `hessian`, for the θ of the last [`evaluate`] into `work`. ∂²f is exact for log-sum-exp forms, by central
+    /// Adds them to `hessian`, for the θ of the last [`evaluate`] into `work`. ∂²f is exact for log-sum-exp forms, by
+    /// central
     /// differences of the gradient for the others.
     pub fn add(
         &self,

@@ -1,9 +1,14 @@
-//! How much the rows tell of a function of the coordinates. Rows of one run share its luck, so the run is the unit of evidence.
+//! How much the rows tell of a function of the coordinates. Rows of one run share its luck, so the run is the unit of
+//! evidence.
 //!
-//! Where every row is a run of its own, the variance of a run is that of the residuals, with Student's t. Where runs have several
-//! rows, the variance of g is the sum over runs of their squared scores (Liang & Zeger 1986), which allows any dependence inside a
-//! run. Its small-sample bias and its degrees of freedom are those under a working model (Bell & McCaffrey 2002; Pustejovsky &
-//! Tipton 2018): an offset shared by a run's rows and a scatter of its own for each, both estimated from the residuals by moments.
+//! Where every row is a run of its own, the variance of a run is that of the residuals, with Student's t. Where runs
+//! have several
+//! rows, the variance of g is the sum over runs of their squared scores (Liang & Zeger 1986), which allows any
+//! dependence inside a
+//! run. Its small-sample bias and its degrees of freedom are those under a working model (Bell & McCaffrey 2002;
+//! Pustejovsky &
+//! Tipton 2018): an offset shared by a run's rows and a scatter of its own for each, both estimated from the residuals
+//! by moments.
 //!
 //! With J̃ = √w·J, M = (J̃ᵀJ̃)⁻¹, and per run i: S_i = J̃_iᵀJ̃_i, c_i = Σ w·J, n_i = Σ w, s_i = Σ w·r·J, t_i = Σ w·r.
 
@@ -301,7 +306,8 @@ mod tests {
         out
     }
 
-    /// With rows that repeat their run's mean, the runs are the evidence: the textbook's variance of a line through them, n − 2 degrees.
+    /// With rows that repeat their run's mean, the runs are the evidence: the textbook's variance of a line through
+    /// them, n − 2 degrees.
     #[test]
     fn copies_of_a_run_tell_no_more_than_the_run() {
         let offsets = [0.3, -0.5, 0.1, 0.4, -0.2, -0.3, 0.2];
@@ -334,7 +340,8 @@ mod tests {
         }
     }
 
-    /// The estimated variance is right on average, whatever the shares of run and row, in runs of very different length.
+    /// The estimated variance is right on average, whatever the shares of run and row, in runs of very different
+    /// length.
     #[test]
     fn the_variance_of_a_slope_is_right_on_average() {
         for (between, within) in [(0.0, 1.0), (1.0, 0.1), (0.3, 0.3)] {

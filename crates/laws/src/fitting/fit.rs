@@ -1,7 +1,9 @@
 //! One form fitted to one table: the optimum, then everything that is said of it.
 //!
-//! [`fit_form`] is the fit of L(N, D), and of every other law: rows as a form reads them (`data`), the optimum from many starts
-//! (`search`, `minimise`; cross-checked by `varpro`), then intervals, verdicts, residuals and the hold-out, one file each.
+//! [`fit_form`] is the fit of L(N, D), and of every other law: rows as a form reads them (`data`), the optimum from
+//! many starts
+//! (`search`, `minimise`; cross-checked by `varpro`), then intervals, verdicts, residuals and the hold-out, one file
+//! each.
 
 use super::data::Data;
 use super::evidence::Evidence;
@@ -41,7 +43,8 @@ pub fn fit_form(
         data.source.iter().zip(&data.run).map(|(i, run)| (table.rows[*i].line, *run)).collect();
     let units: Vec<usize> = residuals.iter().map(|r| by_line[&r.row]).collect();
     let runs = data.runs;
-    // Where runs have several rows the profile has their variance already, which small numbers of refits know less well.
+    // Where runs have several rows the profile has their variance already, which small numbers of refits know less
+    // well.
     let by_profile = fitted.by_runs() && !penalty.is_floor();
     let refits = if runs >= BOOTSTRAP_FROM && options.bootstrap >= 20 && !by_profile {
         bootstrap::refits(
@@ -187,7 +190,8 @@ fn recipe(form: &Form, record: &FitRecord, options: &Options) -> String {
 fn remarks(record: &mut FitRecord, fitted: &Fitted<'_>) {
     if matches!(fitted.evidence, Some(Evidence::Rows(v)) if v.lack_of_fit) {
         record.notes.push(
-            "the residuals are larger than repeated seeds explain: the form misses something, and the intervals count that as noise"
+            "the residuals are larger than repeated seeds explain: the form misses something, and the \
+             intervals count that as noise"
                 .to_owned(),
         );
     }

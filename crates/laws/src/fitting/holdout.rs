@@ -12,7 +12,8 @@ use crate::table::same_level;
 use crate::{Row, Table};
 use std::collections::BTreeSet;
 
-/// Leaves out the rows of the largest budget (or the largest value of the only variable), with all rows of their runs, refits and
+/// Leaves out the rows of the largest budget (or the largest value of the only variable), with all rows of their runs,
+/// refits and
 /// forecasts them. Where that leaves too few, their runs' other rows stay, and it is said.
 pub(super) fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalty) -> Option<Holdout> {
     let key = if form.variables.len() == 1 {
@@ -54,7 +55,8 @@ pub(super) fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalt
     })
 }
 
-/// The table without its largest levels of a column, the rows of those levels (at least a twentieth of all), and where they begin.
+/// The table without its largest levels of a column, the rows of those levels (at least a twentieth of all), and where
+/// they begin.
 fn without_top(table: &Table, key: &str) -> Option<(Table, Table, f64)> {
     let levels = table.levels(key);
     let least = table.rows.len().div_ceil(20);

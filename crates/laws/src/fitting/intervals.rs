@@ -1,4 +1,5 @@
-//! Intervals of the reported parameters: profile with Student's t below `BOOTSTRAP_FROM` runs, bootstrap by run from there on.
+//! Intervals of the reported parameters: profile with Student's t below `BOOTSTRAP_FROM` runs, bootstrap by run from
+//! there on.
 
 use super::evidence::Evidence;
 use super::fitted::Fitted;
@@ -25,7 +26,8 @@ pub(super) fn interval_method(fitted: &Fitted<'_>, refits: &[Theta], penalty: Pe
             )
         }
         Some(Evidence::Rows(Variance { dof, .. })) if runs == 1 && rows > 1 => format!(
-            "all rows are of one run: the scatter of its rows ({dof:.0} degrees of freedom), not the luck of another run"
+            "all rows are of one run: the scatter of its rows ({dof:.0} degrees of freedom), not the luck of \
+             another run"
         ),
         Some(Evidence::Rows(Variance { dof, .. })) => format!(
             "variance of a run from the residuals ({dof:.0} degrees of freedom), which holds the seeds' share"
@@ -45,7 +47,8 @@ pub(super) fn interval_method(fitted: &Fitted<'_>, refits: &[Theta], penalty: Pe
     };
     if refits.is_empty() && penalty.is_floor() {
         return format!(
-            "none: the law is fitted to the floor of the rows, of which squared errors say nothing, and a bootstrap needs {BOOTSTRAP_FROM} runs"
+            "none: the law is fitted to the floor of the rows, of which squared errors say nothing, and a \
+             bootstrap needs {BOOTSTRAP_FROM} runs"
         );
     }
     if refits.is_empty() {
@@ -57,7 +60,8 @@ pub(super) fn interval_method(fitted: &Fitted<'_>, refits: &[Theta], penalty: Pe
         )
     } else {
         format!(
-            "bootstrap by run: percentiles of {} refits under exponential weights of {runs} runs, adjusted for the sample size",
+            "bootstrap by run: percentiles of {} refits under exponential weights of {runs} runs, adjusted \
+             for the sample size",
             refits.len()
         )
     }
@@ -115,12 +119,14 @@ pub(super) fn parameters(
         if known && refits.is_empty() && dof < FEW_DOF.max(p as f64) {
             (known, words) = at_assumed_scatter(fitted, reported, &g, value);
         } else if known && refits.is_empty() && reported.role == Role::Floor {
-            // A floor that is pinned down at 95 % by luck alone is the commonest false claim of small tables: ask again at 99.5 %.
+            // A floor that is pinned down at 95 % by luck alone is the commonest false claim of small tables: ask again
+            // at 99.5 %.
             (known, words) = strictly(fitted, reported, &g, value);
         }
         if further {
             record.notes.push(format!(
-                "{}: refits from the optimum do not see the whole valley; the profile, which does, gives the interval's end",
+                "{}: refits from the optimum do not see the whole valley; the profile, which does, gives the \
+                 interval's end",
                 reported.name
             ));
         }
@@ -156,9 +162,12 @@ pub(super) struct ResidualShape {
 impl ResidualShape {
     /// How many of a refit's standard deviations an interval reaches.
     ///
-    /// Where every row is a run, √(n/(n−p)) normal ones for a smooth objective, whose refits scatter too little by that much; a kinked one
-    /// (all residuals in the linear part of the penalty) scatters too much by about as much, and the exponent goes from ½ to −½
-    /// with the share of residuals there: a rule that `examples/coverage` bears out. Where runs have several rows, Student's t
+    /// Where every row is a run, √(n/(n−p)) normal ones for a smooth objective, whose refits scatter too little by that
+    /// much; a kinked one
+    /// (all residuals in the linear part of the penalty) scatters too much by about as much, and the exponent goes from
+    /// ½ to −½
+    /// with the share of residuals there: a rule that `examples/coverage` bears out. Where runs have several rows,
+    /// Student's t
     /// with the bias and the degrees of freedom of a sum of squared scores.
     fn half_width(&self, fitted: &Fitted<'_>, gradient: &Theta, level: f64) -> Option<f64> {
         let (runs, p) = (fitted.data.runs, fitted.form.p());
@@ -183,7 +192,8 @@ pub(super) fn heavy_tailed(residuals: &[f64]) -> bool {
     rms > 2.0 * 1.4826 * median
 }
 
-/// Bootstrap ends, but the profile's where it is open or (unless tails are heavy) lies more than three times as far: a refit that
+/// Bootstrap ends, but the profile's where it is open or (unless tails are heavy) lies more than three times as far: a
+/// refit that
 /// starts at the optimum stays in its part of a flat valley.
 fn beyond(percentile: Ends, profile: Ends, centre: f64, heavy: bool) -> (Ends, bool) {
     let end = |own: Option<f64>, other: Option<f64>| match (own, other) {

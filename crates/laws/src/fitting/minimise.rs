@@ -1,4 +1,5 @@
-//! Local minimisation of Σ w·ρ(y − f(θ)): Newton's method with exact second derivatives where they are positive, else the
+//! Local minimisation of Σ w·ρ(y − f(θ)): Newton's method with exact second derivatives where they are positive, else
+//! the
 //! reweighted Gauss–Newton matrix, damped as Levenberg and Marquardt do, inside the coordinates' box.
 
 use super::data::{Curvature, Data, LONG, Work, dot, dot3, evaluate};
@@ -83,7 +84,8 @@ impl Solver {
     /// Minimises from `start`.
     pub fn minimise(&mut self, problem: &Problem<'_>, start: &Theta, stop: Stop) -> Optimum {
         let p = problem.form.p();
-        // Without a formula for them, second derivatives cost 2p evaluations: on a long table only the last polish is worth that.
+        // Without a formula for them, second derivatives cost 2p evaluations: on a long table only the last polish is
+        // worth that.
         let by_formula = matches!(problem.form.kernel, Kernel::Terms(_));
         let exact = stop.exact && (by_formula || problem.data.len() <= LONG || stop.steps >= POLISH.steps);
         let mut theta = clamp(problem.form, start);
@@ -135,7 +137,8 @@ impl Solver {
         self.minimise(&Problem { penalty: Penalty::square(), ..*problem }, start, SQUARES)
     }
 
-    /// Least squares of ln y first, unless `start` is good in it already, then the penalty with its δ narrowed step by step: the kinked
+    /// Least squares of ln y first, unless `start` is good in it already, then the penalty with its δ narrowed step by
+    /// step: the kinked
     /// objective is only met close to its optimum.
     pub fn search(&mut self, problem: &Problem<'_>, start: &Theta, last: Stop, far: bool) -> Optimum {
         let warm = if far { self.squares(problem, start).theta } else { *start };

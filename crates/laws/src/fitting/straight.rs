@@ -1,4 +1,5 @@
-//! Is it a straight line on log-log axes? R² alone hides a bend, so three things are asked together. Also what the residuals say.
+//! Is it a straight line on log-log axes? R² alone hides a bend, so three things are asked together. Also what the
+//! residuals say.
 
 use super::evidence::{Evidence, Rows, Runs};
 use super::variance;
@@ -13,9 +14,12 @@ pub const R2_ENOUGH: f64 = 0.98;
 /// Deviation that must not be reached.
 pub const WORST_ALLOWED: f64 = 0.01;
 
-/// "Straight" of `y` against `x` (both positive, natural logs are taken here): R² ≥ 0.98, the worst deviation from the line under
-/// 1 %, and an interval of the quadratic coefficient that contains zero. `seeds` is what repeated seeds elsewhere say of one run's
-/// ln y: (sum of squares, degrees of freedom); it is pooled with the residuals. `run` says which rows share their luck, 0.. for each.
+/// "Straight" of `y` against `x` (both positive, natural logs are taken here): R² ≥ 0.98, the worst deviation from the
+/// line under
+/// 1 %, and an interval of the quadratic coefficient that contains zero. `seeds` is what repeated seeds elsewhere say
+/// of one run's
+/// ln y: (sum of squares, degrees of freedom); it is pooled with the residuals. `run` says which rows share their luck,
+/// 0.. for each.
 pub fn straightness(
     x: &[f64],
     y: &[f64],
@@ -157,7 +161,8 @@ fn polynomial(x: &[f64], y: &[f64], degree: usize) -> Option<Linear> {
     least_squares(&rows, y, &vec![1.0; y.len()])
 }
 
-/// `sign`·Δ ln y / Δ ln x between neighbouring places, with the mean of ln y at each place: −1 for losses that fall, whose exponent is
+/// `sign`·Δ ln y / Δ ln x between neighbouring places, with the mean of ln y at each place: −1 for losses that fall,
+/// whose exponent is
 /// written positive, 1 for y = G·x^exponent.
 pub fn local_slopes(x: &[f64], y: &[f64], sign: f64) -> Vec<LocalSlope> {
     let mut order: Vec<usize> = (0..x.len()).filter(|i| x[*i] > 0.0 && y[*i] > 0.0).collect();
@@ -183,7 +188,8 @@ pub fn local_slopes(x: &[f64], y: &[f64], sign: f64) -> Vec<LocalSlope> {
         .collect()
 }
 
-/// Tests on residuals in the order given; the runs test takes rows of one `unit` (of each residual) by their mean, in the order of
+/// Tests on residuals in the order given; the runs test takes rows of one `unit` (of each residual) by their mean, in
+/// the order of
 /// their first: rows that share their luck have one sign together.
 pub(super) fn residual_tests(residuals: &[Residual], units: &[usize]) -> ResidualTests {
     let values: Vec<f64> = residuals.iter().map(|r| r.residual).collect();

@@ -1,4 +1,5 @@
-//! Variable projection: with the exponents given, E, A and B are a non-negative linear least-squares problem, so that only the
+//! Variable projection: with the exponents given, E, A and B are a non-negative linear least-squares problem, so that
+//! only the
 //! exponents are searched, on a grid. Nearly free of starts; its best points are polished with the true objective.
 
 use super::data::dot;
@@ -8,7 +9,8 @@ use crate::forms::LinearPart;
 use crate::numeric::Theta;
 use crate::numeric::linear::least_squares;
 
-/// Searches the exponents on a grid, keeps the best few by squared relative error of the loss, and runs the real search from them. The
+/// Searches the exponents on a grid, keeps the best few by squared relative error of the loss, and runs the real search
+/// from them. The
 /// grid sees a sample of a long table's rows, the real search all of them.
 pub fn search(problem: &Problem<'_>, part: &LinearPart, threads: usize) -> Vec<Optimum> {
     let grid: Vec<f64> = match part.exponents.len() {
@@ -106,7 +108,8 @@ impl Columns {
     }
 }
 
-/// The triangle that Householder's reflections make of columns, by rows; as many as there are columns, or rows if those are fewer.
+/// The triangle that Householder's reflections make of columns, by rows; as many as there are columns, or rows if those
+/// are fewer.
 fn triangle(columns: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
     let (width, n) = (columns.len(), columns[0].len());
     let height = width.min(n);

@@ -1,4 +1,5 @@
-//! L = (A/N^alpha + B/D^beta)^k + E (arXiv 2608.07222): Chinchilla's form with one more parameter. Judge it on held-out rows.
+//! L = (A/N^alpha + B/D^beta)^k + E (arXiv 2608.07222): Chinchilla's form with one more parameter. Judge it on held-out
+//! rows.
 
 use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
 use crate::numeric::theta_of;

@@ -1,6 +1,8 @@
-//! Data mixing laws: L = c + k·exp(Σ_j t_j·r_j) for the shares r_j of the sources (Ye et al. 2024, arXiv 2403.16952, eq. 1 and 6).
+//! Data mixing laws: L = c + k·exp(Σ_j t_j·r_j) for the shares r_j of the sources (Ye et al. 2024, arXiv 2403.16952,
+//! eq. 1 and 6).
 //!
-//! Shares that add up to one leave one rate free: k·exp(t·Σr) is k again. The last source is then the reference, its rate zero, and
+//! Shares that add up to one leave one rate free: k·exp(t·Σr) is k again. The last source is then the reference, its
+//! rate zero, and
 //! every other t says what a share costs or earns when it is taken from that source.
 
 use super::{Columns, Coord, Form, Kernel, Reported, Role, Variable, floor_coord};

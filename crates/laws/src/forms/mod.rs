@@ -1,4 +1,5 @@
-//! The laws of the literature, one small file each. A form is data: the formula, the variables it reads, the coordinates it is
+//! The laws of the literature, one small file each. A form is data: the formula, the variables it reads, the
+//! coordinates it is
 //! fitted in, the parameters it reports, where a search starts.
 
 pub mod additive;
@@ -255,7 +256,8 @@ impl Form {
         }
     }
 
-    /// The form's variables of a row by name, logarithms taken; `None` if one is absent or not positive where it must be.
+    /// The form's variables of a row by name, logarithms taken; `None` if one is absent or not positive where it must
+    /// be.
     pub fn inputs(&self, value: &dyn Fn(&str) -> Option<f64>) -> Option<Vec<f64>> {
         self.variables
             .iter()

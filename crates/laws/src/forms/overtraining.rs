@@ -1,4 +1,5 @@
-//! Over-training: L = E + (a·M^eta + b·M^−eta)·C^−eta with M = D/N tokens per parameter (Gadre et al. 2024, arXiv 2403.08540, eq. 4).
+//! Over-training: L = E + (a·M^eta + b·M^−eta)·C^−eta with M = D/N tokens per parameter (Gadre et al. 2024, arXiv
+//! 2403.08540, eq. 4).
 
 use super::{Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
 use crate::numeric::theta_of;

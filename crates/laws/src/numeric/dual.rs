@@ -1,4 +1,5 @@
-//! Forward-mode derivatives: a value with its gradient in the coordinates of the fit. A form is written once, as the formula reads,
+//! Forward-mode derivatives: a value with its gradient in the coordinates of the fit. A form is written once, as the
+//! formula reads,
 //! and its gradient is exact.
 
 use super::MAX_COORDS;
@@ -41,7 +42,8 @@ impl Dual {
         self.chain(v, v)
     }
 
-    /// Natural logarithm; arguments below 1e-300 are taken as 1e-300, so that a search may cross the edge and come back.
+    /// Natural logarithm; arguments below 1e-300 are taken as 1e-300, so that a search may cross the edge and come
+    /// back.
     pub fn ln(self) -> Self {
         let x = self.v.max(1e-300);
         self.chain(libm::log(x), 1.0 / x)

@@ -1,4 +1,5 @@
-//! e^x and ln x over slices, written so that the compiler vectorises them. Error bounds (measured in the tests against libm): 2 ulp
+//! e^x and ln x over slices, written so that the compiler vectorises them. Error bounds (measured in the tests against
+//! libm): 2 ulp
 //! each. Same bits on every system: additions, multiplications and bit shifts only.
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;

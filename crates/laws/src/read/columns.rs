@@ -286,7 +286,8 @@ fn means(header: &str, name: &str) -> bool {
     is_name(&plain(&title.name), name) || title.short.iter().any(|(short, _)| is_name(&plain(short), name))
 }
 
-/// `PF-days`, `compute_exaflops`: a header that is a unit of FLOP. Not `train_tflops`, which is a speed where it is logged.
+/// `PF-days`, `compute_exaflops`: a header that is a unit of FLOP. Not `train_tflops`, which is a speed where it is
+/// logged.
 fn is_compute(title: &Title) -> bool {
     let base = |short: &str| {
         let p = plain(short);
@@ -385,7 +386,8 @@ impl Mapping {
                 }
             }
             if matches.is_empty() && *canonical == "loss" && !loss_optional {
-                // Without numbers every row will be listed with what its cell holds, which tells more than a missing column.
+                // Without numbers every row will be listed with what its cell holds, which tells more than a missing
+                // column.
                 matches.extend(free.first());
             }
             let Some(&index) = matches.first() else { continue };
@@ -435,7 +437,8 @@ impl Mapping {
         Ok(out)
     }
 
-    /// Columns of numbers whose names speak of sizes, tokens or compute that were not read as any of them: said, never replaced in silence.
+    /// Columns of numbers whose names speak of sizes, tokens or compute that were not read as any of them: said, never
+    /// replaced in silence.
     fn name_the_near(&mut self, header: &[String], numeric: &dyn Fn(usize) -> bool) {
         for (canonical, words) in
             [("n", &["param", "modelsize"][..]), ("d", &["token"][..]), ("c", &["flop", "compute"][..])]
@@ -548,7 +551,8 @@ fn unknown_unit(unit: &str, header: &str, canonical: &str, table: &str) -> LawEr
             "{table}: the unit {unit} in the header `{header}` (read as {canonical}) is not understood"
         ),
         hint: format!(
-            "write a multiple, e.g. (M), (1e9) or (PF-days), or give the factor, --column '{canonical}={header}*1e6' (*1 for none)"
+            "write a multiple, e.g. (M), (1e9) or (PF-days), or give the factor, --column \
+             '{canonical}={header}*1e6' (*1 for none)"
         ),
     }
 }

@@ -1,4 +1,5 @@
-//! Text tables: commas, tabs, semicolons, bars (also Markdown's), or columns set apart by spaces. Line numbers stay those of the file.
+//! Text tables: commas, tabs, semicolons, bars (also Markdown's), or columns set apart by spaces. Line numbers stay
+//! those of the file.
 
 use super::{Cell, Raw};
 use crate::LawError;
@@ -93,7 +94,8 @@ fn is_content(line: &str) -> bool {
     !line.trim().is_empty() && !line.starts_with('#')
 }
 
-/// A first line without any separator over lines that have some is a title: blanked, so that the others keep their numbers.
+/// A first line without any separator over lines that have some is a title: blanked, so that the others keep their
+/// numbers.
 fn without_title(text: &str) -> (Cow<'_, str>, Option<String>) {
     let separators = |line: &str| line.matches([',', ';', '\t', '|']).count();
     let mut lines = text.split_inclusive('\n').filter(|l| is_content(l));

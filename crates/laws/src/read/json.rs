@@ -64,7 +64,8 @@ pub(super) fn records(text: &str, name: &str) -> Result<(Vec<String>, Vec<Raw>),
 /// An object, or why it is none.
 type Object = Result<Map<String, Value>, String>;
 
-/// The text with `NaN`, `Infinity` and `-Infinity` in quotes: Python's `json` writes them bare, and JSON has no such words.
+/// The text with `NaN`, `Infinity` and `-Infinity` in quotes: Python's `json` writes them bare, and JSON has no such
+/// words.
 fn bare_words_quoted(text: &str) -> Cow<'_, str> {
     if !text.contains("NaN") && !text.contains("Infinity") {
         return text.into();

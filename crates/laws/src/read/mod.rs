@@ -1,8 +1,11 @@
-//! Tables as people have them: CSV, TSV, semicolons, JSON in a dozen shapes; headers in any of their usual spellings; cells such as
+//! Tables as people have them: CSV, TSV, semicolons, JSON in a dozen shapes; headers in any of their usual spellings;
+//! cells such as
 //! `1.2B`, `300M` or `1.234.567,8`.
 //!
-//! What a number means is never decided from one cell: marks are judged over the whole table (`marks`), a unit in a header is
-//! understood or an error (`units`). A row that cannot be used is listed with its line and the reason, never dropped in silence.
+//! What a number means is never decided from one cell: marks are judged over the whole table (`marks`), a unit in a
+//! header is
+//! understood or an error (`units`). A row that cannot be used is listed with its line and the reason, never dropped in
+//! silence.
 
 mod cells;
 pub mod columns;
@@ -47,7 +50,8 @@ pub struct Raw {
 /// Reads a table from the bytes of a file.
 ///
 /// # Errors
-/// Not text, no header, no loss column, a mapped column that does not exist, a unit that is not understood, or numbers whose
+/// Not text, no header, no loss column, a mapped column that does not exist, a unit that is not understood, or numbers
+/// whose
 /// marks can be read in two ways.
 pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError> {
     let name = if options.name.is_empty() { "the table" } else { &options.name };
@@ -150,7 +154,8 @@ fn plausible(table: &Table, header: &[String], mapping: &Mapping, name: &str) ->
                     "{name}: with the unit of its header, column `{title}` has a median of {median:.3e} {of}"
                 ),
                 hint: format!(
-                    "if its cells are in full ({bare:.3e}), say so with --column '{canonical}={title}*1', or correct the header"
+                    "if its cells are in full ({bare:.3e}), say so with --column '{canonical}={title}*1', or \
+                     correct the header"
                 ),
             });
         }
@@ -299,7 +304,8 @@ impl Grid<'_> {
     }
 }
 
-/// D of the rows that lack it, from the steps and the batch: batches in tokens, or in sequences with a column for their length.
+/// D of the rows that lack it, from the steps and the batch: batches in tokens, or in sequences with a column for their
+/// length.
 fn tokens_from_steps(table: &mut Table, header: &[String], mapping: &Mapping) {
     let Some(batch) = mapping.index("batch").map(|i| header[i].to_lowercase()) else { return };
     let lacking = |r: &Row| r.d.is_none() && r.get("steps").is_some() && r.get("batch").is_some();

@@ -17,7 +17,8 @@ fn synonyms_units_and_quotes_are_understood() {
         "params (M);tokens (B);loss\n1200;30;2,5\n300;6;2,9\n",
         "# from W&B\nparameters,training_tokens,eval/loss\n1.2G,30B,2.5\n300M,6B,2.9\n",
         "{\"N\": 1.2e9, \"tokens\": \"30B\", \"loss\": 2.5}\n\n{\"N\": 3e8, \"tokens\": 6e9, \"loss\": 2.9}\n",
-        "{\"config\": {\"n_params\": \"1.2B\"}, \"summary\": {\"loss\": 2.5, \"tokens\": 3e10}}\n{\"config\": {\"n_params\": 3e8}, \"summary\": {\"loss\": 2.9, \"tokens\": 6e9}}",
+        "{\"config\": {\"n_params\": \"1.2B\"}, \"summary\": {\"loss\": 2.5, \"tokens\": 3e10}}\n{\"config\": \
+         {\"n_params\": 3e8}, \"summary\": {\"loss\": 2.9, \"tokens\": 6e9}}",
         "[{\"parameters\": 1200000000, \"d\": 3e10, \"loss\": 2.5}, {\"parameters\": 3e8, \"d\": 6e9, \"loss\": 2.9}]",
     ] {
         let table = read(text).unwrap();
@@ -54,7 +55,8 @@ fn other_peoples_layouts_are_understood() {
         ("k.json", "{\"params\": [1.2e9, 3e8], \"tokens\": [3e10, 6e9], \"loss\": [2.5, 2.9]}"),
         (
             "l.json",
-            "{\"project\": \"x\", \"runs\": [{\"params\": 1.2e9, \"tokens\": 3e10, \"loss\": 2.5},\n {\"params\": 3e8, \"tokens\": 6e9, \"loss\": 2.9}]}",
+            "{\"project\": \"x\", \"runs\": [{\"params\": 1.2e9, \"tokens\": 3e10, \"loss\": 2.5},\n \
+             {\"params\": 3e8, \"tokens\": 6e9, \"loss\": 2.9}]}",
         ),
         ("m.csv", "params,tokens,loss,remark\n1.2B,30B,2.5,\"two\nlines, \"\"quoted\"\"\"\n300M,6B,2.9,\n"),
         ("n.csv", "params,tokens,loss\r1.2B,30B,2.5\r300M,6B,2.9\r"),

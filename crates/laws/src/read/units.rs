@@ -1,4 +1,5 @@
-//! Units: what stands in a header's brackets (`params (M)`, `compute (PF-days)`, `tokens [1e9]`) or behind a cell's digits.
+//! Units: what stands in a header's brackets (`params (M)`, `compute (PF-days)`, `tokens [1e9]`) or behind a cell's
+//! digits.
 //!
 //! What is not understood is never dropped: a unit nobody knows is a law in wrong units that looks right.
 

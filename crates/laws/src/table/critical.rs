@@ -1,5 +1,7 @@
-//! From runs at some batch size to what they would have cost at the best one, by a law of the critical batch (Kaplan et al. 2020, arXiv
-//! 2001.08361, eq. 5.4 and 5.5): C_min = C/(1 + B/B_crit(L)) at a batch far below the critical one, and S_min = S/(1 + B_crit(L)/B) at one
+//! From runs at some batch size to what they would have cost at the best one, by a law of the critical batch (Kaplan et
+//! al. 2020, arXiv
+//! 2001.08361, eq. 5.4 and 5.5): C_min = C/(1 + B/B_crit(L)) at a batch far below the critical one, and S_min = S/(1 +
+//! B_crit(L)/B) at one
 //! far above it. With them `l_cmin` and `l_ns` can be fitted to plain runs.
 
 use crate::numeric::linear::least_squares;
@@ -72,7 +74,8 @@ impl CriticalBatch {
 
 /// The table with `c_min` and `s_min` of every row that knows its batch.
 ///
-/// The batch is taken in tokens. Where tokens and steps are known, D/S is the batch, which also tells a column that counts sequences.
+/// The batch is taken in tokens. Where tokens and steps are known, D/S is the batch, which also tells a column that
+/// counts sequences.
 ///
 /// # Errors
 /// A law whose constants are no positive numbers, a table that already has C_min, or one without batches.

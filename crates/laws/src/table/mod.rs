@@ -76,9 +76,11 @@ pub struct Table {
     pub n_convention: String,
     /// `exact`, `6nd`, `as given`.
     pub c_convention: String,
-    /// All rows were scored on the same held-out tokens: their standard errors are shared, and tell nothing of their differences.
+    /// All rows were scored on the same held-out tokens: their standard errors are shared, and tell nothing of their
+    /// differences.
     pub shared_evaluation: bool,
-    /// `c_min` and `s_min` were computed from batches, see [`critical`]: the rows are plain runs, of which only the frontier is L(C_min).
+    /// `c_min` and `s_min` were computed from batches, see [`critical`]: the rows are plain runs, of which only the
+    /// frontier is L(C_min).
     pub c_min_from_batch: bool,
     /// Columns whose names say N, D or C but that hold no numbers, with what they hold, in words.
     pub unreadable: BTreeMap<String, String>,
@@ -175,7 +177,8 @@ impl Table {
         }
     }
 
-    /// The rows without exact copies of others: the same run, sizes, settings and loss to the last digit. Logs hold a row twice after a
+    /// The rows without exact copies of others: the same run, sizes, settings and loss to the last digit. Logs hold a
+    /// row twice after a
     /// resume, and copies are no evidence. What was left out is said.
     #[must_use]
     pub fn without_copies(mut self) -> Self {
@@ -262,7 +265,8 @@ impl Table {
         !self.rows.is_empty() && self.rows.iter().all(|r| r.get(name).is_some())
     }
 
-    /// Rows weighted by 1/(standard error of ln loss)², mean weight one, where every row has a standard error and they are not shared by all.
+    /// Rows weighted by 1/(standard error of ln loss)², mean weight one, where every row has a standard error and they
+    /// are not shared by all.
     pub fn weighted_by_se(&self) -> Option<Self> {
         if self.shared_evaluation || self.rows.is_empty() {
             return None;

@@ -74,7 +74,8 @@ impl Repeats {
         Some(SeedSpread { sigma_ln, sigma_loss: sigma_ln * mean_loss, dof, groups: self.groups.len() })
     }
 
-    /// Sum of squares and degrees of freedom of the groups that are not part of `lines`: what seeds tell beyond those rows, whose own
+    /// Sum of squares and degrees of freedom of the groups that are not part of `lines`: what seeds tell beyond those
+    /// rows, whose own
     /// scatter already is in their residuals. Groups of the same runs count once, by their mean.
     pub fn outside(&self, lines: &[usize]) -> (f64, usize) {
         let mut by_runs: BTreeMap<&[String], (f64, usize, usize)> = BTreeMap::new();

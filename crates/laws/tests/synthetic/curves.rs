@@ -1,4 +1,5 @@
-//! Runs of several rows that share their run's luck: training curves as people export them, and how often intervals hold the truth.
+//! Runs of several rows that share their run's luck: training curves as people export them, and how often intervals
+//! hold the truth.
 
 use isoflop_laws::numeric::random::Random;
 use isoflop_laws::{Loss, Options, Row, Table, fit};

@@ -196,7 +196,8 @@ fn draw_group(svg: &mut Svg, panel: &Panel, data: &Data, against: Against, g: &G
         for x in &samples {
             let Some((value, band)) = against.law(fit, *x, g.level) else { continue };
             line.push(panel.at(*x, value).filter(|_| panel.y.holds(value)));
-            // Lines through three points have bands that would hide each other; their exponents' intervals are in words.
+            // Lines through three points have bands that would hide each other; their exponents' intervals are in
+            // words.
             let band = band.filter(|_| against == Against::Params);
             if let (Some((lo, hi)), Some(px)) = (band, panel.x.at(*x))
                 && let (Some(a), Some(b)) = (panel.y.clamped(lo), panel.y.clamped(hi))

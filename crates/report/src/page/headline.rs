@@ -167,7 +167,8 @@ pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> S
             .flatten()
             .collect();
     format!(
-        "<header>\n<p class=\"kicker\">{}{}</p>\n<h1>{}</h1>\n<p class=\"dek\">{}</p>\n{}<div class=\"tiles\">{}</div>\n{}</header>\n",
+        "<header>\n<p class=\"kicker\">{}{}</p>\n<h1>{}</h1>\n<p class=\"dek\">{}</p>\n{}<div \
+         class=\"tiles\">{}</div>\n{}</header>\n",
         escape(if input.title.is_empty() { "scaling study" } else { &input.title }),
         input.date.as_ref().map(|d| format!(" · {}", escape(d))).unwrap_or_default(),
         sentence(laws, true),

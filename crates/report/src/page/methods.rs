@@ -140,7 +140,11 @@ pub(crate) fn study(input: &ReportInput) -> String {
                                   residuals."
             .to_owned()),
     }
-    how.push("A plain number was measured or counted; ≈ marks an estimate; what was not measured is said to be missing.".to_owned());
+    how.push(
+        "A plain number was measured or counted; ≈ marks an estimate; what was not measured is said to \
+              be missing."
+            .to_owned(),
+    );
     how.extend(input.notes.iter().map(|n| escape(&end_sentence(n))));
     how.extend(laws.into_iter().flat_map(|l| &l.notes).map(|n| escape(&end_sentence(n))));
 

@@ -245,7 +245,8 @@ fn allocation(laws: Option<&LawDocument>) -> String {
         .map(|a| {
             let ends = a.a.lo.zip(a.a.hi).map(|(lo, hi)| format!("{} to {}", fixed(lo, 3), fixed(hi, 3)));
             format!(
-                "<tr><td>{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td>{}</td></tr>",
+                "<tr><td>{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td \
+                 class=\"num\">{}</td><td>{}</td></tr>",
                 escape(&a.approach),
                 fixed(a.a.value, 4),
                 escape(&ends.unwrap_or_else(|| "no interval".to_owned())),

@@ -19,7 +19,8 @@ pub(crate) fn sheet(data: &Data) -> String {
 /// A style element for a drawing on its own, with its ground.
 pub(crate) fn standalone(data: &Data) -> String {
     format!(
-        "<style>{}{FIGURE_CSS}.ground{{fill:var(--paper)}}</style><rect class=\"ground\" width=\"100%\" height=\"100%\"/>",
+        "<style>{}{FIGURE_CSS}.ground{{fill:var(--paper)}}</style><rect class=\"ground\" width=\"100%\" \
+         height=\"100%\"/>",
         colours(data)
     )
 }

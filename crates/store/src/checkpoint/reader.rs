@@ -39,7 +39,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens any GPT-2 directory in Hugging Face's layout (`config.json`, `model.safetensors`). If it has a manifest, lengths and
+    /// Opens any GPT-2 directory in Hugging Face's layout (`config.json`, `model.safetensors`). If it has a manifest,
+    /// lengths and
     /// hashes are verified.
     pub fn open_dir(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let dir = path.as_ref();

@@ -1,4 +1,5 @@
-//! `isoflop bench attention`: causal attention of one sequence on one thread, forward and backward, for one head and for
+//! `isoflop bench attention`: causal attention of one sequence on one thread, forward and backward, for one head and
+//! for
 //! all heads of a layer.
 //!
 //! Operations are the model's: two products forward and four backward (dv, dp, dq, dk) over the causal half, so

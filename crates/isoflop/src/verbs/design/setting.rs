@@ -1,4 +1,5 @@
-//! What a proposed study may consist of: the sizes to choose from, the corpus, the recipe, as the user's own study has them or by default.
+//! What a proposed study may consist of: the sizes to choose from, the corpus, the recipe, as the user's own study has
+//! them or by default.
 
 use super::DesignArgs;
 use crate::cli::Context;
@@ -109,7 +110,8 @@ impl Setting {
         ladder.iter().map(|s| per_token(*s)).sum::<f64>() * self.overhead() * tokens
     }
 
-    /// Ladders with the tokens a budget then allows: of the built-in series every stretch of at least four (all or every second size), of
+    /// Ladders with the tokens a budget then allows: of the built-in series every stretch of at least four (all or
+    /// every second size), of
     /// up to eight own sizes every choice of at least three.
     pub(super) fn candidates(
         &self,

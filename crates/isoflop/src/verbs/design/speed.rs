@@ -78,12 +78,21 @@ pub(super) fn budget(args: &DesignArgs, ctx: &Context) -> anyhow::Result<Budget>
     let seconds = positive(parse_seconds(text).map_err(UserError::from_error)?)?;
     let speed = match &args.flop_per_s {
         Some(given) => {
-            let value = positive(parse_count(given).map_err(|e| UserError::from_error(format!("--flop-per-s: {e}")))?)?;
+            let value = positive(
+                parse_count(given).map_err(|e| UserError::from_error(format!("--flop-per-s: {e}")))?,
+            )?;
             Speed { measured: vec![(1.0, value)], words: format!("{} FLOP/s as given", si(value)) }
         }
         None => Speed::of_store(ctx).ok_or_else(|| {
-            UserError::new(format!("a budget of {} needs a speed, and no run in {} was measured", duration(seconds), ctx.store.display()))
-                .hint("give --flop-per-s 50e9 (see `isoflop bench`), --store DIR with finished runs, or the budget in FLOPs")
+            UserError::new(format!(
+                "a budget of {} needs a speed, and no run in {} was measured",
+                duration(seconds),
+                ctx.store.display()
+            ))
+            .hint(
+                "give --flop-per-s 50e9 (see `isoflop bench`), --store DIR with finished runs, or the \
+                       budget in FLOPs",
+            )
         })?,
     };
     Ok(Budget::Seconds(seconds, speed))
