@@ -510,7 +510,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(60))]
         #[test]
         fn every_set_agrees_with_the_exact_product(
-            m in 1usize..40, n in 1usize..100, k in 1usize..70, transposed: bool, packed: bool, init in 0u8..3, pad in 0usize..3,
+            m in 1usize..40, n in 1usize..100, k in 1usize..70,
+            transposed: bool, packed: bool, init in 0u8..3, pad in 0usize..3,
         ) {
             for set in KernelSet::runnable() {
                 check(set, m, n, k, transposed, packed, init, pad);

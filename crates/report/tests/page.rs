@@ -205,7 +205,9 @@ fn hostile() -> impl Strategy<Value = f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, max_shrink_iters: 50, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 16, failure_persistence: None, max_shrink_iters: 50, ..ProptestConfig::default()
+    })]
     #[test]
     fn hostile_numbers_never_show(values in prop::collection::vec(hostile(), 40), seed in 0usize..1000) {
         let mut input = small_input();

@@ -89,7 +89,9 @@ fn check(rows: usize, c: usize, part: usize, slope: f64, offset: f64) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]
-    fn every_set_agrees_with_plain_loops(rows in 4usize..150, c in 1usize..40, part in 1usize..70, leaky in any::<bool>()) {
+    fn every_set_agrees_with_plain_loops(
+        rows in 4usize..150, c in 1usize..40, part in 1usize..70, leaky in any::<bool>(),
+    ) {
         check(rows, c, part, if leaky { 0.1 } else { 0.0 }, 0.0);
     }
 }

@@ -280,12 +280,14 @@ impl Form {
                     form: self.id.to_owned(),
                     column: format!("`{name}`"),
                     hint: match table.unreadable.get(name) {
-                        Some(why) => format!("{why}; write numbers such as 12000000, 12M or 1.2e7"),
-                        None if name == "d" && table.rows.iter().any(|r| r.get("steps").is_some()) => {
-                            "there are steps: with the batch in tokens (batch_tokens), or in sequences (batch_size) and their length \
-                             (seq_len), D = steps × batch × length is taken; or map a column with --column d=NAME"
+                        // Which column comes nearest says less than what there is: D follows from steps and batch.
+                        _ if name == "d" && table.rows.iter().any(|r| r.get("steps").is_some()) => {
+                            "there are steps: with the batch in tokens (batch_tokens), or in sequences (batch_size) \
+                             and their length (seq_len), D = steps × batch × length is taken; or map a column with \
+                             --column d=NAME"
                                 .to_owned()
                         }
+                        Some(why) => format!("{why}; write numbers such as 12000000, 12M or 1.2e7"),
                         None => format!(
                             "name it `{name}` in the header, or map a column with --column {name}=NAME"
                         ),
