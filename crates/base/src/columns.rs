@@ -1,8 +1,7 @@
 //! The columns of finished points and of training curves, each once.
 //!
 //! Every table the program writes (CSV, JSON Lines, Parquet, the SQLite index, TensorBoard's scalars) and the check
-//! that
-//! a record holds no number JSON cannot say take their columns from here. A new column is one line in
+//! that a record holds no number JSON cannot say take their columns from here. A new column is one line in
 //! [`POINT_COLUMNS`] or [`CURVE_COLUMNS`]; it goes last, so that readers by position keep working.
 
 use crate::{CurveRow, Measured, Point, Status};

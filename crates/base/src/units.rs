@@ -31,14 +31,12 @@ pub fn parse_count(text: &str) -> Result<f64, UnitError> {
     if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(fail()) }
 }
 
-/// Most tokens, steps or parameters that are counted: up to here a double holds every whole number, and products of two
-/// counts that
-/// occur together still fit 128 bits.
+/// Most tokens, steps or parameters that are counted: up to here a double holds every whole number, and products of
+/// two counts that occur together still fit 128 bits.
 pub const MOST: u64 = 9_000_000_000_000_000;
 
 /// The whole number at or below a count; `None` for what is not finite, below zero or beyond [`MOST`]. The only way
-/// from a number of
-/// a study to an integer: a cast would clamp without a word.
+/// from a number of a study to an integer: a cast would clamp without a word.
 pub fn whole(value: f64) -> Option<u64> {
     (0.0..=MOST as f64).contains(&value).then_some(value.floor() as u64)
 }

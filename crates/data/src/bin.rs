@@ -1,9 +1,8 @@
 //! Token files: raw little-endian `u16` or `u32`, as nanoGPT writes, or any dialect of [`crate::dialect`],
 //! memory-mapped.
 //!
-//! A JSON sidecar `FILE.json` ([`Sidecar`]) may say how the file was made. Opening costs the same for any size: length,
-//! header,
-//! sidecar, and a sample of the ids.
+//! A JSON sidecar `FILE.json` ([`Sidecar`]) may say how the file was made. Opening costs the same for any size:
+//! length, header, sidecar, and a sample of the ids.
 
 use crate::dialect::{self, Layout, TokenDtype};
 use crate::fingerprint::sha256;
@@ -112,8 +111,7 @@ impl BinFile {
     ///
     /// # Errors
     /// Missing, empty, a directory, not readable, no whole number of tokens, a header or sidecar that contradicts the
-    /// file,
-    /// an unknown vocabulary, a sampled id beyond it.
+    /// file, an unknown vocabulary, a sampled id beyond it.
     pub fn open(path: &Path, options: &BinOptions) -> Result<Self, DataError> {
         let map = Map::open(path)?;
         let sidecar = Sidecar::read(path)?;

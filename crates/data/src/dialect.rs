@@ -1,11 +1,9 @@
 //! How a file's tokens are stored: recognised by its header, by what lies beside it, by its size, and by statistics.
 //!
-//! Raw tokens say nothing of themselves, and any file is a file of `u16` if it is read as one. What is certain is read:
-//! NumPy's
-//! `.npy`, llm.c's headers, a count before the tokens, Megatron's index beside them, raw `u32` whose upper halves are
-//! next to
-//! nothing. What is surely something else (text, an archive, compressed, the other byte order) is refused, with what
-//! says otherwise.
+//! Raw tokens say nothing of themselves, and any file is a file of `u16` if it is read as one. What is certain is
+//! read: NumPy's `.npy`, llm.c's headers, a count before the tokens, Megatron's index beside them, raw `u32` whose
+//! upper halves are next to nothing. What is surely something else (text, an archive, compressed, the other byte
+//! order) is refused, with what says otherwise.
 
 use crate::DataError;
 use crate::tokenizer::{GPT2_VOCAB, LLAMA3_VOCAB};
@@ -217,8 +215,7 @@ fn npy(path: &Path, bytes: &[u8]) -> Result<Option<Layout>, DataError> {
 }
 
 /// llm.c's header of 256 `i32`: magic, version, tokens. Read as `u16` tokens its magic would be id 55,432, which no
-/// GPT-2 file holds,
-/// and as a `u32` token 20 million.
+/// GPT-2 file holds, and as a `u32` token 20 million.
 fn llmc(path: &Path, bytes: &[u8]) -> Result<Option<Layout>, DataError> {
     let word =
         |i: usize| bytes.get(4 * i..4 * i + 4).map(|b| i32::from_le_bytes(b.try_into().expect("four bytes")));
@@ -378,8 +375,7 @@ impl Words {
     }
 
     /// Whether these are numbers of `span` words: the first of each varies, the second holds what little a vocabulary
-    /// has beyond
-    /// 65,536 (at most a million symbols), the others nothing.
+    /// has beyond 65,536 (at most a million symbols), the others nothing.
     fn wide(&self, span: usize) -> bool {
         let place = |k: usize| (0..4).filter(move |i| i % span == k).map(|i| self.most[i]).max().unwrap_or(0);
         place(0) > 15 && place(1) <= 15 && (2..span).all(|k| place(k) == 0)

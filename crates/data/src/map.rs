@@ -1,6 +1,5 @@
 //! The one place of this crate with `unsafe`: a read-only memory map, so that a file of any size is opened without
-//! being read.
-//! What cannot be mapped, a pipe or stdin (`-`), is read into memory.
+//! being read. What cannot be mapped, a pipe or stdin (`-`), is read into memory.
 
 use crate::DataError;
 use std::fs::File;
@@ -54,16 +53,12 @@ impl Map {
             return Err(empty());
         }
         // SAFETY: `Mmap::map` asks that the file is not changed while it is mapped. We map read-only and private to
-        // this
-        // struct, hand out nothing but shared byte slices tied to its lifetime, copy out of them at once
-        // (`BinFile::read`),
-        // and never form a reference to a type with invalid bit patterns, so a writer in another process can give us
-        // other
-        // token ids, which are checked against the vocabulary, but no invalid value. A file that is truncated while
-        // mapped
-        // raises SIGBUS on access beyond its new end. That ends the process; it does not corrupt it. `still_whole` asks
-        // for
-        // the file's length before every batch and turns all but a race of microseconds into an error.
+        // this struct, hand out nothing but shared byte slices tied to its lifetime, copy out of them at once
+        // (`BinFile::read`), and never form a reference to a type with invalid bit patterns, so a writer in another
+        // process can give us other token ids, which are checked against the vocabulary, but no invalid value. A file
+        // that is truncated while mapped raises SIGBUS on access beyond its new end. That ends the process; it does
+        // not corrupt it. `still_whole` asks for the file's length before every batch and turns all but a race of
+        // microseconds into an error.
         let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| DataError::from_io(path, e))?;
         Ok(Self { path: path.to_owned(), file: Some(file), bytes: Bytes::Mapped(bytes) })
     }

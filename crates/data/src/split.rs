@@ -2,10 +2,8 @@
 //!
 //! A corpus is often several books one after another, so its tail is no sample of it. The text is cut into blocks of
 //! [`BLOCK_BYTES`]; in each group of [`GROUP`] consecutive blocks a seeded hash of the group's index chooses the one
-//! that
-//! is held out. That is 1/16 of the text, spread evenly over it, and a pure function of its length: the same text
-//! always
-//! gives the same split, on any machine, and no two studies disagree about what was held out.
+//! that is held out. That is 1/16 of the text, spread evenly over it, and a pure function of its length: the same
+//! text always gives the same split, on any machine, and no two studies disagree about what was held out.
 //!
 //! Each side is its blocks joined in order. A training window may straddle the seam where a block was taken out, as it
 //! may straddle the end of one book and the start of the next.

@@ -1,10 +1,8 @@
 //! What is printed, and what happens when it cannot be.
 //!
-//! The standard `println!` panics when stdout is closed or full, and `eprintln!` when a terminal went away. The macros
-//! here take
-//! their names for the whole binary: what goes to stdout is the answer, so failing to deliver it ends the program with
-//! one line
-//! and an exit code; what goes to stderr is talk, and nothing is lost with it.
+//! The standard `println!` panics when stdout is closed or full, and `eprintln!` when a terminal went away. The
+//! macros here take their names for the whole binary: what goes to stdout is the answer, so failing to deliver it
+//! ends the program with one line and an exit code; what goes to stderr is talk, and nothing is lost with it.
 
 use crate::exit;
 use anyhow::Context as _;
@@ -100,8 +98,7 @@ pub(crate) fn is_stdout(path: &Path) -> bool {
 }
 
 /// Whether a path is a standard stream by name, or the file or pipe behind it: replacing that file would leave the
-/// stream writing
-/// into one without a name.
+/// stream writing into one without a name.
 #[cfg(unix)]
 fn leads_to(path: &Path, stream: &str) -> bool {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};

@@ -1,7 +1,5 @@
 //! What a person sees while runs train: a bar for the run and one for the series on a terminal that understands them,
-//! plain lines
-//! elsewhere.
-//! All of it goes to stderr; no colour is used.
+//! plain lines elsewhere. All of it goes to stderr; no colour is used.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use isoflop_base::Point;

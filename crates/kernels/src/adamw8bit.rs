@@ -15,11 +15,11 @@
 //! | 256   | 1.2 %, 0.7 %                | 0.26 % | 30, 21 % (after 3 M bytes: 270, 255 %)  | 0.86, 3.0 % |
 //! | 2,048 | 1.6 %, 0.8 %                | 0.77 % | 166, 183 %                              | 0.86, 4.7 % |
 //!
-//! A limit shared with bitsandbytes: rounding to the nearest code holds a v still where a step changes it by less than
-//! half the distance to the next code, which is 0.4 % of the largest v of a block but 3 to 28 % of those a thousand
-//! times smaller. A step changes v by (1 − β2)(g²/v − 1) of itself. With our β2 = 0.95 √v follows gradients that grow
-//! fourfold within 1 % and stays a sixth too
-//! high, on average, where they shrink fourfold; with β2 = 0.999 it ends at half of what it should be, or at twice
+//! A limit shared with bitsandbytes: rounding to the nearest code holds a v still where a step changes it by less
+//! than half the distance to the next code, which is 0.4 % of the largest v of a block but 3 to 28 % of those a
+//! thousand times smaller. A step changes v by (1 − β2)(g²/v − 1) of itself. With our β2 = 0.95 √v follows gradients
+//! that grow fourfold within 1 % and stays a sixth too high, on average, where they shrink fourfold; with β2 = 0.999
+//! it ends at half of what it should be, or at twice
 //! (`second_moments_follow_changing_gradients_unless_beta2_is_near_one`): **use 8 bits with β2 ≤ 0.95**.
 //!
 //! And one omission: bitsandbytes moves a small negative m that was rounded to 0 to the next negative code, but not a

@@ -93,12 +93,10 @@ impl Pool {
     /// Runs `task(0..num_tasks, thread)`, each number once, and returns when all are done.
     ///
     /// A thread takes its own share first, the numbers behind each other that it has in every phase of so many tasks,
-    /// for
-    /// what it left in its caches; then others' that have not begun. Which thread takes which number therefore varies;
-    /// a task must therefore not depend on its thread except for scratch
-    /// space. Threads beyond the number of tasks help with those parts that a task gives to [`split`]. A task that
-    /// panics
-    /// makes `run` panic after the phase.
+    /// for what it left in its caches; then others' that have not begun. Which thread takes which number therefore
+    /// varies; a task must therefore not depend on its thread except for scratch space. Threads beyond the number of
+    /// tasks help with those parts that a task gives to [`split`]. A task that panics makes `run` panic after the
+    /// phase.
     pub fn run(&self, num_tasks: usize, task: impl Fn(usize, usize) + Sync) {
         if self.threads == 1 || num_tasks == 0 {
             for index in 0..num_tasks {

@@ -1,7 +1,6 @@
-//! Which runs would tell most? For a proposed set of runs the standard error of the asked quantity is expected from the
-//! fitted law's own
-//! Jacobian: (JᵀJ/σ² + what is known before)⁻¹, with one new row per proposed run. Nothing of it depends on losses not
-//! yet seen.
+//! Which runs would tell most? For a proposed set of runs the standard error of the asked quantity is expected from
+//! the fitted law's own Jacobian: (JᵀJ/σ² + what is known before)⁻¹, with one new row per proposed run. Nothing of it
+//! depends on losses not yet seen.
 
 use crate::fitting::data::{Data, Work, dot3, evaluate};
 use crate::forms::Form;
@@ -28,12 +27,10 @@ pub enum Asked {
     },
 }
 
-/// Expected standard error of `asked` (of its logarithm for positive constants and losses) after the rows of `existing`
-/// and one row
-/// per (N, D) of `proposed`. The run is the unit of evidence: the rows of one run count as one row together, and so do
-/// the proposed
-/// rows of one N, which are a trunk and its branches. `None` if the form has no such parameter or the matrix is
-/// singular.
+/// Expected standard error of `asked` (of its logarithm for positive constants and losses) after the rows of
+/// `existing` and one row per (N, D) of `proposed`. The run is the unit of evidence: the rows of one run count as one
+/// row together, and so do the proposed rows of one N, which are a trunk and its branches. `None` if the form has no
+/// such parameter or the matrix is singular.
 pub fn expected_se(
     form: &Form,
     theta: &Theta,

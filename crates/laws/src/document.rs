@@ -1,9 +1,8 @@
 //! `law.json`: the one document that `fit` prints, `demo` stores and `report` draws.
 //!
-//! Losses are in the unit `loss_unit` names (nats per token unless the table said otherwise), sizes are counts, compute
-//! is
-//! FLOPs. Logarithms are natural. A number that does not exist is absent or `null`, never NaN; the words beside it say
-//! why.
+//! Losses are in the unit `loss_unit` names (nats per token unless the table said otherwise), sizes are counts,
+//! compute is FLOPs. Logarithms are natural. A number that does not exist is absent or `null`, never NaN; the words
+//! beside it say why.
 
 use isoflop_base::units::si;
 use serde::de::{MapAccess, Visitor};

@@ -23,11 +23,9 @@ pub struct Target {
     pub d: f64,
 }
 
-/// Forecasts the loss of each target from the table: where at least three sizes share the target's D, from L(N) at that
-/// D (pure and
-/// irreducible), else from L(N, D). The interval holds the uncertainty of the fit, the spread of single runs (seeds),
-/// and
-/// the spread between the forms.
+/// Forecasts the loss of each target from the table: where at least three sizes share the target's D, from L(N) at
+/// that D (pure and irreducible), else from L(N, D). The interval holds the uncertainty of the fit, the spread of
+/// single runs (seeds), and the spread between the forms.
 ///
 /// # Errors
 /// Too few rows.
@@ -288,9 +286,8 @@ pub struct Band {
     pub run_hi: Option<f64>,
 }
 
-/// Evaluates a fitted law with its bands (linearised in ln loss). `value(name)` gives the variables by name: `n`, `d`,
-/// `c`, … as
-/// counts. `None` if the form is unknown or a variable is absent.
+/// Evaluates a fitted law with its bands (linearised in ln loss). `value(name)` gives the variables by name: `n`,
+/// `d`, `c`, … as counts. `None` if the form is unknown or a variable is absent.
 pub fn evaluate(fit: &FitRecord, value: &dyn Fn(&str) -> Option<f64>) -> Option<Band> {
     let form = forms::find(&fit.form, &fit.variant)?;
     let x = form.inputs(value)?;

@@ -1,14 +1,12 @@
 //! Scaling laws: functional forms, fitting with honest intervals, forecasts, and which runs would tell most.
 //!
-//! Pure: no file, no clock, no environment, and the same bytes out whatever the thread count. A [`Table`] of rows goes
-//! in, a
-//! [`document::LawDocument`] comes out. Sizes are counts (parameters, tokens, FLOPs), losses in the table's unit,
-//! logarithms natural.
+//! Pure: no file, no clock, no environment, and the same bytes out whatever the thread count. A [`Table`] of rows
+//! goes in, a [`document::LawDocument`] comes out. Sizes are counts (parameters, tokens, FLOPs), losses in the
+//! table's unit, logarithms natural.
 //!
-//! The way through: [`read`] makes a [`Table`]; [`fit_table::fit`] fits every law its columns allow; each goes through
-//! [`fitting::fit_form`] (`fitting/fit.rs`: the fit of L(N, D), and of all others), with the law itself as data in
-//! [`forms`]
-//! (`forms/chinchilla.rs`). Each room uses only those above it in this list:
+//! The way through: [`read`] makes a [`Table`]; [`fit_table::fit`] fits every law its columns allow; each goes
+//! through [`fitting::fit_form`] (`fitting/fit.rs`: the fit of L(N, D), and of all others), with the law itself as
+//! data in [`forms`] (`forms/chinchilla.rs`). Each room uses only those above it in this list:
 //!
 //! | room | what it holds |
 //! |---|---|

@@ -1,6 +1,6 @@
-//! The search against the truth: on tables of known laws in very different ranges, with outliers, the reported optimum
-//! is never worse
-//! than the law the table was made with. A search that ends in a side valley shows here, whatever the parameters are.
+//! The search against the truth: on tables of known laws in very different ranges, with outliers, the reported
+//! optimum is never worse than the law the table was made with. A search that ends in a side valley shows here,
+//! whatever the parameters are.
 
 use isoflop_laws::numeric::random::Random;
 use isoflop_laws::{Options, Row, Table, fit};

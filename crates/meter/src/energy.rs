@@ -1,12 +1,10 @@
 //! Energy of the processor packages, from Intel's and AMD's running average power limit counters (RAPL), which Linux
-//! shows
-//! under `/sys/class/powercap`.
+//! shows under `/sys/class/powercap`.
 //!
 //! What is counted: the package domains (`package-0`, …) and, where a server has it, `dram`, which lies outside the
-//! package.
-//! What is not: `core` and `uncore`, which are parts of a package; `psys`, which contains it; graphics cards, drives,
-//! fans and
-//! the power supply's loss. The counters do not know processes: other programs on the machine are in the figure.
+//! package. What is not: `core` and `uncore`, which are parts of a package; `psys`, which contains it; graphics
+//! cards, drives, fans and the power supply's loss. The counters do not know processes: other programs on the machine
+//! are in the figure.
 
 use crate::System;
 use crate::system::{entries, number, read};
@@ -19,9 +17,8 @@ pub const SCOPE: &str = "processor packages and memory (RAPL), all programs on t
 /// Joules since it was opened.
 ///
 /// A counter wraps at some 65 to 262 kJ, that is after about ten minutes of a large server or an hour of a desktop at
-/// full
-/// power: call [`EnergyMeter::joules`] at least every few minutes. One wrap between calls is seen, a second would not
-/// be.
+/// full power: call [`EnergyMeter::joules`] at least every few minutes. One wrap between calls is seen, a second
+/// would not be.
 #[derive(Debug)]
 pub struct EnergyMeter {
     state: Result<Vec<Domain>, String>,

@@ -1,8 +1,8 @@
 //! What the machine says of itself: energy, temperature, load, memory, cores.
 //!
 //! Every reading is [`Measured`](isoflop_base::Measured): read from an instrument, estimated with the name of the
-//! model, or missing with the
-//! reason. Nothing is silently zero, and no reading can fail a run: what cannot be read is missing.
+//! model, or missing with the reason. Nothing is silently zero, and no reading can fail a run: what cannot be read is
+//! missing.
 //!
 //! Readings come from `/proc` and `/sys` below a root, so that tests give them a tree of their own ([`System::at`]).
 //! On systems without those trees everything that needs them is missing.

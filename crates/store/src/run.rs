@@ -133,8 +133,7 @@ impl RunView {
     }
 
     /// What training cost up to the last checkpoint, branches included; `None` before the first. No checkpoint is
-    /// hashed
-    /// for it: that of a large model takes seconds.
+    /// hashed for it: that of a large model takes seconds.
     pub fn cost(&self) -> Result<Option<Cost>, StoreError> {
         match self.progress()?.cost {
             Some(cost) => Ok(Some(cost)),
@@ -356,8 +355,8 @@ impl Run {
     }
 
     /// Begins a checkpoint. It becomes visible at [`CheckpointWriter::finish`], in place of one of the same label;
-    /// dropped before, it
-    /// leaves nothing. The newest two are kept, and all that were pinned ([`CheckpointWriter::pin`]).
+    /// dropped before, it leaves nothing. The newest two are kept, and all that were pinned
+    /// ([`CheckpointWriter::pin`]).
     pub fn begin_checkpoint(&mut self, label: &str, position: u64) -> Result<CheckpointWriter, StoreError> {
         names::check("checkpoint label", label)?;
         // A checkpoint must not survive a loss of power that the records before it do not.
@@ -373,10 +372,9 @@ impl Run {
     }
 
     /// Prepares a run that was interrupted, or that has just been created, for going on: finds the newest checkpoint
-    /// that
-    /// verifies and that `usable` accepts, and moves away what was recorded beyond it, or everything if there is none.
-    /// `usable` reads from a checkpoint what the caller needs of it, and may look at other checkpoints of the run; its
-    /// error says why this one cannot be gone on from.
+    /// that verifies and that `usable` accepts, and moves away what was recorded beyond it, or everything if there is
+    /// none. `usable` reads from a checkpoint what the caller needs of it, and may look at other checkpoints of the
+    /// run; its error says why this one cannot be gone on from.
     ///
     /// # Errors
     /// A log is damaged before its last record, or something could not be moved. A checkpoint that cannot be used is
@@ -410,9 +408,8 @@ impl Run {
     }
 
     /// Makes the run what it was at the checkpoint of `position`: records and checkpoints beyond it, and the
-    /// checkpoints
-    /// that were passed over, move to `attempts/<n>/`. Records at `position` itself stay. Without one, everything
-    /// moves.
+    /// checkpoints that were passed over, move to `attempts/<n>/`. Records at `position` itself stay. Without one,
+    /// everything moves.
     fn move_beyond(&mut self, position: Option<u64>, passed_over: &[Damaged]) -> Result<CutBack, StoreError> {
         let dir = self.view.dir.clone();
         let rows = log::read::<CurveRow>(&dir.join(METRICS))?.sound()?;

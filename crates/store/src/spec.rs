@@ -45,8 +45,7 @@ fn compare(left: Option<&Value>, right: Option<&Value>, path: &str, found: &mut 
 }
 
 /// The first value in a specification, outer ones before inner ones, that stands under one of these keys and that
-/// `read`
-/// understands.
+/// `read` understands.
 pub(crate) fn find<T>(spec: &Value, keys: &[&str], read: fn(&Value) -> Option<T>) -> Option<T> {
     let fields = spec.as_object()?;
     let own = keys.iter().find_map(|key| read(fields.get(*key)?));

@@ -120,8 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::SpecMismatch`] with both values; [`StoreError::UnknownFormat`] if what is stored is of a format
-    /// not
-    /// known here; [`StoreError::Locked`].
+    /// not known here; [`StoreError::Locked`].
     pub fn open_run(&self, document: &RunDocument) -> Result<Run, StoreError> {
         let id = document.run.id.as_str();
         names::check("run id", id)?;
@@ -254,9 +253,8 @@ impl Store {
     }
 }
 
-/// Writes an output (`points.csv`, `law.json`, `report.html`, …) at `path`, making the directories above it if needed:
-/// a
-/// plain file is replaced at once or not at all, links are followed, a device or a pipe is written into.
+/// Writes an output (`points.csv`, `law.json`, `report.html`, …) at `path`, making the directories above it if
+/// needed: a plain file is replaced at once or not at all, links are followed, a device or a pipe is written into.
 pub fn write_artifact(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), StoreError> {
     files::write_output(path.as_ref(), bytes)
 }

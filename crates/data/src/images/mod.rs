@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Index::of_folders`] takes `root/{train,val,test}/class/*` or `root/class/*`, [`Index::of_lists`] the lists of
-//! mini-ImageNet (`filename,label`). [`prepare`] hands out the bytes of a cache file, whoever calls it writes them.
+//! mini-ImageNet (`filename,label`). [`prepare()`] hands out the bytes of a cache file, whoever calls it writes them.
 //! Every error names the file: a class too small, a picture that does not decode, channels other than asked for, the
 //! same picture or class in two splits.
 

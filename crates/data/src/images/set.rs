@@ -100,7 +100,7 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
-    /// Opens what [`super::prepare`] made.
+    /// Opens what [`super::prepare()`] made.
     ///
     /// # Errors
     /// Missing, not such a file, cut short.

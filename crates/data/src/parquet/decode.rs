@@ -1,6 +1,5 @@
 //! Encodings of values inside of a page: plain, run lengths mixed with packed bits, deltas, split bytes. Each takes
-//! what it is told to
-//! expect at most, so that a damaged length ends in an error and not in memory.
+//! what it is told to expect at most, so that a damaged length ends in an error and not in memory.
 
 use super::Fault;
 

@@ -2,10 +2,9 @@
 //! Spark write them.
 //!
 //! A reader of our own rather than the crate `parquet`: a table of points needs the tenth part of that crate, which
-//! alone adds half
-//! of this workspace's build time again (DECISIONS.md has the figures). Lengths and counts in the file are believed
-//! only as far as its
-//! bytes and stated limits go, so that damage ends in an error. Columns of lists are left out with a note.
+//! alone adds half of this workspace's build time again (DECISIONS.md has the figures). Lengths and counts in the
+//! file are believed only as far as its bytes and stated limits go, so that damage ends in an error. Columns of lists
+//! are left out with a note.
 //!
 //! | module | what it holds |
 //! |---|---|

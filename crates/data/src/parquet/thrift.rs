@@ -1,7 +1,6 @@
-//! Thrift's compact protocol, as much of it as Parquet's footers and page headers use. Structures are read into a tree
-//! of
-//! [`Thrift`] values by field number, so that a field nobody asks for costs nothing, and no byte can make the reader
-//! panic.
+//! Thrift's compact protocol, as much of it as Parquet's footers and page headers use. Structures are read into a
+//! tree of [`Thrift`] values by field number, so that a field nobody asks for costs nothing, and no byte can make the
+//! reader panic.
 
 use super::Fault;
 

@@ -1,8 +1,7 @@
 //! `isoflop design`: which runs of a budget shrink the interval of the asked quantity most.
 //!
 //! Ladders of sizes with decayed branches (the shape of a study file) are tried one by one; for each, the expected
-//! standard error
-//! follows from the Jacobian of the law at hand. The best is written as a study.
+//! standard error follows from the Jacobian of the law at hand. The best is written as a study.
 
 mod setting;
 mod speed;

@@ -48,8 +48,7 @@ pub(crate) struct How {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) bootstrap: usize,
     /// Which column is which, e.g. `--column loss=c4_val`, with a factor where its unit is not understood: `--column
-    /// 'n=size (GP)*1e9'`;
-    /// may be repeated.
+    /// 'n=size (GP)*1e9'`; may be repeated.
     #[arg(long = "column", value_name = "NAME=HEADER")]
     pub(crate) columns: Vec<String>,
     /// Column whose rows share their luck and count as one piece of evidence together [default: the column of runs].
@@ -65,9 +64,8 @@ pub(crate) struct How {
     /// Weigh rows by their standard errors: where every row has its own (auto), never (none), or an error if not (se).
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "none", "se"])]
     pub(crate) weights: String,
-    /// Law of the critical batch, by which C_min and S_min of runs at a known batch are computed (for l_cmin and l_ns):
-    /// `B*,alpha_B` in tokens,
-    /// `kaplan` (2e8,0.21), or `fit` (to the rows that have a column b_crit).
+    /// Law of the critical batch, by which C_min and S_min of runs at a known batch are computed (for l_cmin and
+    /// l_ns): `B*,alpha_B` in tokens, `kaplan` (2e8,0.21), or `fit` (to the rows that have a column b_crit).
     #[arg(long, value_name = "LAW")]
     pub(crate) b_crit: Option<String>,
     /// Level of the intervals.

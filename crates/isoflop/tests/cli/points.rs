@@ -124,8 +124,7 @@ fn listing_runs_hashes_no_checkpoint() {
 }
 
 /// Further seeds of a setting are runs like any other: each is one piece of evidence in every fit, and together they
-/// tell
-/// the spread between seeds.
+/// tell the spread between seeds.
 #[test]
 fn further_seeds_enter_fits_as_runs_of_their_own() {
     let dir = tempfile::tempdir().unwrap();

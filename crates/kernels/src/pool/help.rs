@@ -95,8 +95,7 @@ pub(crate) fn is_divided() -> bool {
 }
 
 /// Calls `body` with everything this thread gives to [`split`] in parts of one unit, the last first: nothing it
-/// computes
-/// may differ by a bit. For tests.
+/// computes may differ by a bit. For tests.
 pub fn in_single_parts<R>(body: impl FnOnce() -> R) -> R {
     let _entered = Enter::with(Here::Singly);
     body()

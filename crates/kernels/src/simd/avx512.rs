@@ -359,8 +359,7 @@ unsafe fn lanes(p: *const u8, stride: usize) -> __m512i {
 }
 
 /// See [`Simd::turn`]. Eight columns at a time: lanes of rows 0, 8, 16, 24 and so on, then 8×8 elements of 16 bits
-/// turned
-/// in each lane by three rounds of exchanges.
+/// turned in each lane by three rounds of exchanges.
 #[inline(always)]
 unsafe fn turn(from: *const u16, to: *mut u16) {
     // SAFETY: 32 rows of 64 bytes on either side.

@@ -12,10 +12,9 @@
 //!   f = scale·log2 e,  scale = 1/√S,  do' = do/Σe,  D = rowsum(do' ∘ o)       (Dao et al. 2022, arXiv 2205.14135)
 //! ```
 //!
-//! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary. Queries, keys,
-//! values and their gradients are left cells of one matrix `[T,3C]`, which [`mod@columns`] reads and writes a head at a
-//! time.
-//! A layer's heads may be shared among threads: no element of what they write belongs to two.
+//! Dividing the incoming gradient by Σe when it is packed makes the division of every score unnecessary. Queries,
+//! keys, values and their gradients are left cells of one matrix `[T,3C]`, which [`mod@columns`] reads and writes a
+//! head at a time. A layer's heads may be shared among threads: no element of what they write belongs to two.
 
 mod columns;
 

@@ -64,8 +64,7 @@ fn parts<E: Epilogue>(dims: Dims) -> usize {
 struct Sums([f32; CELL]);
 
 /// Walks the blocks of some [`parts`]. What follows a block is done after the next one has been asked for: a matrix
-/// unit
-/// multiplies while the vector unit works on what it left.
+/// unit multiplies while the vector unit works on what it left.
 ///
 /// # Safety
 /// As [`Simd`]; operands checked against `dims`; nobody else has these parts.

@@ -1,8 +1,7 @@
 //! Published peaks of accelerators: what a claim about one is held against.
 //!
 //! Dense figures, never the doubled ones "with sparsity"; matrix units with 16-bit inputs and 32-bit accumulation, as
-//! training
-//! uses them; at the boost clock the vendor quotes. Watts are the board's or module's power limit.
+//! training uses them; at the boost clock the vendor quotes. Watts are the board's or module's power limit.
 
 /// One device.
 #[derive(Debug, Clone, Copy, PartialEq)]

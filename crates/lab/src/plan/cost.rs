@@ -81,9 +81,8 @@ pub struct Plan {
     pub resolutions: Vec<Resolution>,
 }
 
-/// Times each size of a study for a moment on its own batches; of sizes that are trained already in `store_root`, what
-/// that
-/// took. Nothing of it enters a run.
+/// Times each size of a study for a moment on its own batches; of sizes that are trained already in `store_root`,
+/// what that took. Nothing of it enters a run.
 pub fn time_sizes(
     study: &Study,
     corpus: &Corpus,

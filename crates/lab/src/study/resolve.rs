@@ -199,9 +199,8 @@ fn study_name(raw: &RawStudy) -> Result<String, UserError> {
     Ok(name)
 }
 
-/// Longest context, largest batch and largest vocabulary: beyond what is trained anywhere, and their products with any
-/// model's sizes
-/// are checked below before they are taken in integers.
+/// Longest context, largest batch and largest vocabulary: beyond what is trained anywhere, and their products with
+/// any model's sizes are checked below before they are taken in integers.
 const MOST_CONTEXT: u64 = 1 << 20;
 const MOST_BATCH_TOKENS: u64 = 1 << 30;
 const MOST_VOCAB: u64 = 1 << 31;

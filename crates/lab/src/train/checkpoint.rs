@@ -84,8 +84,7 @@ fn read_place(checkpoint: &Checkpoint) -> anyhow::Result<Place> {
 }
 
 /// Brings engine and logs to the newest place that can be gone on from: the newest checkpoint that verifies, lies in
-/// the
-/// program and whose fork verifies too; else the very beginning.
+/// the program and whose fork verifies too; else the very beginning.
 pub(super) fn take_up<T: Task>(
     job: &Job<'_>,
     task: &T,

@@ -14,8 +14,7 @@ pub struct Budget {
 }
 
 /// Groups of rows with nearly the same C (a group spans at most 30 %, and is set apart from its neighbours by a gap),
-/// with at least three
-/// sizes each.
+/// with at least three sizes each.
 pub fn budgets(table: &Table) -> Vec<Budget> {
     let mut rows: Vec<(f64, f64, f64, f64)> = table
         .rows
@@ -53,8 +52,7 @@ pub fn budgets(table: &Table) -> Vec<Budget> {
 }
 
 /// Bottom of the parabola of raw loss in ln N through all rows of a budget; not interior if it opens downwards or its
-/// bottom lies
-/// outside of the sizes tried.
+/// bottom lies outside of the sizes tried.
 pub fn parabola(budget: &Budget) -> Option<Optimum> {
     let logs: Vec<f64> = budget.rows.iter().map(|r| libm::log(r.0)).collect();
     let centre = logs.iter().sum::<f64>() / logs.len() as f64;

@@ -1,6 +1,5 @@
-//! Which of several forms do the data support? Judged by the corrected Akaike criterion and by rows that were held out;
-//! when the two
-//! disagree, or the difference is small, the answer is that the data cannot tell.
+//! Which of several forms do the data support? Judged by the corrected Akaike criterion and by rows that were held
+//! out; when the two disagree, or the difference is small, the answer is that the data cannot tell.
 
 use crate::document::{Candidate, Comparison, FitRecord, LawDocument, condition_words};
 

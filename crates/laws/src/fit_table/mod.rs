@@ -23,8 +23,7 @@ use std::collections::BTreeMap;
 ///
 /// # Errors
 /// A form that does not exist; a table without usable rows, or none of whose forms can be fitted. One of several that
-/// cannot be is
-/// listed in `not_fitted` with its reason.
+/// cannot be is listed in `not_fitted` with its reason.
 pub fn fit(table: &Table, options: &Options) -> Result<LawDocument, LawError> {
     fit_watched(table, options, &mut |_| ())
 }
@@ -100,8 +99,7 @@ pub fn fit_watched(
 }
 
 /// Rows that name no run but whose residuals lie together by size, as the points of one training run do: said, since
-/// intervals take
-/// them as independent.
+/// intervals take them as independent.
 fn hidden_runs(table: &Table, document: &LawDocument) -> Option<String> {
     const ROWS_PER_SIZE: usize = 5;
     const TOGETHER: f64 = 0.5;
@@ -198,8 +196,7 @@ pub fn unfitted(table: &Table, why: &LawError) -> LawDocument {
 }
 
 /// The laws of finished points, with the paired differences between their sizes. Where no law can be fitted the
-/// document holds the
-/// pairs and the reason, and the error comes along.
+/// document holds the pairs and the reason, and the error comes along.
 pub fn fit_points<'a>(
     points: &[(&'a Point, &'a Status)],
     options: &Options,

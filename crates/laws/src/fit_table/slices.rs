@@ -30,9 +30,8 @@ pub(super) fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Ve
         .collect()
 }
 
-/// Whether a law of `varied` alone would pool rows that differ in what the table does not know: no row has `fixed`, and
-/// several rows of
-/// one `varied`, not seeds of each other, have losses more than 1 % apart.
+/// Whether a law of `varied` alone would pool rows that differ in what the table does not know: no row has `fixed`,
+/// and several rows of one `varied`, not seeds of each other, have losses more than 1 % apart.
 pub(super) fn pools(table: &Table, varied: &str, fixed: &str) -> bool {
     if table.rows.iter().any(|r| r.get(fixed).is_some()) {
         return false;
@@ -49,9 +48,8 @@ pub(super) fn pools(table: &Table, varied: &str, fixed: &str) -> bool {
 /// Most slices of one law that are fitted unasked.
 const MOST_SLICES: usize = 8;
 
-/// In a table that is no grid, rows share a D or N by accident: slices are fitted unasked only when they hold at least
-/// half of the rows,
-/// and of many only those with the most rows.
+/// In a table that is no grid, rows share a D or N by accident: slices are fitted unasked only when they hold at
+/// least half of the rows, and of many only those with the most rows.
 pub(super) fn worthwhile(
     mut slices: Vec<Slice>,
     table: &Table,

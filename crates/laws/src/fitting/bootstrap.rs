@@ -1,9 +1,7 @@
 //! The bootstrap by run: every run gets a random weight (exponential, the Bayesian bootstrap of Rubin 1981), all its
-//! rows the same; each
-//! refit starts at the optimum and is polished. Whole-number counts would drop a third of a small table's runs from
-//! every sample and
-//! make the refits scatter too much: `examples/coverage` measured 99 to 100 % for 95 % intervals of 30 runs, with
-//! weights 95 to 98 %.
+//! rows the same; each refit starts at the optimum and is polished. Whole-number counts would drop a third of a small
+//! table's runs from every sample and make the refits scatter too much: `examples/coverage` measured 99 to 100 % for
+//! 95 % intervals of 30 runs, with weights 95 to 98 %.
 
 use super::minimise::{Problem, Solver, Stop};
 use super::search::spread;

@@ -204,8 +204,7 @@ pub struct Curvature<'a> {
 
 impl Curvature<'_> {
     /// Adds them to `hessian`, for the θ of the last [`evaluate`] into `work`. ∂²f is exact for log-sum-exp forms, by
-    /// central
-    /// differences of the gradient for the others.
+    /// central differences of the gradient for the others.
     pub fn add(
         &self,
         form: &Form,

@@ -2,13 +2,10 @@
 //! evidence.
 //!
 //! Where every row is a run of its own, the variance of a run is that of the residuals, with Student's t. Where runs
-//! have several
-//! rows, the variance of g is the sum over runs of their squared scores (Liang & Zeger 1986), which allows any
-//! dependence inside a
-//! run. Its small-sample bias and its degrees of freedom are those under a working model (Bell & McCaffrey 2002;
-//! Pustejovsky &
-//! Tipton 2018): an offset shared by a run's rows and a scatter of its own for each, both estimated from the residuals
-//! by moments.
+//! have several rows, the variance of g is the sum over runs of their squared scores (Liang & Zeger 1986), which
+//! allows any dependence inside a run. Its small-sample bias and its degrees of freedom are those under a working
+//! model (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018): an offset shared by a run's rows and a scatter of its
+//! own for each, both estimated from the residuals by moments.
 //!
 //! With J̃ = √w·J, M = (J̃ᵀJ̃)⁻¹, and per run i: S_i = J̃_iᵀJ̃_i, c_i = Σ w·J, n_i = Σ w, s_i = Σ w·r·J, t_i = Σ w·r.
 

@@ -1,9 +1,8 @@
 //! One form fitted to one table: the optimum, then everything that is said of it.
 //!
 //! [`fit_form`] is the fit of L(N, D), and of every other law: rows as a form reads them (`data`), the optimum from
-//! many starts
-//! (`search`, `minimise`; cross-checked by `varpro`), then intervals, verdicts, residuals and the hold-out, one file
-//! each.
+//! many starts (`search`, `minimise`; cross-checked by `varpro`), then intervals, verdicts, residuals and the
+//! hold-out, one file each.
 
 use super::data::Data;
 use super::evidence::Evidence;

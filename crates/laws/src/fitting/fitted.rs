@@ -1,6 +1,5 @@
-//! What is known around an optimum before any interval is made: the evidence, the covariance, and rows whose profile is
-//! the
-//! estimator's own.
+//! What is known around an optimum before any interval is made: the evidence, the covariance, and rows whose profile
+//! is the estimator's own.
 
 use super::data::{Data, Work, dot3, evaluate};
 use super::evidence::{Evidence, Rows, Runs, Scale};
@@ -35,8 +34,7 @@ pub(crate) struct Fitted<'a> {
     /// The reported optimum.
     pub(crate) theta: Theta,
     /// The rows moved, along the law, so that least squares finds the reported optimum: a profile of theirs is the
-    /// profile of the
-    /// estimator that was asked for (see [`beside`]).
+    /// profile of the estimator that was asked for (see [`beside`]).
     moved: Data,
     /// Sum of squares of the moved rows about the reported optimum.
     moved_ssr: f64,
@@ -46,8 +44,7 @@ pub(crate) struct Fitted<'a> {
     /// Variance of this estimator over that of least squares.
     inefficiency: f64,
     /// Refits under random weights of whole runs, for a kinked penalty on rows that share their run's luck: there one
-    /// number does not
-    /// tell how much less it knows than least squares.
+    /// number does not tell how much less it knows than least squares.
     refits: Vec<Theta>,
     /// Share of the residuals in the linear part of the penalty.
     linear: f64,
@@ -77,10 +74,7 @@ impl Fitted<'_> {
             let information = quadratic(&self.bread?, gradient, self.form.p());
             let spread = self.spread_of_refits(gradient);
             // A sum of squared scores is too small by the ratio; refits of a kinked objective scatter too much, by
-            // about as much as runs
-            // exceed what is left of them: both by simulation, with standard errors 0.94 to 1.05 times the scatter of
-            // the
-            // estimates over tables of 9 runs of 40 rows.
+            // about as much as runs exceed what is left of them: both by simulation of tables of 9 runs of 40 rows.
             let (runs, p) = (self.data.runs as f64, self.form.p() as f64);
             scale.ratio *= libm::pow((runs - p).max(1.0) / runs, self.linear);
             if spread > 0.0 {
@@ -268,10 +262,8 @@ fn information(form: &Form, w: &[f64], work: &Work) -> Square {
 }
 
 /// The residuals of least squares without what of them lies along the law's own directions at the reported optimum.
-/// Rows at f + r
-/// have their least squares there, and the same scatter about it: the shape of the valley is the law's, its place and
-/// width the
-/// estimator's own.
+/// Rows at f + r have their least squares there, and the same scatter about it: the shape of the valley is the law's,
+/// its place and width the estimator's own.
 fn beside(work: &Work, w: &[f64], residual: &[f64], bread: Option<&Square>, p: usize) -> Vec<f64> {
     let Some(bread) = bread else { return residual.to_vec() };
     let along: Vec<f64> = (0..p).map(|i| dot3(w, &work.jac[i], residual)).collect();

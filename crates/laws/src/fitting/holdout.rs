@@ -12,9 +12,8 @@ use crate::table::same_level;
 use crate::{Row, Table};
 use std::collections::BTreeSet;
 
-/// Leaves out the rows of the largest budget (or the largest value of the only variable), with all rows of their runs,
-/// refits and
-/// forecasts them. Where that leaves too few, their runs' other rows stay, and it is said.
+/// Leaves out the rows of the largest budget (or the largest value of the only variable), with all rows of their
+/// runs, refits and forecasts them. Where that leaves too few, their runs' other rows stay, and it is said.
 pub(super) fn holdout(form: &Form, table: &Table, theta: &Theta, penalty: Penalty) -> Option<Holdout> {
     let key = if form.variables.len() == 1 {
         form.variables[0].name

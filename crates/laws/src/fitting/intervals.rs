@@ -162,13 +162,11 @@ pub(super) struct ResidualShape {
 impl ResidualShape {
     /// How many of a refit's standard deviations an interval reaches.
     ///
-    /// Where every row is a run, √(n/(n−p)) normal ones for a smooth objective, whose refits scatter too little by that
-    /// much; a kinked one
-    /// (all residuals in the linear part of the penalty) scatters too much by about as much, and the exponent goes from
-    /// ½ to −½
-    /// with the share of residuals there: a rule that `examples/coverage` bears out. Where runs have several rows,
-    /// Student's t
-    /// with the bias and the degrees of freedom of a sum of squared scores.
+    /// Where every row is a run, √(n/(n−p)) normal ones for a smooth objective, whose refits scatter too little by
+    /// that much; a kinked one (all residuals in the linear part of the penalty) scatters too much by about as much,
+    /// and the exponent goes from ½ to −½ with the share of residuals there: a rule that `examples/coverage` bears
+    /// out. Where runs have several rows, Student's t with the bias and the degrees of freedom of a sum of squared
+    /// scores.
     fn half_width(&self, fitted: &Fitted<'_>, gradient: &Theta, level: f64) -> Option<f64> {
         let (runs, p) = (fitted.data.runs, fitted.form.p());
         if runs <= p {
@@ -192,9 +190,8 @@ pub(super) fn heavy_tailed(residuals: &[f64]) -> bool {
     rms > 2.0 * 1.4826 * median
 }
 
-/// Bootstrap ends, but the profile's where it is open or (unless tails are heavy) lies more than three times as far: a
-/// refit that
-/// starts at the optimum stays in its part of a flat valley.
+/// Bootstrap ends, but the profile's where it is open or (unless tails are heavy) lies more than three times as far:
+/// a refit that starts at the optimum stays in its part of a flat valley.
 fn beyond(percentile: Ends, profile: Ends, centre: f64, heavy: bool) -> (Ends, bool) {
     let end = |own: Option<f64>, other: Option<f64>| match (own, other) {
         (Some(o), Some(p)) if heavy || (p - centre).abs() <= 3.0 * (o - centre).abs() => (own, false),

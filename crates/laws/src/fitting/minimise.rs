@@ -1,6 +1,5 @@
 //! Local minimisation of Σ w·ρ(y − f(θ)): Newton's method with exact second derivatives where they are positive, else
-//! the
-//! reweighted Gauss–Newton matrix, damped as Levenberg and Marquardt do, inside the coordinates' box.
+//! the reweighted Gauss–Newton matrix, damped as Levenberg and Marquardt do, inside the coordinates' box.
 
 use super::data::{Curvature, Data, LONG, Work, dot, dot3, evaluate};
 use super::penalty::Penalty;
@@ -137,9 +136,8 @@ impl Solver {
         self.minimise(&Problem { penalty: Penalty::square(), ..*problem }, start, SQUARES)
     }
 
-    /// Least squares of ln y first, unless `start` is good in it already, then the penalty with its δ narrowed step by
-    /// step: the kinked
-    /// objective is only met close to its optimum.
+    /// Least squares of ln y first, unless `start` is good in it already, then the penalty with its δ narrowed step
+    /// by step: the kinked objective is only met close to its optimum.
     pub fn search(&mut self, problem: &Problem<'_>, start: &Theta, last: Stop, far: bool) -> Optimum {
         let warm = if far { self.squares(problem, start).theta } else { *start };
         self.narrow(problem, &warm, last)

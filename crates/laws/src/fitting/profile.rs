@@ -1,10 +1,9 @@
 //! Profile intervals: how far can a function of the coordinates be pulled before the fit gets worse than chance allows?
 //!
 //! The profile is walked by a pull: the minimiser of S(θ) + k·(t − g(θ))² is, for any k and t, the best fit among all
-//! with its own value
-//! of g, so each solution is a point of the exact profile curve. With k = 1 and the threshold on the whole sum the same
-//! walk
-//! gives the prediction interval of one new observation of g. On a linear model both are the textbook t intervals.
+//! with its own value of g, so each solution is a point of the exact profile curve. With k = 1 and the threshold on
+//! the whole sum the same walk gives the prediction interval of one new observation of g. On a linear model both are
+//! the textbook t intervals.
 
 use super::data::Data;
 use super::minimise::{Functional, Problem, Pull, Solver, Stop};
@@ -41,9 +40,8 @@ pub enum Of {
     NewRun(f64),
 }
 
-/// The interval of g. `reach` bounds the walk: an end further than that from the optimum is open (absent). `step` is a
-/// first guess of
-/// the half-width, a standard error if there is one.
+/// The interval of g. `reach` bounds the walk: an end further than that from the optimum is open (absent). `step` is
+/// a first guess of the half-width, a standard error if there is one.
 pub fn interval(base: &Base<'_>, of: Of, g: &Functional<'_>, step: f64, reach: (f64, f64)) -> Ends {
     Ends { lo: end(base, of, g, -step.abs(), reach.0), hi: end(base, of, g, step.abs(), reach.1) }
 }
@@ -129,8 +127,7 @@ fn end(base: &Base<'_>, of: Of, g: &Functional<'_>, step: f64, limit: f64) -> Op
 }
 
 /// A floor that has sunk to nothing has no slope left to lift it again: starts with the floor at a half and at nine
-/// tenths of the lowest
-/// loss, where it would otherwise be stuck.
+/// tenths of the lowest loss, where it would otherwise be stuck.
 fn lifted(base: &Base<'_>, theta: &Theta) -> Vec<Theta> {
     let Some(floor) = base.form.coords.iter().position(|c| c.name == "ln_e" || c.name == "ln_c") else {
         return Vec::new();

@@ -26,10 +26,8 @@ const SEEN: usize = 256;
 const GO_ON: usize = 8;
 
 /// Where every start ends, in order. Each start first goes to its optimum in least squares; starts that meet there go
-/// on as one, since
-/// the rest of the way is the same for all of them. In a table of more than 512 rows the first stage sees a sample of
-/// them, and
-/// of its ends only the best go on; the others are left infinitely high.
+/// on as one, since the rest of the way is the same for all of them. In a table of more than 512 rows the first stage
+/// sees a sample of them, and of its ends only the best go on; the others are left infinitely high.
 pub fn all(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Vec<Optimum> {
     let rows = sample(problem.data);
     let long = rows.len() < problem.data.len();
@@ -69,8 +67,7 @@ pub fn all(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Vec<Optim
 }
 
 /// Indices of all rows, or of an even sample of a long table's: every k-th in the order of the variables, so that it
-/// reaches as far
-/// as the table and is as dense everywhere.
+/// reaches as far as the table and is as dense everywhere.
 pub fn sample(data: &Data) -> Vec<usize> {
     let n = data.len();
     if n <= LONG {

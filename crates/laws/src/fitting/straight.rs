@@ -14,11 +14,10 @@ pub const R2_ENOUGH: f64 = 0.98;
 /// Deviation that must not be reached.
 pub const WORST_ALLOWED: f64 = 0.01;
 
-/// "Straight" of `y` against `x` (both positive, natural logs are taken here): R² ≥ 0.98, the worst deviation from the
-/// line under
-/// 1 %, and an interval of the quadratic coefficient that contains zero. `seeds` is what repeated seeds elsewhere say
-/// of one run's
-/// ln y: (sum of squares, degrees of freedom); it is pooled with the residuals. `run` says which rows share their luck,
+/// "Straight" of `y` against `x` (both positive, natural logs are taken here): R² ≥ 0.98, the worst deviation from
+/// the line under 1 %, and an interval of the quadratic coefficient that contains zero. `seeds` is what repeated
+/// seeds elsewhere say of one run's ln y: (sum of squares, degrees of freedom); it is pooled with the residuals.
+/// `run` says which rows share their luck,
 /// 0.. for each.
 pub fn straightness(
     x: &[f64],
@@ -162,8 +161,7 @@ fn polynomial(x: &[f64], y: &[f64], degree: usize) -> Option<Linear> {
 }
 
 /// `sign`·Δ ln y / Δ ln x between neighbouring places, with the mean of ln y at each place: −1 for losses that fall,
-/// whose exponent is
-/// written positive, 1 for y = G·x^exponent.
+/// whose exponent is written positive, 1 for y = G·x^exponent.
 pub fn local_slopes(x: &[f64], y: &[f64], sign: f64) -> Vec<LocalSlope> {
     let mut order: Vec<usize> = (0..x.len()).filter(|i| x[*i] > 0.0 && y[*i] > 0.0).collect();
     order.sort_by(|a, b| x[*a].total_cmp(&x[*b]));
@@ -189,8 +187,7 @@ pub fn local_slopes(x: &[f64], y: &[f64], sign: f64) -> Vec<LocalSlope> {
 }
 
 /// Tests on residuals in the order given; the runs test takes rows of one `unit` (of each residual) by their mean, in
-/// the order of
-/// their first: rows that share their luck have one sign together.
+/// the order of their first: rows that share their luck have one sign together.
 pub(super) fn residual_tests(residuals: &[Residual], units: &[usize]) -> ResidualTests {
     let values: Vec<f64> = residuals.iter().map(|r| r.residual).collect();
     if values.is_empty() {

@@ -1,6 +1,6 @@
 //! Variable projection: with the exponents given, E, A and B are a non-negative linear least-squares problem, so that
-//! only the
-//! exponents are searched, on a grid. Nearly free of starts; its best points are polished with the true objective.
+//! only the exponents are searched, on a grid. Nearly free of starts; its best points are polished with the true
+//! objective.
 
 use super::data::dot;
 use super::minimise::{FINE, Optimum, Problem};
@@ -9,9 +9,8 @@ use crate::forms::LinearPart;
 use crate::numeric::Theta;
 use crate::numeric::linear::least_squares;
 
-/// Searches the exponents on a grid, keeps the best few by squared relative error of the loss, and runs the real search
-/// from them. The
-/// grid sees a sample of a long table's rows, the real search all of them.
+/// Searches the exponents on a grid, keeps the best few by squared relative error of the loss, and runs the real
+/// search from them. The grid sees a sample of a long table's rows, the real search all of them.
 pub fn search(problem: &Problem<'_>, part: &LinearPart, threads: usize) -> Vec<Optimum> {
     let grid: Vec<f64> = match part.exponents.len() {
         1 => (1..=120).map(|i| 0.0125 * f64::from(i)).collect(),

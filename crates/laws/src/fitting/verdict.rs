@@ -52,12 +52,9 @@ pub(super) fn strictly(
 /// [`judge`] as if a run scattered by at least [`ASSUMED_SCATTER`].
 ///
 /// With so few degrees of freedom the measured scatter is often far too small by luck, and a narrow interval is the
-/// sign of that luck:
-/// intervals called identified for their narrowness would miss the truth more often than they say. Under an assumed
-/// scatter at least
-/// as large as the true one, a parameter is either never called identified or in more than 60 % of all tables, and of
-/// those intervals
-/// at most 5/60 miss.
+/// sign of that luck: intervals called identified for their narrowness would miss the truth more often than they say.
+/// Under an assumed scatter at least as large as the true one, a parameter is either never called identified or in
+/// more than 60 % of all tables, and of those intervals at most 5/60 miss.
 pub(super) fn at_assumed_scatter(
     fitted: &Fitted<'_>,
     reported: &Reported,

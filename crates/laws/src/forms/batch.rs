@@ -1,6 +1,5 @@
-//! Steps against batch size to a fixed loss: (S/S_min − 1)(E/E_min − 1) = 1 with E = S·B examples, which is S = S_min +
-//! E_min/B
-//! (McCandlish et al. 2018, arXiv 1812.06162, eq. 2.11).
+//! Steps against batch size to a fixed loss: (S/S_min − 1)(E/E_min − 1) = 1 with E = S·B examples, which is S = S_min
+//! + E_min/B (McCandlish et al. 2018, arXiv 1812.06162, eq. 2.11).
 
 use super::{Form, Kernel, Reported, Role, Variable, ln_coord};
 use crate::numeric::theta_of;

@@ -1,6 +1,6 @@
-//! Learning curves with the schedule in them: L = L_0 + A/S1^alpha − C·S2, S1 the sum of learning rates over steps, S2
-//! the annealing
-//! area (Tissue et al. 2024, arXiv 2408.11029, eq. 1). With it, the loss after a decay can be forecast from before it.
+//! Learning curves with the schedule in them: L = L_0 + A/S1^alpha − C·S2, S1 the sum of learning rates over steps,
+//! S2 the annealing area (Tissue et al. 2024, arXiv 2408.11029, eq. 1). With it, the loss after a decay can be
+//! forecast from before it.
 
 use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
 use crate::numeric::theta_of;
@@ -89,8 +89,7 @@ pub fn areas(rates: &[f64]) -> Vec<(f64, f64)> {
 }
 
 /// The curves of a table by run, with S1 and S2 from columns `steps` and `lr` (the rate is taken as linear between
-/// rows). Runs that have S1
-/// and S2 already stay as they are.
+/// rows). Runs that have S1 and S2 already stay as they are.
 pub fn by_run(table: &Table) -> Vec<(String, Table)> {
     let mut names: Vec<&str> = Vec::new();
     for row in &table.rows {

@@ -2,8 +2,7 @@
 //! eq. 1 and 6).
 //!
 //! Shares that add up to one leave one rate free: k·exp(t·Σr) is k again. The last source is then the reference, its
-//! rate zero, and
-//! every other t says what a share costs or earns when it is taken from that source.
+//! rate zero, and every other t says what a share costs or earns when it is taken from that source.
 
 use super::{Columns, Coord, Form, Kernel, Reported, Role, Variable, floor_coord};
 use crate::numeric::linear::least_squares;

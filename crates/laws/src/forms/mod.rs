@@ -1,6 +1,5 @@
 //! The laws of the literature, one small file each. A form is data: the formula, the variables it reads, the
-//! coordinates it is
-//! fitted in, the parameters it reports, where a search starts.
+//! coordinates it is fitted in, the parameters it reports, where a search starts.
 
 pub mod additive;
 pub mod batch;

@@ -1,8 +1,7 @@
 //! Power laws in one variable, pure and with an irreducible loss: L(N), L(D), L(C), L(C_min).
 //!
 //! Kaplan et al. 2020 (arXiv 2001.08361), equations 1.1 to 1.3, write L = (X_c/X)^alpha; with an irreducible loss the
-//! scale X_c has no
-//! meaning of its own, and A is reported.
+//! scale X_c has no meaning of its own, and A is reported.
 
 use super::{
     Columns, Coord, Form, Kernel, LinearPart, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord,

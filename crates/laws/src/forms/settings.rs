@@ -1,6 +1,5 @@
 //! Plain power laws of settings and optima: learning rate and batch against size, loss or compute, N_opt and D_opt
-//! against C,
-//! critical batch against size.
+//! against C, critical batch against size.
 
 use super::{Coord, Form, Kernel, Reported, Role, Slot, Variable};
 use crate::numeric::theta_of;

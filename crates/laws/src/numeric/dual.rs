@@ -1,6 +1,5 @@
 //! Forward-mode derivatives: a value with its gradient in the coordinates of the fit. A form is written once, as the
-//! formula reads,
-//! and its gradient is exact.
+//! formula reads, and its gradient is exact.
 
 use super::MAX_COORDS;
 use std::ops::{Add, Div, Mul, Neg, Sub};

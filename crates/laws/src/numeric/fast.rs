@@ -1,6 +1,5 @@
-//! e^x and ln x over slices, written so that the compiler vectorises them. Error bounds (measured in the tests against
-//! libm): 2 ulp
-//! each. Same bits on every system: additions, multiplications and bit shifts only.
+//! e^x and ln x over slices, written so that the compiler vectorises them. Error bounds (measured in the tests
+//! against libm): 2 ulp each. Same bits on every system: additions, multiplications and bit shifts only.
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
 const LN_2_HI: f64 = 6.931_471_803_691_238e-1;

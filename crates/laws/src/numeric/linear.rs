@@ -94,8 +94,7 @@ pub struct Linear {
 }
 
 /// Least squares of y on the rows of `x` (each of the same length, at most [`MAX_COORDS`]) with weights `w`, by
-/// Householder
-/// reflections, so that a badly scaled design costs no digits.
+/// Householder reflections, so that a badly scaled design costs no digits.
 pub fn least_squares(x: &[Vec<f64>], y: &[f64], w: &[f64]) -> Option<Linear> {
     let (n, p) = (x.len(), x.first()?.len());
     if p == 0 || p > MAX_COORDS || n < p {

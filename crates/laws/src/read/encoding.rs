@@ -1,6 +1,5 @@
 //! Text from bytes as programs write it: UTF-8 with or without a mark, UTF-16 (Excel's "Unicode text", PowerShell's
-//! `>`), and
-//! the Windows-1252 of Excel's plain "CSV" in western Europe.
+//! `>`), and the Windows-1252 of Excel's plain "CSV" in western Europe.
 
 use crate::LawError;
 use std::borrow::Cow;

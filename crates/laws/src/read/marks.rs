@@ -1,10 +1,8 @@
 //! What `,` and `.` mean in a table: decimal marks or marks between thousands, decided from all of its cells.
 //!
-//! `125.000` is 125 or 125 thousand, and no cell knows which by itself. But `1.300.000`, `3,2` or `1,2E+09` can be read
-//! in one
-//! way only, and a program writes a whole file in one locale. So the cells that admit one reading decide for all; where
-//! none
-//! does, or they disagree, a column that holds such cells is refused with both readings.
+//! `125.000` is 125 or 125 thousand, and no cell knows which by itself. But `1.300.000`, `3,2` or `1,2E+09` can be
+//! read in one way only, and a program writes a whole file in one locale. So the cells that admit one reading decide
+//! for all; where none does, or they disagree, a column that holds such cells is refused with both readings.
 
 use super::Raw;
 use super::cells::{self, Cell};

@@ -1,11 +1,9 @@
 //! Tables as people have them: CSV, TSV, semicolons, JSON in a dozen shapes; headers in any of their usual spellings;
-//! cells such as
-//! `1.2B`, `300M` or `1.234.567,8`.
+//! cells such as `1.2B`, `300M` or `1.234.567,8`.
 //!
 //! What a number means is never decided from one cell: marks are judged over the whole table (`marks`), a unit in a
-//! header is
-//! understood or an error (`units`). A row that cannot be used is listed with its line and the reason, never dropped in
-//! silence.
+//! header is understood or an error (`units`). A row that cannot be used is listed with its line and the reason,
+//! never dropped in silence.
 
 mod cells;
 pub mod columns;
@@ -50,9 +48,8 @@ pub struct Raw {
 /// Reads a table from the bytes of a file.
 ///
 /// # Errors
-/// Not text, no header, no loss column, a mapped column that does not exist, a unit that is not understood, or numbers
-/// whose
-/// marks can be read in two ways.
+/// Not text, no header, no loss column, a mapped column that does not exist, a unit that is not understood, or
+/// numbers whose marks can be read in two ways.
 pub fn read_table(bytes: &[u8], options: &ReadOptions) -> Result<Table, LawError> {
     let name = if options.name.is_empty() { "the table" } else { &options.name };
     let (text, encoding) = encoding::text(bytes, name)?;

@@ -1,6 +1,5 @@
-//! A chart exported from Weights & Biases: one column a run (`small - val/loss`, with `…__MIN` and `…__MAX` beside it)
-//! over one
-//! column of steps. It becomes one row a run and step.
+//! A chart exported from Weights & Biases: one column a run (`small - val/loss`, with `…__MIN` and `…__MAX` beside
+//! it) over one column of steps. It becomes one row a run and step.
 
 use super::cells::Number;
 use super::columns::names_a_loss;

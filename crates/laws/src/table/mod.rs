@@ -178,8 +178,7 @@ impl Table {
     }
 
     /// The rows without exact copies of others: the same run, sizes, settings and loss to the last digit. Logs hold a
-    /// row twice after a
-    /// resume, and copies are no evidence. What was left out is said.
+    /// row twice after a resume, and copies are no evidence. What was left out is said.
     #[must_use]
     pub fn without_copies(mut self) -> Self {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();

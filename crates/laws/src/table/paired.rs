@@ -1,8 +1,7 @@
 //! Mean validation losses and differences between them, with standard errors clustered by held-out block.
 //!
-//! Tokens of one block are not independent, and all models are scored on the same blocks: so the block is the unit, and
-//! a
-//! difference is taken block by block before its spread is.
+//! Tokens of one block are not independent, and all models are scored on the same blocks: so the block is the unit,
+//! and a difference is taken block by block before its spread is.
 
 use crate::document::PairedDifference;
 use crate::{LawError, Row, Table};
@@ -37,9 +36,8 @@ pub fn paired_difference(a: &[BlockLoss], b: &[BlockLoss]) -> Result<(f64, Optio
     Ok((mean, se, common.len()))
 }
 
-/// Paired differences between neighbouring sizes at each D, in the order of D and N. `blocks(row)` gives the blocks of
-/// a row; of
-/// several seeds of a size, the first in row order stands for it.
+/// Paired differences between neighbouring sizes at each D, in the order of D and N. `blocks(row)` gives the blocks
+/// of a row; of several seeds of a size, the first in row order stands for it.
 pub fn paired_differences<'a>(
     table: &Table,
     blocks: &dyn Fn(&Row) -> Option<&'a [BlockLoss]>,

@@ -75,8 +75,7 @@ impl Repeats {
     }
 
     /// Sum of squares and degrees of freedom of the groups that are not part of `lines`: what seeds tell beyond those
-    /// rows, whose own
-    /// scatter already is in their residuals. Groups of the same runs count once, by their mean.
+    /// rows, whose own scatter already is in their residuals. Groups of the same runs count once, by their mean.
     pub fn outside(&self, lines: &[usize]) -> (f64, usize) {
         let mut by_runs: BTreeMap<&[String], (f64, usize, usize)> = BTreeMap::new();
         let mut total = (0.0, 0);

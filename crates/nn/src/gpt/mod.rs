@@ -2,7 +2,7 @@
 //!
 //! Forward by sequence, backward by layer ([`walk`]), the step in two passes ([`update`]). The walk is the same in
 //! both precisions, its blocks are not: [`plain`] and [`tiled`]. All memory is allocated once, in the sizes of
-//! [`sizes`]; results do not depend on the number of threads.
+//! [`mod@sizes`]; results do not depend on the number of threads.
 
 /// Calls `$body` with `$form` standing for the form of a precision: the one place where a precision becomes code.
 macro_rules! in_form {

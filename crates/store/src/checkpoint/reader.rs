@@ -40,8 +40,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens any GPT-2 directory in Hugging Face's layout (`config.json`, `model.safetensors`). If it has a manifest,
-    /// lengths and
-    /// hashes are verified.
+    /// lengths and hashes are verified.
     pub fn open_dir(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let dir = path.as_ref();
         let damaged = |why: String| StoreError::DamagedCheckpoint { path: dir.to_owned(), why };

@@ -4,13 +4,11 @@ use crate::safetensors::TensorFile;
 use std::collections::BTreeMap;
 
 /// Attributes that a wrapper adds wherever it stands: `DistributedDataParallel`, `torch.compile`, FSDP, DeepSpeed,
-/// checkpointing
-/// of activations.
+/// checkpointing of activations.
 const ANYWHERE: [&str; 5] =
     ["module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module"];
 /// Attributes under which a program keeps the whole model: GPT-2's own `transformer` (the Hub's files leave it out),
-/// Lightning's
-/// `model`, PEFT's `base_model`.
+/// Lightning's `model`, PEFT's `base_model`.
 const IN_FRONT: [&str; 5] = ["transformer", "model", "base_model", "gpt2", "state_dict"];
 
 /// A name without wrappers: `_orig_mod.module.transformer.h.0.ln_1.weight` is `h.0.ln_1.weight`.

@@ -1,6 +1,5 @@
 //! `isoflop bench attention`: causal attention of one sequence on one thread, forward and backward, for one head and
-//! for
-//! all heads of a layer.
+//! for all heads of a layer.
 //!
 //! Operations are the model's: two products forward and four backward (dv, dp, dq, dk) over the causal half, so
 //! 2·T²·S and 4·T²·S for a head of width S. The scores that the backward computes again are not counted.

@@ -1,8 +1,7 @@
 //! `isoflop bench update`: nanoseconds a parameter of the optimisers' loops on one thread.
 //!
 //! The loops alone: the norm's pass over the gradients and the packing of weights for the next products, which the
-//! engine
-//! does in the same pass, are not in these figures; `isoflop bench train` has them.
+//! engine does in the same pass, are not in these figures; `isoflop bench train` has them.
 
 use super::{best_seconds, check_memory};
 use crate::cli::Context;

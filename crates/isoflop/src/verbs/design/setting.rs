@@ -111,8 +111,7 @@ impl Setting {
     }
 
     /// Ladders with the tokens a budget then allows: of the built-in series every stretch of at least four (all or
-    /// every second size), of
-    /// up to eight own sizes every choice of at least three.
+    /// every second size), of up to eight own sizes every choice of at least three.
     pub(super) fn candidates(
         &self,
         budget: f64,

@@ -1,6 +1,6 @@
 //! Baseline++ (Chen et al. 2019, arXiv 1904.04232): cosine softmax on frozen features, fitted anew in each episode.
 //!
-//! logits[i,n] = s·⟨f_i/‖f_i‖, w_n/‖w_n‖⟩. It asks what the features alone are worth: no episode was trained on.
+//! `logits[i,n]` = s·⟨f_i/‖f_i‖, w_n/‖w_n‖⟩. It asks what the features alone are worth: no episode was trained on.
 //! Here the classes start at the mean of their normalised support, and the whole support goes into every step, so
 //! that the outcome is a function of the features.
 

@@ -1,7 +1,7 @@
 //! Softmax over negative squared distances to prototypes, its cross-entropy and gradients.
 //!
-//! logits[q,n] = −‖f_q − c_n‖²/T; with t the target, ε of it spread over all classes, and l = ∂loss/∂logit = p − t:
-//! df_q = −(2/T)·Σ_n l[q,n]·(f_q − c_n), dc_n = (2/T)·Σ_q l[q,n]·(f_q − c_n).
+//! `logits[q,n]` = −‖f_q − c_n‖²/T; with t the target, ε of it spread over all classes, and l = ∂loss/∂logit = p − t:
+//! df_q = −(2/T)·Σ_n `l[q,n]`·(f_q − c_n), dc_n = (2/T)·Σ_q `l[q,n]`·(f_q − c_n).
 
 use isoflop_base::EpisodeShape;
 use isoflop_kernels::Real;
