@@ -340,14 +340,19 @@ fn what_is_no_checkpoint_is_refused_with_a_hint() {
     check_refused(pickle.path(), "pickle (pytorch_model.bin)");
     let llama = foreign(&[("config.json", br#"{"model_type":"llama"}"#), ("model.safetensors", &empty)]);
     check_refused(llama.path(), "model_type is `llama`");
-    let untied =
-        foreign(&[("config.json", br#"{"tie_word_embeddings":false}"#), ("model.safetensors", &empty)]);
-    check_refused(untied.path(), "not tied");
     let cut = foreign(&[("config.json", b"{}"), ("model.safetensors", &empty[..9])]);
     check_refused(cut.path(), "model.safetensors: its header");
     let json = foreign(&[("config.json", b"{"), ("model.safetensors", &empty)]);
     check_refused(json.path(), "config.json: it does not parse");
     check_refused(&json.path().join("config.json"), "it is a file");
+}
+
+#[test]
+fn a_variant_of_gpt2_is_opened_for_the_engine_to_judge() {
+    let config = br#"{"tie_word_embeddings":false,"activation_function":"gelu"}"#;
+    let untied = foreign(&[("config.json", config), ("model.safetensors", &safetensors("{}", &[]))]);
+    let opened = Checkpoint::open_dir(untied.path()).unwrap();
+    assert_eq!(opened.config()["tie_word_embeddings"], false);
 }
 
 #[test]
