@@ -1,7 +1,9 @@
 //! The shape of a few-shot episode.
 
+use serde::{Deserialize, Serialize};
+
 /// N ways, K shots, Q queries: what a draw of pictures and a head that is trained on them agree on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpisodeShape {
     /// Classes N.
     pub ways: usize,

@@ -98,6 +98,15 @@ fn default_of(key: &str) -> Option<&'static Value> {
     defaults().iter().find(|(name, _)| *name == key).map(|(_, value)| value)
 }
 
+/// The values of nested fields by dotted key; a field that is `null` is left out.
+fn flat(key: &str, value: &Value, put: &mut impl FnMut(&str, Value)) {
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => fields.iter().for_each(|(name, v)| flat(&format!("{key}.{name}"), v, put)),
+        other => put(key, other.clone()),
+    }
+}
+
 /// Numbers by value, all else as it is.
 fn equal(a: &Value, b: &Value) -> bool {
     a == b || (a.is_number() && b.is_number() && a.as_f64() == b.as_f64())
@@ -120,6 +129,11 @@ impl RunIdentity {
                 put("model.vocab", json!(gpt.vocab));
                 put("model.context", json!(gpt.context));
                 put("model.init", json!(gpt.init.word()));
+            }
+            ModelSpec::FewShot(spec) => {
+                put("model.family", json!("fewshot"));
+                let fields = serde_json::to_value(spec).expect("plain data");
+                flat("model", &fields, &mut put);
             }
             ModelSpec::Other { name, params } => {
                 put("model.family", json!(name));

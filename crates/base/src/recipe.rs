@@ -98,6 +98,37 @@ choice! {
     }
 }
 
+choice! {
+    /// What a few-shot head makes of the class means.
+    HeadKind {
+        /// Nothing: prototypical networks (Snell et al. 2017, arXiv 1703.05175).
+        Proto = "proto",
+        /// The class-dependency module to the letter.
+        Ccd = "ccd",
+        /// The same, added to the class means.
+        CcdResidual = "ccd-residual",
+        /// Eight heads and an output map.
+        CcdMha = "ccd-mha",
+        /// Residual, output map, dropout, layer norm (FEAT, Ye et al. 2020, arXiv 1812.03664).
+        Feat = "feat",
+    }
+}
+
+impl HeadKind {
+    /// All heads.
+    pub const ALL: [Self; 5] = [Self::Proto, Self::Ccd, Self::CcdResidual, Self::CcdMha, Self::Feat];
+}
+
+choice! {
+    /// A few-shot backbone.
+    Backbone {
+        /// Four convolutions (Vinyals et al. 2016).
+        Conv4 = "conv4",
+        /// Four residual blocks of three convolutions (Lee et al. 2019).
+        ResNet12 = "resnet12",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +152,8 @@ mod tests {
         check(Init::word);
         check(ScheduleKind::word);
         check(Recompute::word);
+        check(HeadKind::word);
+        check(Backbone::word);
         check(crate::study::StudyKind::word);
     }
 }

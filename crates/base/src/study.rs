@@ -3,6 +3,7 @@
 //! [`RunIdentity`](crate::identity::RunIdentity).
 
 use crate::ModelShape;
+use crate::fewshot::FewShotSpec;
 use crate::recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word, choice};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +83,8 @@ choice! {
 pub enum ModelSpec {
     /// GPT-2 as `transformers` has it.
     Gpt2(GptSpec),
+    /// A convolutional network for few-shot learning.
+    FewShot(FewShotSpec),
     /// A model of another family, which only its own task understands.
     Other {
         /// Family and size in a word, e.g. `softmax-8x4`.
@@ -237,6 +240,7 @@ impl ModelSpec {
     pub fn name(&self) -> String {
         match self {
             Self::Gpt2(gpt) => gpt.shape.to_string(),
+            Self::FewShot(spec) => spec.name(),
             Self::Other { name, .. } => name.clone(),
         }
     }
@@ -245,7 +249,15 @@ impl ModelSpec {
     pub fn gpt(&self) -> Option<&GptSpec> {
         match self {
             Self::Gpt2(gpt) => Some(gpt),
-            Self::Other { .. } => None,
+            Self::FewShot(_) | Self::Other { .. } => None,
+        }
+    }
+
+    /// The few-shot network, if it is one.
+    pub fn few_shot(&self) -> Option<&FewShotSpec> {
+        match self {
+            Self::FewShot(spec) => Some(spec),
+            _ => None,
         }
     }
 
@@ -253,7 +265,7 @@ impl ModelSpec {
     pub fn params(&self) -> u64 {
         match self {
             Self::Gpt2(gpt) => gpt.shape.params(),
-            Self::Other { params, .. } => *params,
+            Self::FewShot(FewShotSpec { params, .. }) | Self::Other { params, .. } => *params,
         }
     }
 
@@ -261,7 +273,7 @@ impl ModelSpec {
     pub fn params_total(&self) -> u64 {
         match self {
             Self::Gpt2(gpt) => gpt.shape.params_total(gpt.vocab, gpt.context),
-            Self::Other { params, .. } => *params,
+            Self::FewShot(FewShotSpec { params, .. }) | Self::Other { params, .. } => *params,
         }
     }
 }

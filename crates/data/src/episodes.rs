@@ -75,6 +75,18 @@ impl Episodes {
         self.shape
     }
 
+    /// Every image that the first `count` episodes take, each once, ascending.
+    pub fn drawn(&self, count: u64) -> Vec<usize> {
+        let (mut episode, mut images) = (Episode::default(), Vec::new());
+        for index in 0..count {
+            self.episode(index, &mut episode);
+            images.extend_from_slice(&episode.images);
+        }
+        images.sort_unstable();
+        images.dedup();
+        images
+    }
+
     /// Episode `index`, into `out`, whose memory is used again.
     pub fn episode(&self, index: u64, out: &mut Episode) {
         let mut random =

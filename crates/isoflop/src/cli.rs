@@ -52,6 +52,8 @@ enum Verb {
     Runs(verbs::runs::RunsArgs),
     /// Makes, uses and looks at tokenisers.
     Tokenizer(verbs::tokenizer::TokenizerArgs),
+    /// Few-shot learning: prototypes against attention, on pictures.
+    Fewshot(verbs::fewshot::FewShotArgs),
     /// Checks the arithmetic of any reported run.
     Audit(verbs::audit::AuditArgs),
     /// What this machine is and which kernels were chosen.
@@ -99,6 +101,7 @@ impl Cli {
             Verb::Report(args) => verbs::report::run(args, &ctx),
             Verb::Runs(args) => verbs::runs::run(args, &ctx),
             Verb::Tokenizer(args) => verbs::tokenizer::run(args, &ctx),
+            Verb::Fewshot(args) => verbs::fewshot::run(args, &ctx),
             Verb::Audit(args) => verbs::audit::run(args, &ctx),
             Verb::Doctor(args) => verbs::doctor::run(args, &ctx),
             Verb::Bench(args) => verbs::bench::run(args, &ctx),

@@ -5,6 +5,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use isoflop_base::Point;
 use isoflop_base::units::{duration, si};
 use isoflop_lab::plan::{Plan, PlanRow};
+use isoflop_lab::record::ExpectedRun;
 use isoflop_lab::{Event, Recorder};
 use std::time::{Duration, Instant};
 
@@ -12,19 +13,6 @@ use std::time::{Duration, Instant};
 const LINE_EVERY_S: f64 = 5.0;
 /// Seconds over which a speed is measured.
 const SPEED_WINDOW_S: f64 = 1.0;
-
-/// What is known of a run before it starts, for its speed and for the series' remaining time.
-#[derive(Debug, Clone)]
-pub(crate) struct Expected {
-    /// Run id.
-    pub(crate) id: String,
-    /// Seconds it should take.
-    pub(crate) seconds: f64,
-    /// Tokens per optimiser step.
-    pub(crate) batch_tokens: u64,
-    /// Exact training FLOPs per token.
-    pub(crate) flops_per_token: f64,
-}
 
 /// The terminal as a listener: the progress of a series.
 pub(crate) struct Terminal {
@@ -39,7 +27,7 @@ enum Mode {
 }
 
 struct Current {
-    expected: Expected,
+    expected: ExpectedRun,
     steps: u64,
     done: u64,
     first: u64,
@@ -53,7 +41,7 @@ struct Current {
 /// Expected and real seconds, to foresee the rest.
 #[derive(Debug, Default)]
 struct Series {
-    expected: Vec<Expected>,
+    expected: Vec<ExpectedRun>,
     finished: Vec<String>,
     real_s: f64,
     expected_s: f64,
@@ -65,6 +53,13 @@ impl Recorder for Terminal {
             Event::Planned(plan) => {
                 eprintln!("{}", plan.text());
                 self.series.expected = expected(plan);
+                if crate::console::has_a_cursor() {
+                    self.mode = bars();
+                }
+            }
+            Event::Expected(text, runs) => {
+                eprintln!("{text}\n");
+                self.series.expected.clone_from(runs);
                 if crate::console::has_a_cursor() {
                     self.mode = bars();
                 }
@@ -87,20 +82,22 @@ impl Recorder for Terminal {
 }
 
 /// What is known of a plan's runs before they start.
-fn expected(plan: &Plan) -> Vec<Expected> {
-    let of = |row: &PlanRow| Expected {
+fn expected(plan: &Plan) -> Vec<ExpectedRun> {
+    let of = |row: &PlanRow| ExpectedRun {
         id: row.run.clone(),
         seconds: row.seconds.value().copied().unwrap_or(0.0),
-        batch_tokens: row.batch_tokens,
-        flops_per_token: row.flops / row.tokens_executed as f64,
+        batch: row.batch_tokens,
+        flops_each: row.flops / row.tokens_executed as f64,
+        unit: "tokens",
     };
     plan.rows.iter().map(of).collect()
 }
 
-/// `demo-L2-d32-h2-s1  12.0 M tokens  loss 1.7500 ± 0.0300 nats/token`.
+/// `demo-L2-d32-h2-s1  12.0 M tokens  loss 1.7500 ± 0.0300 nats/token`; images and queries where there is no context.
 fn point_line(point: &Point) -> String {
+    let (seen, judged) = if point.context.is_some() { ("tokens", "token") } else { ("images", "query") };
     let se = point.loss_se.map_or(String::new(), |se| format!(" ± {se:.4}"));
-    format!("{}  {:>6} tokens  loss {:.4}{se} nats/token", point.run, si(point.tokens as f64), point.loss)
+    format!("{}  {:>6} {seen}  loss {:.4}{se} nats/{judged}", point.run, si(point.tokens as f64), point.loss)
 }
 
 impl Terminal {
@@ -123,11 +120,12 @@ impl Terminal {
     /// A run begins, or goes on after `done` of its `steps`.
     fn start_run(&mut self, id: &str, steps: u64, done: u64) {
         let known = self.series.expected.iter().find(|e| e.id == id).cloned();
-        let expected = known.unwrap_or(Expected {
+        let expected = known.unwrap_or(ExpectedRun {
             id: id.to_owned(),
             seconds: 0.0,
-            batch_tokens: 0,
-            flops_per_token: 0.0,
+            batch: 0,
+            flops_each: 0.0,
+            unit: "tokens",
         });
         let now = Instant::now();
         self.current = Some(Current {
@@ -237,13 +235,14 @@ impl Current {
             }
         };
         let Some(rate) = self.steps_per_s else { return segment };
-        let tokens = rate * self.expected.batch_tokens as f64;
+        let tokens = rate * self.expected.batch as f64;
         let left = (self.steps - self.done.min(self.steps)) as f64 / rate;
         format!(
-            "{segment}loss {:.4}  {}tok/s  {:.1} GFLOP/s  ETA {}",
+            "{segment}loss {:.4}  {}{}/s  {:.1} GFLOP/s  ETA {}",
             self.loss,
             si(tokens),
-            tokens * self.expected.flops_per_token / 1e9,
+            if self.expected.unit == "images" { "img" } else { "tok" },
+            tokens * self.expected.flops_each / 1e9,
             duration(left)
         )
     }
@@ -286,8 +285,8 @@ fn bars() -> Mode {
 mod tests {
     use super::*;
 
-    fn expected(id: &str, seconds: f64) -> Expected {
-        Expected { id: id.to_owned(), seconds, batch_tokens: 16, flops_per_token: 6.0 }
+    fn expected(id: &str, seconds: f64) -> ExpectedRun {
+        ExpectedRun { id: id.to_owned(), seconds, batch: 16, flops_each: 6.0, unit: "tokens" }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub enum Executed {
     Held(LockHolder),
 }
 
-/// What is needed to execute the runs of a study.
+/// What is needed to execute the runs of a study of language models.
 pub struct Executor<'a> {
     /// Name of the study.
     pub study: &'a str,
@@ -40,65 +40,79 @@ pub struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Trains a run to its end, from wherever it stands. A run that is finished, diverged, or held by another process
-    /// is left alone.
+    /// Trains a run to its end, from wherever it stands.
     ///
     /// # Errors
-    /// [`Stopped`]; a run of this name with another identity, a [`UserError`]; whatever ends a training.
+    /// As [`execute`].
     pub fn execute(&self, spec: &RunSpec, world: &mut dyn Recorder) -> anyhow::Result<Executed> {
-        self.stop.check()?;
-        let document = RunDocument::new(self.study, spec);
-        let mut run = match self.store.open_run(&document) {
-            Err(StoreError::Locked { holder, .. }) => {
-                world.note(&format!("{}: left to {holder}", spec.id))?;
-                return Ok(Executed::Held(holder));
-            }
-            Err(e @ (StoreError::SpecMismatch { .. } | StoreError::UnknownFormat { .. })) => {
-                return Err(UserError::from_error(e).into());
-            }
-            run => run?,
-        };
-        if let Status::Diverged { .. } = run.status()? {
-            world.note(&format!("{}: diverged before; left as it is", spec.id))?;
-            world.record(&Event::RunLeft(&spec.id))?;
-            return Ok(Executed::Diverged);
-        }
-        let finished: Vec<u64> = run.points()?.iter().map(|point| point.steps).collect();
-        if spec.ends.iter().all(|end| finished.contains(end)) {
-            if run.status()? != Status::Done {
-                run.set_status(Status::Done)?;
-            }
-            world.record(&Event::RunLeft(&spec.id))?;
-            return Ok(Executed::Done);
-        }
-        run.set_status(Status::Running)?;
-        let mut spec = spec.clone();
-        spec.train.warmup_steps = began_with(&run, &spec);
-        let trained = self.train(&spec, &mut run, world);
-        if let Err(error) = &trained
-            && !error.is::<Stopped>()
-        {
-            // The error itself is what the user must see; a store that cannot even note it changes nothing about that.
-            let _ = run.set_status(Status::Failed { reason: format!("{error:#}") });
-        }
-        world.record(&Event::RunEnds)?;
-        trained.with_context(|| format!("training {}", spec.id))
+        execute(
+            (self.study, spec),
+            self.store,
+            self.stop,
+            world,
+            &mut |job, recorder| {
+                let mut task = LanguageTask::new(job.spec, self.corpus)?;
+                let mut engine = gpt::engine(job.spec, self.machine)?;
+                train(job, &mut task, &mut engine, recorder)
+            },
+            self.machine.checkpoint_every_s,
+        )
     }
+}
 
-    fn train(&self, spec: &RunSpec, run: &mut Run, world: &mut dyn Recorder) -> anyhow::Result<Executed> {
-        let job = Job {
-            spec,
-            program: Program::new(spec),
-            checkpoint_every_s: self.machine.checkpoint_every_s,
-            stop: self.stop,
-        };
-        let mut task = LanguageTask::new(spec, self.corpus)?;
-        let mut engine = gpt::engine(spec, self.machine)?;
-        let outcome = train(&job, &mut task, &mut engine, &mut RunRecorder { run, world })?;
-        Ok(match outcome {
-            Outcome::Done => Executed::Done,
-            Outcome::Diverged => Executed::Diverged,
-        })
+/// Trains a run of a study to its end, from wherever it stands. A run that is finished, diverged, or held by another
+/// process is left alone. `train` makes task and engine of its family and goes through the loop.
+///
+/// # Errors
+/// [`Stopped`]; a run of this name with another identity, a [`UserError`]; whatever ends a training.
+pub fn execute(
+    (study, spec): (&str, &RunSpec),
+    store: &Store,
+    stop: &Stop,
+    world: &mut dyn Recorder,
+    train: &mut dyn FnMut(&Job<'_>, &mut RunRecorder<'_>) -> anyhow::Result<Outcome>,
+    checkpoint_every_s: f64,
+) -> anyhow::Result<Executed> {
+    stop.check()?;
+    let document = RunDocument::new(study, spec);
+    let mut run = match store.open_run(&document) {
+        Err(StoreError::Locked { holder, .. }) => {
+            world.note(&format!("{}: left to {holder}", spec.id))?;
+            return Ok(Executed::Held(holder));
+        }
+        Err(e @ (StoreError::SpecMismatch { .. } | StoreError::UnknownFormat { .. })) => {
+            return Err(UserError::from_error(e).into());
+        }
+        run => run?,
+    };
+    if let Status::Diverged { .. } = run.status()? {
+        world.note(&format!("{}: diverged before; left as it is", spec.id))?;
+        world.record(&Event::RunLeft(&spec.id))?;
+        return Ok(Executed::Diverged);
+    }
+    let finished: Vec<u64> = run.points()?.iter().map(|point| point.steps).collect();
+    if spec.ends.iter().all(|end| finished.contains(end)) {
+        if run.status()? != Status::Done {
+            run.set_status(Status::Done)?;
+        }
+        world.record(&Event::RunLeft(&spec.id))?;
+        return Ok(Executed::Done);
+    }
+    run.set_status(Status::Running)?;
+    let mut spec = spec.clone();
+    spec.train.warmup_steps = began_with(&run, &spec);
+    let job = Job { spec: &spec, program: Program::new(&spec), checkpoint_every_s, stop };
+    let trained = train(&job, &mut RunRecorder { run: &mut run, world: &mut *world });
+    if let Err(error) = &trained
+        && !error.is::<Stopped>()
+    {
+        // The error itself is what the user must see; a store that cannot even note it changes nothing about that.
+        let _ = run.set_status(Status::Failed { reason: format!("{error:#}") });
+    }
+    world.record(&Event::RunEnds)?;
+    match trained.with_context(|| format!("training {}", spec.id))? {
+        Outcome::Done => Ok(Executed::Done),
+        Outcome::Diverged => Ok(Executed::Diverged),
     }
 }
 

@@ -12,6 +12,8 @@ use isoflop_store::Run;
 pub enum Event<'a> {
     /// The study's cost is known; its runs begin.
     Planned(&'a Plan),
+    /// The same of a study of another family: a text for people, and what is known of its runs.
+    Expected(&'a str, Vec<ExpectedRun>),
     /// A run begins, or goes on after `done` of its optimiser `steps`.
     RunBegins {
         /// Its id.
@@ -44,6 +46,21 @@ pub enum Event<'a> {
     Fitting,
     /// Something a person should read.
     Note(&'a str),
+}
+
+/// What is known of a run before it starts, for its speed and for the remaining time.
+#[derive(Debug, Clone)]
+pub struct ExpectedRun {
+    /// Run id.
+    pub id: String,
+    /// Seconds it should take.
+    pub seconds: f64,
+    /// Tokens or images per optimiser step.
+    pub batch: u64,
+    /// Training FLOPs of each.
+    pub flops_each: f64,
+    /// What they are: `tokens`, `images`.
+    pub unit: &'static str,
 }
 
 /// Somebody who is told what happens.

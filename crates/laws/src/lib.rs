@@ -41,6 +41,7 @@ pub use fit_table::{Progress, fit, fit_points, fit_watched};
 pub use fitting::straight::straightness;
 pub use forecast::{Band, Target, evaluate, forecast, outcome};
 pub use forms::kaplan_figures;
+pub use numeric::quantile::t_quantile;
 pub use options::{Loss, Options};
 pub use read::{Cell, Decimal, Raw, ReadOptions, read_table, table_of};
 pub use table::critical::{self, CriticalBatch};

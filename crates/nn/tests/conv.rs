@@ -209,7 +209,7 @@ fn steps_of_both_optimisers_are_pytorchs() {
 }
 
 fn head_of(name: &str, golden: &Golden) -> (HeadConfig, EpisodeShape) {
-    let kind = HeadKind::ALL.into_iter().find(|kind| kind.name() == name).unwrap();
+    let kind = HeadKind::ALL.into_iter().find(|kind| kind.word() == name).unwrap();
     let number = |value: &serde_json::Value| value.as_f64().unwrap();
     let auxiliary = golden.document["case"].get("auxiliary");
     let config = HeadConfig {
@@ -225,7 +225,7 @@ fn head_of(name: &str, golden: &Golden) -> (HeadConfig, EpisodeShape) {
 #[test]
 fn every_head_is_pytorchs() {
     for kind in HeadKind::ALL {
-        let name = kind.name();
+        let name = kind.word();
         let golden = Golden::read(&format!("head_{name}"));
         let (config, episode) = head_of(name, &golden);
         let mut head = Head::<f64>::new(config);

@@ -69,6 +69,31 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StoreError> 
     sync_directory(parent(path))
 }
 
+/// Replaces `path` with what `produce` hands out piece by piece, at once or not at all, making the directories above
+/// it.
+pub(crate) fn replace_file_streamed<T, E: From<StoreError>>(
+    path: &Path,
+    produce: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), StoreError>) -> Result<T, E>,
+) -> Result<T, E> {
+    make_directory(parent(path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let sibling = parent(path).join(format!(".{name}.{}-streamed.tmp", std::process::id()));
+    let write = || -> Result<T, E> {
+        let file = File::create(&sibling).map_err(not_writable(path))?;
+        let mut file = io::BufWriter::with_capacity(1 << 20, file);
+        let made = produce(&mut |bytes| file.write_all(bytes).map_err(not_writable(path)))?;
+        let file = file.into_inner().map_err(|e| not_writable(path)(e.into_error()))?;
+        file.sync_all().map_err(not_writable(path))?;
+        fs::rename(&sibling, path).map_err(not_writable(path))?;
+        Ok(made)
+    };
+    let made = write().inspect_err(|_| {
+        let _ = fs::remove_file(&sibling);
+    })?;
+    sync_directory(parent(path))?;
+    Ok(made)
+}
+
 /// Writes a sibling, lets `like` give it what the file it replaces had, and renames it over `path`.
 fn replace_by_sibling(
     path: &Path,

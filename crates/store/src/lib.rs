@@ -41,4 +41,4 @@ pub use error::{LockHolder, StoreError};
 pub use export::{csv, json_lines};
 pub use run::{CutBack, Health, Resumed, Run, RunView};
 pub use spec::{Difference, differences};
-pub use store::{Listing, RunSummary, Store, StudyLock, write_artifact};
+pub use store::{Listing, RunSummary, Store, StudyLock, write_artifact, write_streamed};

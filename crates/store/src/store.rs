@@ -258,3 +258,12 @@ impl Store {
 pub fn write_artifact(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), StoreError> {
     files::write_output(path.as_ref(), bytes)
 }
+
+/// Writes a large file at `path` from pieces, making the directories above it if needed: it is there whole or not at
+/// all.
+pub fn write_streamed<T, E: From<StoreError>>(
+    path: impl AsRef<Path>,
+    produce: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), StoreError>) -> Result<T, E>,
+) -> Result<T, E> {
+    files::replace_file_streamed(path.as_ref(), produce)
+}

@@ -64,6 +64,19 @@ impl Index {
         index.checked()
     }
 
+    /// The classes of `root/class/*`, not divided.
+    ///
+    /// # Errors
+    /// A missing or empty folder.
+    pub fn of_class_folders(root: &Path) -> Result<Vec<Class>, DataError> {
+        let classes = classes_in(root, &folders(root)?)?;
+        if classes.is_empty() {
+            let hint = "give a folder with a folder of PNG or JPEG files for each class".to_owned();
+            return Err(DataError::Empty { path: root.to_owned(), hint });
+        }
+        Ok(classes)
+    }
+
     /// Lists of `filename,label`, one a split; files lie in `folder`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! Every error names the file: a class too small, a picture that does not decode, channels other than asked for, the
 //! same picture or class in two splits.
 
+mod augment;
 mod decode;
 mod icons;
 mod index;
@@ -18,7 +19,8 @@ mod prepare;
 mod resize;
 mod set;
 
+pub use augment::augment;
 pub use icons::icons;
 pub use index::{Class, Index, Split};
-pub use prepare::{Picture, prepare};
+pub use prepare::{Picture, fingerprint, prepare, read_picture};
 pub use set::{Header, ImageSet, SplitHeader};

@@ -113,6 +113,15 @@ fn decode_block(
     })
 }
 
+/// One picture as those of a set, `[side,side,channels]` from 0 to 1.
+///
+/// # Errors
+/// A file that is no picture, or of other channels where they are not converted.
+pub fn read_picture(path: &Path, picture: &Picture) -> Result<Vec<f32>, DataError> {
+    picture.check()?;
+    Ok(one(path, picture)?.0.into_iter().map(|byte| f32::from(byte) / 255.0).collect())
+}
+
 fn one(path: &Path, picture: &Picture) -> Result<Prepared, DataError> {
     let bytes = std::fs::read(path).map_err(|e| DataError::from_io(path, e))?;
     let decoded = decode(path, &bytes)?;
@@ -138,6 +147,15 @@ fn one(path: &Path, picture: &Picture) -> Result<Prepared, DataError> {
     let mut pixels = Vec::new();
     resize_and_crop(&decoded.convert(picture.channels), picture.short, picture.side, &mut pixels);
     Ok((pixels, Sha256::digest(&bytes).into()))
+}
+
+/// What identifies a set before it is made: names and lengths of its files, and how they are prepared.
+///
+/// # Errors
+/// A file that is not there any more, an impossible picture.
+pub fn fingerprint(index: &Index, picture: &Picture) -> Result<String, DataError> {
+    picture.check()?;
+    Ok(header_of(index, picture)?.fingerprint)
 }
 
 fn header_of(index: &Index, picture: &Picture) -> Result<Header, DataError> {

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod design;
 pub(crate) mod doctor;
 pub(crate) mod eval;
+pub(crate) mod fewshot;
 pub(crate) mod fit;
 pub(crate) mod plan;
 pub(crate) mod predict;

@@ -1,7 +1,6 @@
 //! `isoflop runs`: what is in a store, read, compared, exported, removed.
 
 mod compare;
-mod noise;
 mod show;
 mod table;
 

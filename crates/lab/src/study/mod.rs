@@ -14,6 +14,15 @@ use std::path::Path;
 
 /// Reads and parses a study file.
 pub fn read(path: &Path, sets: &[String]) -> Result<RawStudy, UserError> {
+    let (name, text) = text(path)?;
+    RawStudy::parse(&name, &text, sets)
+}
+
+/// A study file's name in messages, and its text.
+///
+/// # Errors
+/// A [`UserError`]: no such file, no text.
+pub fn text(path: &Path) -> Result<(String, String), UserError> {
     let name = input::name(path);
     let bytes = input::read(path).map_err(|e| {
         UserError::new(format!("{name}: {}", io_words(&e)))
@@ -25,7 +34,7 @@ pub fn read(path: &Path, sets: &[String]) -> Result<RawStudy, UserError> {
         UserError::new(format!("{name}:{line}: not UTF-8 at byte {valid}"))
             .hint("a study is TOML in UTF-8; is this a token file or a text in another encoding?")
     })?;
-    RawStudy::parse(&name, &text, sets)
+    Ok((name, text))
 }
 
 /// What the system said, in its plain words.

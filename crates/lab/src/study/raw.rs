@@ -9,6 +9,20 @@ use isoflop_base::units::parse_whole;
 use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 
+/// What the files of a family of studies may say.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// Every key, as `section.key`.
+    pub keys: &'static [&'static str],
+    /// Every section.
+    pub sections: &'static [&'static str],
+    /// A file that shows how each key is written.
+    pub example: &'static str,
+}
+
+/// Of studies of language models.
+pub static LANGUAGE: Vocabulary = Vocabulary { keys: KEYS, sections: SECTIONS, example: "studies/demo.toml" };
+
 /// Every key a study may have, as `section.key` (`*` = any name the user chooses).
 pub const KEYS: &[&str] = &[
     "name",
@@ -89,23 +103,38 @@ pub struct Entry {
 pub struct RawStudy {
     /// What the file is called in messages.
     pub file: String,
+    /// What it may say.
+    vocabulary: &'static Vocabulary,
     pub entries: BTreeMap<String, Entry>,
     pub claims: Vec<(String, Entry)>,
 }
 
 impl RawStudy {
-    /// Parses a study's text and applies `--set` overrides.
+    /// Parses the text of a study of language models and applies `--set` overrides.
     pub fn parse(file: &str, text: &str, sets: &[String]) -> Result<Self, UserError> {
+        Self::parse_as(&LANGUAGE, file, text, sets)
+    }
+
+    /// Parses the text of a study of some family and applies `--set` overrides.
+    pub fn parse_as(
+        vocabulary: &'static Vocabulary,
+        file: &str,
+        text: &str,
+        sets: &[String],
+    ) -> Result<Self, UserError> {
         let table = DeTable::parse(text).map_err(|e| {
             let line = e.span().map_or(String::new(), |s| format!(":{}", line_of(text, s.start)));
-            UserError::new(format!("{file}{line}: {}", e.message().trim_end()))
-                .hint("a study is TOML: `key = value` lines under [data], [series], [train], [claims]")
+            UserError::new(format!("{file}{line}: {}", e.message().trim_end())).hint(format!(
+                "a study is TOML: `key = value` lines under [{}]",
+                vocabulary.sections.join("], [")
+            ))
         })?;
-        let mut raw = Self { file: file.to_owned(), entries: BTreeMap::new(), claims: Vec::new() };
+        let (entries, claims) = (BTreeMap::new(), Vec::new());
+        let mut raw = Self { file: file.to_owned(), vocabulary, entries, claims };
         for (key, value) in table.get_ref() {
             let line = line_of(text, key.span().start);
             let name = key.get_ref().as_ref();
-            match (SECTIONS.contains(&name), value.get_ref()) {
+            match (vocabulary.sections.contains(&name), value.get_ref()) {
                 (true, DeValue::Table(section)) if name == "claims" => raw.take_claims(text, section)?,
                 (true, DeValue::Table(section)) => {
                     for (key, value) in section {
@@ -130,8 +159,8 @@ impl RawStudy {
     }
 
     fn insert(&mut self, key: String, value: &DeValue<'_>, line: usize) -> Result<(), UserError> {
-        if !KEYS.contains(&key.as_str()) {
-            return Err(unknown_key(&format!("{}:{line}: ", self.file), &key));
+        if !self.vocabulary.keys.contains(&key.as_str()) {
+            return Err(unknown_key(self.vocabulary, &format!("{}:{line}: ", self.file), &key));
         }
         let value = plain(value)
             .map_err(|why| UserError::new(format!("{}:{line}: `{key}`: {why}", self.file)).hint(NUMBERS))?;
@@ -178,8 +207,8 @@ impl RawStudy {
                 .hint("write --set train.lr=3e-3, key and value joined by `=`"));
         };
         let (key, text) = (key.trim(), text.trim());
-        if !KEYS.contains(&key) {
-            return Err(unknown_key("--set: ", key));
+        if !self.vocabulary.keys.contains(&key) {
+            return Err(unknown_key(self.vocabulary, "--set: ", key));
         }
         let value = match DeValue::parse(text) {
             Ok(value) => plain(value.get_ref())
@@ -201,7 +230,7 @@ impl RawStudy {
 
     fn wrong_type(&self, key: &str, wanted: &str, found: &toml::Value) -> UserError {
         UserError::new(format!("{} should be {wanted}, found {}", self.place(key), describe(found)))
-            .hint("studies/demo.toml shows how each key is written")
+            .hint(format!("{} shows how each key is written", self.vocabulary.example))
     }
 
     /// A string, if the key is there.
@@ -212,6 +241,15 @@ impl RawStudy {
             Some(other) => {
                 Err(self.wrong_type(key, "a string", other).hint(format!("write {key} = \"…\" in quotes")))
             }
+        }
+    }
+
+    /// Yes or no.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, UserError> {
+        match self.entries.get(key).map(|e| &e.value) {
+            None => Ok(None),
+            Some(toml::Value::Boolean(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(self.wrong_type(key, "true or false", other).hint("write true or false")),
         }
     }
 
@@ -321,21 +359,22 @@ impl RawStudy {
 }
 
 /// The error for a key no study has, with the nearest one that exists.
-fn unknown_key(place: &str, key: &str) -> UserError {
+fn unknown_key(vocabulary: &'static Vocabulary, place: &str, key: &str) -> UserError {
+    let keys = vocabulary.keys;
     let section = key.rsplit_once('.').map_or("", |(section, _)| section);
     let bare = key.rsplit('.').next().unwrap_or(key);
-    let elsewhere = KEYS.iter().find(|k| k.rsplit('.').next() == Some(bare));
+    let elsewhere = keys.iter().find(|k| k.rsplit('.').next() == Some(bare));
     let message = format!("{place}unknown key `{key}`");
     if let Some(known) = elsewhere {
         return UserError::new(message).hint(format!("`{bare}` belongs elsewhere: did you mean `{known}`?"));
     }
-    let sections = SECTIONS.iter().copied().filter(|_| section.is_empty());
+    let sections = vocabulary.sections.iter().copied().filter(|_| section.is_empty());
     let in_section =
-        KEYS.iter().copied().filter(|k| k.rsplit_once('.').map_or("", |(section, _)| section) == section);
-    let candidate = nearest(key, sections.chain(in_section)).or_else(|| nearest(key, KEYS.iter().copied()));
+        keys.iter().copied().filter(|k| k.rsplit_once('.').map_or("", |(section, _)| section) == section);
+    let candidate = nearest(key, sections.chain(in_section)).or_else(|| nearest(key, keys.iter().copied()));
     UserError::new(message).hint(match candidate {
         Some(known) => format!("did you mean `{known}`?"),
-        None => "see studies/demo.toml for every key".to_owned(),
+        None => format!("see {} for every key", vocabulary.example),
     })
 }
 

@@ -178,7 +178,11 @@ pub fn models(raw: &RawStudy) -> Result<Vec<ModelShape>, UserError> {
     Ok(models)
 }
 
-fn study_name(raw: &RawStudy) -> Result<String, UserError> {
+/// The name a study gives itself, else its file's.
+///
+/// # Errors
+/// One that cannot name directories.
+pub fn study_name(raw: &RawStudy) -> Result<String, UserError> {
     let name = match raw.text("name")? {
         Some(name) => name,
         None => {
@@ -405,7 +409,11 @@ fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<Pre
     }
 }
 
-fn threads(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<usize, UserError> {
+/// Threads a study asks for.
+///
+/// # Errors
+/// None or too many.
+pub fn threads(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<usize, UserError> {
     match raw.parsed("train.threads", parse_whole)? {
         Some(n) if (1..=1024).contains(&n) => Ok(n as usize),
         Some(n) => Err(UserError::new(format!("{}: {n} is out of range", raw.place("train.threads")))

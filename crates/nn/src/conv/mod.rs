@@ -14,14 +14,18 @@
 //! (ways), `K` support and `Q` query images of each.
 
 pub mod config;
+pub mod engine;
 pub mod heads;
+pub mod learner;
 pub mod net;
 pub mod optimizer;
 pub mod parameters;
 pub mod reference;
 
 pub use config::{Architecture, BlockConfig, ConvConfig, Features};
+pub use engine::{FewShotConfig, FewShotEngine, ImageBatch};
 pub use heads::{Head, HeadConfig, HeadKind};
+pub use learner::{LearnerConfig, Targets};
 pub use net::{ConvNet, ConvOptions, Norm};
 pub use optimizer::{OptimizerConfig, OptimizerState};
 

@@ -44,16 +44,17 @@ impl OptimizerConfig {
         Self::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
     }
 
-    fn moments(&self) -> usize {
+    /// What PyTorch calls the moments.
+    pub fn names(&self) -> &'static [&'static str] {
         match self {
-            Self::Sgd { .. } => 1,
-            Self::AdamW { .. } => 2,
+            Self::Sgd { .. } => &["momentum_buffer"],
+            Self::AdamW { .. } => &["exp_avg", "exp_avg_sq"],
         }
     }
 
     /// Bytes of the moments of `len` weights.
     pub fn bytes(&self, len: usize) -> u64 {
-        (self.moments() * AlignedBuffer::bytes(len)) as u64
+        (self.names().len() * AlignedBuffer::bytes(len)) as u64
     }
 }
 
@@ -70,7 +71,7 @@ pub struct OptimizerState {
 impl OptimizerState {
     /// Moments of zero for a flat buffer of `len` weights.
     pub fn new(config: OptimizerConfig, len: usize) -> Self {
-        let moments = (0..config.moments()).map(|_| AlignedBuffer::zeroed(len)).collect();
+        let moments = (0..config.names().len()).map(|_| AlignedBuffer::zeroed(len)).collect();
         let squares = AlignedBuffer::zeroed(2 * len.div_ceil(block(len)));
         Self { config, moments, squares, step: 0 }
     }
@@ -78,6 +79,21 @@ impl OptimizerState {
     /// Steps made.
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// Its moments with PyTorch's names for them, each in the layout of the weights.
+    pub fn moments(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
+        self.config.names().iter().copied().zip(self.moments.iter().map(|moment| &**moment))
+    }
+
+    /// The same, to be filled by a checkpoint; then tell the steps by [`OptimizerState::go_on_after`].
+    pub fn moments_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut [f32])> {
+        self.config.names().iter().copied().zip(self.moments.iter_mut().map(|moment| &mut **moment))
+    }
+
+    /// Says how many steps the moments have seen.
+    pub fn go_on_after(&mut self, steps: u64) {
+        self.step = steps;
     }
 
     /// One step with gradients scaled by `scale`; returns their norm before scaling.
@@ -94,6 +110,10 @@ impl OptimizerState {
         gradients: &[f32],
     ) -> Result<f64, ConvError> {
         assert!(weights.len() == gradients.len() && weights.len() == self.moments[0].len());
+        if weights.is_empty() {
+            self.step += 1;
+            return Ok(0.0);
+        }
         let norm = self.norm(set, pool, gradients);
         if !norm.is_finite() {
             return Err(ConvError::NonFinite { what: "the gradient norm" });
@@ -148,7 +168,10 @@ impl OptimizerState {
     }
 
     /// √Σ g², blocks in order.
-    fn norm(&mut self, set: KernelSet, pool: &Pool, gradients: &[f32]) -> f64 {
+    pub(super) fn norm(&mut self, set: KernelSet, pool: &Pool, gradients: &[f32]) -> f64 {
+        if gradients.is_empty() {
+            return 0.0;
+        }
         let size = block(gradients.len());
         let tasks = gradients.len().div_ceil(size);
         let squares = Chunks::new(&mut self.squares, 2);

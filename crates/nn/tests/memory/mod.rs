@@ -5,7 +5,7 @@ use isoflop_base::{TensorError, TensorSink, TensorSource};
 use std::collections::HashMap;
 
 /// A checkpoint in memory.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub(crate) struct Memory {
     /// Bytes by name.
     pub(crate) tensors: HashMap<String, Vec<u8>>,

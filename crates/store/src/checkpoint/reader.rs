@@ -264,11 +264,18 @@ fn no_model(dir: &Path) -> StoreError {
     not_a_checkpoint(dir, "it has no model.safetensors", POINT)
 }
 
+/// Families of models that engines here know, as `config.json` names them.
+const FAMILIES: [&str; 2] = ["gpt2", "isoflop-fewshot"];
+
 /// Refuses models of another family. What is a variant of GPT-2 is the reader of the configuration's to judge.
 fn check_config(dir: &Path, config: &Value) -> Result<(), StoreError> {
     let kind = config["model_type"].as_str().unwrap_or("gpt2");
-    if kind != "gpt2" {
-        return Err(not_a_checkpoint(dir, format!("its model_type is `{kind}`"), "only GPT-2 is read"));
+    if !FAMILIES.contains(&kind) {
+        return Err(not_a_checkpoint(
+            dir,
+            format!("its model_type is `{kind}`"),
+            "only GPT-2 and few-shot networks made here are read",
+        ));
     }
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use super::{
     Answer,
-    noise::{NoiseScale, noise_scale},
     table::{self, Table},
 };
 use isoflop_base::{Measured, Point, Status, units};
+use isoflop_lab::noise::{NoiseScale, noise_scale};
 use isoflop_store::{Checkpoints, Health, RunView, Store};
 use serde_json::json;
 use std::fmt::Write as _;

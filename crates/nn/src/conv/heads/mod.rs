@@ -30,6 +30,7 @@ use attention::{Attention, Form};
 pub use classifier::Classifier;
 use distances::Distances;
 use isoflop_base::EpisodeShape;
+pub use isoflop_base::HeadKind;
 use isoflop_kernels::matmul::{self, Init, Left, Right};
 use isoflop_kernels::{KernelSet, Real};
 use serde::{Deserialize, Serialize};
@@ -80,49 +81,16 @@ impl Arithmetic<f32> for KernelSet {
     }
 }
 
-/// Which head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadKind {
-    /// Class means.
-    Proto,
-    /// The class-dependency module to the letter.
-    Ccd,
-    /// The same, added to the class means.
-    CcdResidual,
-    /// Eight heads and an output map.
-    CcdMha,
-    /// Residual, output map, dropout, layer norm.
-    Feat,
-}
-
-impl HeadKind {
-    /// All heads.
-    pub const ALL: [Self; 5] = [Self::Proto, Self::Ccd, Self::CcdResidual, Self::CcdMha, Self::Feat];
-
-    /// Its name in studies and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Proto => "proto",
-            Self::Ccd => "ccd",
-            Self::CcdResidual => "ccd-residual",
-            Self::CcdMha => "ccd-mha",
-            Self::Feat => "feat",
-        }
-    }
-
-    /// What its set function consists of, if it has one.
-    fn form(self, dropout: f64) -> Option<Form> {
-        let plain =
-            Form { biases: true, heads: 1, project: false, residual: false, norm: false, dropout: 0.0 };
-        match self {
-            Self::Proto => None,
-            Self::Ccd => Some(plain),
-            Self::CcdResidual => Some(Form { residual: true, ..plain }),
-            Self::CcdMha => Some(Form { heads: 8, project: true, ..plain }),
-            Self::Feat => {
-                Some(Form { biases: false, project: true, residual: true, norm: true, dropout, ..plain })
-            }
+/// What a head's set function consists of, if it has one.
+fn form(kind: HeadKind, dropout: f64) -> Option<Form> {
+    let plain = Form { biases: true, heads: 1, project: false, residual: false, norm: false, dropout: 0.0 };
+    match kind {
+        HeadKind::Proto => None,
+        HeadKind::Ccd => Some(plain),
+        HeadKind::CcdResidual => Some(Form { residual: true, ..plain }),
+        HeadKind::CcdMha => Some(Form { heads: 8, project: true, ..plain }),
+        HeadKind::Feat => {
+            Some(Form { biases: false, project: true, residual: true, norm: true, dropout, ..plain })
         }
     }
 }
@@ -194,7 +162,7 @@ impl<T: Real> Head<T> {
     /// A head for episodes of any shape; space grows with the largest it has seen.
     pub fn new(config: HeadConfig) -> Self {
         let mut parameters = Parameters::default();
-        let form = config.kind.form(config.dropout);
+        let form = form(config.kind, config.dropout);
         let attention = form.map(|form| Attention::new(form, config.width, &mut parameters));
         Self {
             config,

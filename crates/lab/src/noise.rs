@@ -9,17 +9,17 @@ use serde::Serialize;
 
 /// What the pairs of a run say.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct NoiseScale {
+pub struct NoiseScale {
     /// B_simple in tokens, over all pairs.
-    pub(super) tokens: Measured<f64>,
+    pub tokens: Measured<f64>,
     /// B_simple in tokens over the later half of the rows with pairs: it grows as the loss falls.
-    pub(super) later_tokens: Measured<f64>,
+    pub later_tokens: Measured<f64>,
     /// Means over all pairs.
-    pub(super) pairs: Option<NoisePairs>,
+    pub pairs: Option<NoisePairs>,
 }
 
 /// The noise scale of a run's rows.
-pub(super) fn noise_scale(rows: &[CurveRow]) -> NoiseScale {
+pub fn noise_scale(rows: &[CurveRow]) -> NoiseScale {
     let pairs: Vec<NoisePairs> = rows.iter().filter_map(|row| row.noise).collect();
     let mean = |pairs: &[NoisePairs]| pairs.iter().copied().reduce(NoisePairs::with);
     let (all, later) = (mean(&pairs), mean(&pairs[pairs.len() / 2..]));

@@ -1,0 +1,229 @@
+//! Conducting a few-shot study: its runs one after the other, then the test and its tables. Run again, it goes on where
+//! it was.
+
+use super::claims::AtStart;
+use super::evaluate::{Tested, test_entry};
+use super::runs::{Entry, FewShotStudy, checkpoint_label};
+use super::study::Method;
+use super::{evaluate, pages, results, task};
+use crate::conduct::open_store;
+use crate::error::Stopped;
+use crate::executor::{Executed, execute};
+use crate::out;
+use crate::record::{Event, Recorder};
+use crate::stop::Stop;
+use crate::train::train_loop::train;
+use isoflop_base::tensor::WeightsOnly;
+use isoflop_base::{HeadKind, Measured};
+use isoflop_data::images::ImageSet;
+use isoflop_nn::conv::FewShotEngine;
+use isoflop_report::fewshot::FewShotInput;
+use isoflop_store::Store;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A study ready to be conducted.
+pub struct Conductor<'a> {
+    /// What is to be done.
+    pub study: &'a FewShotStudy,
+    /// Its pictures.
+    pub set: &'a Arc<ImageSet>,
+    /// Where its runs are kept.
+    pub store_root: PathBuf,
+    /// Where tables and page go.
+    pub out: PathBuf,
+    /// Asked between two pieces of work.
+    pub stop: &'a Stop,
+}
+
+/// What came of a study.
+pub struct Conducted {
+    /// Whether a run diverged.
+    pub diverged: bool,
+    /// Runs that other processes work on.
+    pub waits_for: Vec<String>,
+    /// The results, once every run is over.
+    pub results: Option<FewShotInput>,
+}
+
+/// An entry with what its test came to.
+pub struct Outcome<'a> {
+    /// The entry.
+    pub entry: &'a Entry,
+    /// Its test.
+    pub tested: Tested,
+    /// What judged, for episodes that are drawn; of the main comparison alone.
+    pub frozen: Option<evaluate::Frozen>,
+}
+
+impl Conductor<'_> {
+    /// Trains what is not trained yet, tests, and writes all artifacts.
+    ///
+    /// # Errors
+    /// [`Stopped`] where it was asked to; what was done is saved.
+    pub fn conduct(&self, recorder: &mut dyn Recorder) -> anyhow::Result<Conducted> {
+        let store = open_store(&self.store_root)?;
+        let saved = |error: anyhow::Error| match error.is::<Stopped>() {
+            true => error.context("saved; the same command goes on from here"),
+            false => error,
+        };
+        let (mut diverged, mut waits_for) = (Vec::new(), Vec::new());
+        for spec in &self.study.runs {
+            let lost = |id: &String| {
+                spec.train.init_from.as_ref().is_some_and(|from| from.path.iter().any(|p| *p == **id))
+            };
+            if diverged.iter().chain(&waits_for).any(lost) {
+                waits_for.push(spec.id.clone());
+                continue;
+            }
+            let machine = self.study.machine();
+            let mut train_one = |job: &crate::train::train_loop::Job<'_>,
+                                 to: &mut crate::record::RunRecorder<'_>| {
+                let mut engine = task::engine(job.spec, machine)?;
+                let features = task::frozen_features(job.spec, self.set, &mut engine, self.stop)?;
+                let mut images = task::ImageTask::new(job.spec, self.set, features)?;
+                train(job, &mut images, &mut engine, to)
+            };
+            let every = machine.checkpoint_every_s;
+            let name = &self.study.asked.name;
+            match execute((name, spec), &store, self.stop, recorder, &mut train_one, every).map_err(saved)? {
+                Executed::Done => {}
+                Executed::Held(_) => waits_for.push(spec.id.clone()),
+                Executed::Diverged => {
+                    recorder.note(&format!("{}: diverged; what starts from it is left out", spec.id))?;
+                    diverged.push(spec.id.clone());
+                }
+            }
+        }
+        waits_for.retain(|id| !diverged.contains(id));
+        let lost = !diverged.is_empty();
+        if !waits_for.is_empty() {
+            return Ok(Conducted { diverged: lost, waits_for, results: None });
+        }
+        recorder.record(&Event::Fitting)?;
+        let results = self.finish(&store, &diverged, recorder).map_err(saved)?;
+        Ok(Conducted { diverged: lost, waits_for, results: Some(results) })
+    }
+
+    /// The test, tables and page.
+    fn finish(
+        &self,
+        store: &Store,
+        diverged: &[String],
+        recorder: &mut dyn Recorder,
+    ) -> anyhow::Result<FewShotInput> {
+        let _alone = store.lock_study(&self.study.asked.name)?;
+        let mut outcomes = Vec::new();
+        for entry in &self.study.entries {
+            let run = &self.study.runs[entry.run];
+            if diverged.contains(&run.id) {
+                continue;
+            }
+            let (tested, frozen) = test_entry(self.study, entry, (store, self.set), self.stop)?;
+            let main = entry.arm.is_empty();
+            if main {
+                recorder.note(&line(entry, &tested))?;
+            }
+            outcomes.push(Outcome { entry, tested, frozen: main.then_some(frozen) });
+        }
+        let start = self.at_start(store)?;
+        let input = results::input(self.study, self.set, store, &outcomes, start)?;
+        pages::write(&self.out, &input, &outcomes)?;
+        Ok(input)
+    }
+}
+
+impl Conductor<'_> {
+    /// The module to the letter before it was trained on episodes, if it is among the methods.
+    fn at_start(&self, store: &Store) -> anyhow::Result<Option<AtStart>> {
+        let literal = Method::Head(HeadKind::Ccd);
+        let found =
+            self.study.entries.iter().find(|e| e.method == literal && e.arm.is_empty() && e.start.is_some());
+        let Some((entry, start)) = found.and_then(|entry| entry.start.map(|start| (entry, start))) else {
+            return Ok(None);
+        };
+        let (run, from) = (&self.study.runs[entry.run], &self.study.runs[start]);
+        let options = task::options(run, self.study.machine(), 1)?;
+        let mut engine = FewShotEngine::new(&task::config(run), &options)?;
+        let mut checkpoint = store.read_run(&from.id)?.open_checkpoint(&checkpoint_label(from))?;
+        engine.load_backbone(&mut WeightsOnly(&mut checkpoint))?;
+        let frozen =
+            evaluate::Frozen::new(&mut engine, literal, self.set, "test", options.kernels, self.stop)?;
+        let episodes = evaluate::test_episodes(self.study, self.set, entry.shots)?;
+        let tested = frozen.test(&episodes, START_EPISODES, self.study.machine().threads, self.stop)?;
+        let accuracy = results::interval(&tested.accuracies().collect::<Vec<_>>()).mean;
+        let cosine_after = tested.geometry.map_or(f64::NAN, |geometry| geometry.cosine_after);
+        Ok(Some(AtStart { accuracy, cosine_after, chance: 1.0 / self.study.asked.test.ways as f64 }))
+    }
+}
+
+/// Episodes that tell what a method is before its training.
+const START_EPISODES: u64 = 500;
+
+/// `ccd-residual  5-shot  seed 1  81.23 ± 0.11 %  10,000 episodes in 1.2 s`.
+fn line(entry: &Entry, tested: &Tested) -> String {
+    let accuracy = results::interval(&tested.accuracies().collect::<Vec<_>>());
+    format!(
+        "{:<13} {}-shot  seed {}  {:.2} ± {:.2} %  {} episodes in {:.1} s",
+        entry.method.word(),
+        entry.shots,
+        entry.seed,
+        100.0 * accuracy.mean,
+        100.0 * accuracy.half,
+        tested.correct.len(),
+        tested.seconds
+    )
+}
+
+/// Seconds, joules and bytes of an entry's training.
+pub struct Spent {
+    /// Of the training on episodes.
+    pub seconds: Measured<f64>,
+    /// Of the pre-training.
+    pub start_seconds: Measured<f64>,
+    /// Of both.
+    pub joules: Measured<f64>,
+    /// Held in training.
+    pub memory_bytes: Measured<u64>,
+}
+
+impl Spent {
+    /// As the store has it.
+    pub fn of(study: &FewShotStudy, entry: &Entry, store: &Store) -> anyhow::Result<Self> {
+        let cost = |index: usize| store.read_run(&study.runs[index].id).and_then(|run| run.cost());
+        let seconds = |index: usize| -> anyhow::Result<Measured<f64>> {
+            let missing = || Measured::missing("the run has no checkpoint");
+            Ok(cost(index)?.map_or_else(missing, |cost| Measured::measured(cost.seconds)))
+        };
+        let trained = matches!(entry.method, Method::Head(_));
+        let mut all: Vec<usize> = entry.start.into_iter().collect();
+        if trained {
+            all.push(entry.run);
+        }
+        let mut joules = Some(0.0);
+        for index in all {
+            let more = cost(index)?.and_then(|cost| cost.joules);
+            joules = joules.zip(more).map(|(a, b)| a + b);
+        }
+        let memory = task::memory_plan(&study.runs[entry.run], study.machine())?;
+        Ok(Self {
+            seconds: if trained { seconds(entry.run)? } else { Measured::measured(0.0) },
+            start_seconds: entry.start.map_or(Ok(Measured::measured(0.0)), seconds)?,
+            joules: joules
+                .map_or_else(|| Measured::missing("no energy counter was read"), Measured::measured),
+            memory_bytes: Measured::measured(memory.total()),
+        })
+    }
+}
+
+/// Names of the files of an output directory that only few-shot studies have.
+pub const RESULTS: &str = "results.csv";
+/// A column for each method and number of shots, a row for each test episode.
+pub const EPISODES: &str = "episodes.csv";
+/// The table of the page for a paper.
+pub const TABLE: &str = "table.tex";
+
+/// Where the page's own document is.
+pub fn input_path(out: &std::path::Path) -> PathBuf {
+    out.join(out::REPORT_INPUT)
+}
