@@ -5,7 +5,7 @@ use crate::gpt;
 use crate::record::{Event, Recorder, RunRecorder};
 use crate::stop::Stop;
 use crate::task::language::LanguageTask;
-use crate::train::program::Program;
+use crate::train::program::{Program, point_label};
 use crate::train::train_loop::{Job, Outcome, train};
 use anyhow::Context as _;
 use isoflop_base::study::{MachineSpec, RunSpec};
@@ -91,7 +91,7 @@ pub fn execute(
         return Ok(Executed::Diverged);
     }
     let finished: Vec<u64> = run.points()?.iter().map(|point| point.steps).collect();
-    if spec.ends.iter().all(|end| finished.contains(end)) {
+    if spec.ends.iter().all(|end| finished.contains(end)) && is_saved(&run, spec)? {
         if run.status()? != Status::Done {
             run.set_status(Status::Done)?;
         }
@@ -114,6 +114,13 @@ pub fn execute(
         Outcome::Done => Ok(Executed::Done),
         Outcome::Diverged => Ok(Executed::Diverged),
     }
+}
+
+/// Whether a run whose points are all recorded has the checkpoint of the last one too: a process can end between the
+/// two. Of a run that was done, it may have been taken away since.
+fn is_saved(run: &Run, spec: &RunSpec) -> anyhow::Result<bool> {
+    let label = point_label(spec.tokens_at(spec.end()));
+    Ok(run.status()? == Status::Done || run.checkpoints()?.complete.iter().any(|saved| saved.label == label))
 }
 
 /// The warm-up a run began with: a share was taken of the longest point it was to have then.

@@ -6,6 +6,7 @@ mod bench;
 mod common;
 mod demo;
 mod determinism;
+mod fewshot;
 mod isoflop_study;
 mod laws;
 mod outputs;

@@ -79,8 +79,9 @@ impl FewShotStudy {
 
         let mut layout =
             Layout { asked: &asked, data, place, classes, runs: Vec::new(), entries: Vec::new() };
-        for &seed in &asked.seeds {
-            for (arm, setting) in &settings {
+        for (i, &seed) in asked.seeds.iter().enumerate() {
+            // What is varied besides is varied with the first seed alone.
+            for (arm, setting) in settings.iter().filter(|(arm, _)| i == 0 || arm.is_empty()) {
                 layout.setting(seed, arm, setting)?;
             }
         }
@@ -108,12 +109,12 @@ fn check_splits(asked: &Asked, set: &ImageSet) -> Result<(), UserError> {
             .map_err(|e| UserError::new(format!("split `{split}`: {e}")))
     };
     let test = &asked.test;
-    for &shots in &test.shots {
+    for &shots in test.shots.iter().chain(&asked.sweep.shots) {
         refuse("test", EpisodeShape { ways: test.ways, shots, queries: test.queries })?;
     }
     let recipe = &asked.episodes;
     let heads = asked.methods.iter().any(|method| matches!(method, Method::Head(_)));
-    for &shots in recipe.shots.iter().filter(|_| heads) {
+    for &shots in recipe.shots.iter().chain(&asked.sweep.shots).filter(|_| heads) {
         refuse("train", EpisodeShape { ways: recipe.ways, shots, queries: recipe.queries })?;
     }
     Ok(())
@@ -151,15 +152,20 @@ impl Layout<'_> {
             images: setting.images.unwrap_or(u64::from(u32::MAX)),
         };
         let start = (self.asked.pretrain.epochs > 0.0).then(|| self.pretraining(seed, setting, base));
+        let sweep = &self.asked.sweep;
+        let (methods, trained, tested) = match arm.is_empty() {
+            true => (&self.asked.methods, &self.asked.episodes.shots, &self.asked.test.shots),
+            false => (&sweep.methods, &sweep.shots, &sweep.shots),
+        };
         // Few images of a class make no episodes: then features alone are compared.
         let recipe = &self.asked.episodes;
         let trains = |shots: usize| {
             (shots + recipe.queries) as u64 <= base.images && base.classes >= recipe.ways as u64
         };
-        for &method in &self.asked.methods {
+        for &method in methods {
             match method {
                 Method::Head(head) => {
-                    for &shots in recipe.shots.iter().filter(|shots| trains(**shots)) {
+                    for &shots in trained.iter().filter(|shots| trains(**shots)) {
                         let run = self.meta_training(seed, (setting, arm), base, (head, shots), start)?;
                         self.entries.push(Entry { method, shots, seed, arm: arm.clone(), run, start });
                     }
@@ -168,7 +174,7 @@ impl Layout<'_> {
                 _ if setting.per_step.is_some() => {}
                 Method::NearestMean | Method::Baseline => {
                     let run = start.expect("checked: frozen features are pre-trained");
-                    for &shots in &self.asked.test.shots {
+                    for &shots in tested {
                         self.entries.push(Entry { method, shots, seed, arm: arm.clone(), run, start });
                     }
                 }
@@ -210,19 +216,24 @@ impl Layout<'_> {
         let recipe = &self.asked.episodes;
         let shape = EpisodeShape { ways: recipe.ways, shots, queries: recipe.queries };
         let per_step = setting.per_step.unwrap_or(recipe.per_step);
-        let per_pass =
-            if setting.per_step.is_some() { recipe.per_pass.min(per_step) } else { recipe.per_pass };
+        let per_pass = match setting.per_step {
+            // An episode is the small batch of which gradient noise is measured.
+            Some(_) if recipe.frozen => 1,
+            Some(per_step) => recipe.per_pass.min(per_step),
+            None => recipe.per_pass,
+        };
         if !per_step.is_multiple_of(per_pass) {
             return Err(UserError::new(format!(
                 "{per_pass} episodes of a pass do not divide {per_step} of a step"
             ))
             .hint("choose episodes.per_pass such that it divides every sweep.per_step"));
         }
-        let steps = (recipe.count / per_step).max(1);
         let mut model = self.model(setting.width, base, learns(recipe, head, shape), &recipe.optimiser);
         model.head_lr = if head == HeadKind::Proto { 1.0 } else { recipe.head_lr };
         model.frozen = recipe.frozen && head != HeadKind::Proto;
         model.frozen_norm = recipe.frozen_norm;
+        let count = if recipe.frozen && !model.frozen { recipe.trained_count } else { recipe.count };
+        let steps = (count / per_step).max(1);
         let name = suffix(setting, base, self.classes, true);
         let id = format!("{}-{}-k{shots}{name}-s{seed}", self.asked.name, head.word());
         let images = shape.images() as u64;

@@ -41,6 +41,7 @@ pub static VOCABULARY: Vocabulary = Vocabulary {
         "episodes.shots",
         "episodes.queries",
         "episodes.count",
+        "episodes.trained_count",
         "episodes.per_step",
         "episodes.per_pass",
         "episodes.optimizer",
@@ -59,6 +60,8 @@ pub static VOCABULARY: Vocabulary = Vocabulary {
         "test.ways",
         "test.shots",
         "test.queries",
+        "sweep.methods",
+        "sweep.shots",
         "sweep.classes",
         "sweep.images",
         "sweep.widths",
@@ -183,6 +186,8 @@ pub struct EpisodeRecipe {
     pub queries: usize,
     /// Episodes of a training.
     pub count: u64,
+    /// Episodes of a training that moves the backbone, where others do not: they cost a thousand times as much.
+    pub trained_count: u64,
     /// Episodes of a step.
     pub per_step: u64,
     /// Episodes of a pass through the network.
@@ -220,9 +225,13 @@ pub struct Test {
     pub queries: usize,
 }
 
-/// What is varied besides the method.
+/// What is varied besides the method, each by itself, with the first seed.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sweep {
+    /// Of which methods.
+    pub methods: Vec<Method>,
+    /// Support images of a class.
+    pub shots: Vec<usize>,
     /// Shares of the base classes.
     pub classes: Vec<f64>,
     /// Most base images of a class.
@@ -283,23 +292,26 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
     let backbone = raw.choice("backbone.network")?.unwrap_or(Backbone::Conv4);
     let pictures = pictures(raw, backbone)?;
     let episodes = episodes(raw, backbone)?;
+    let methods = list(raw, "methods", Method::ALL.to_vec(), |t| t.parse::<Method>())?;
     let share = |x: f64| x > 0.0 && x <= 1.0;
     let asked = Asked {
         name: resolve::study_name(raw)?,
-        methods: list(raw, "methods", Method::ALL.to_vec(), |t| t.parse::<Method>())?,
         seeds: list(raw, "seeds", vec![1], parse_whole)?,
         pictures,
         backbone,
         width: size(raw, "backbone.width", 64, 4096)?,
         pretrain: pretrain(raw, backbone)?,
         test: test(raw, &episodes)?,
-        episodes,
         sweep: Sweep {
+            methods: list(raw, "sweep.methods", methods.clone(), |t| t.parse::<Method>())?,
+            shots: list(raw, "sweep.shots", episodes.shots.clone(), |t| parse_whole(t).map(|n| n as usize))?,
             classes: list(raw, "sweep.classes", Vec::new(), parse_share)?,
             images: list(raw, "sweep.images", Vec::new(), parse_whole)?,
             widths: list(raw, "sweep.widths", Vec::new(), |t| parse_whole(t).map(|n| n as usize))?,
             per_step: list(raw, "sweep.per_step", Vec::new(), parse_whole)?,
         },
+        methods,
+        episodes,
         clip: raw.number("train.clip", 0.0, |x| x >= 0.0, "0 for none, or a norm such as 10")?,
         eval_every: raw.number("train.eval_every", 0.1, share, "a share above 0, at most 1")?,
         eval_episodes: raw.whole("train.eval_episodes", 200)?,
@@ -317,7 +329,7 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
 fn check_methods(raw: &RawStudy, asked: &Asked) -> Result<(), UserError> {
     let frozen = |m: &&Method| !matches!(m, Method::Head(_));
     if asked.pretrain.epochs == 0.0
-        && let Some(method) = asked.methods.iter().find(frozen)
+        && let Some(method) = asked.methods.iter().chain(&asked.sweep.methods).find(frozen)
     {
         return Err(UserError::new(format!(
             "{}: {} is about pre-trained features, and pretrain.epochs is 0",
@@ -482,6 +494,7 @@ fn episodes(raw: &RawStudy, backbone: Backbone) -> Result<EpisodeRecipe, UserErr
             .hint("write auxiliary = [0.1, 32]: its weight and its temperature"));
     };
     let positive = |x: f64| x > 0.0 && x.is_finite();
+    let count = raw.whole("episodes.count", 400)?;
     let per_pass = raw.whole("episodes.per_pass", per_step)?;
     if !per_step.is_multiple_of(per_pass) {
         return Err(UserError::new(format!(
@@ -494,7 +507,8 @@ fn episodes(raw: &RawStudy, backbone: Backbone) -> Result<EpisodeRecipe, UserErr
         ways: size(raw, "episodes.ways", 5, 1000)?,
         shots: list(raw, "episodes.shots", vec![1, 5], |t| parse_whole(t).map(|n| n as usize))?,
         queries: size(raw, "episodes.queries", 15, 1000)?,
-        count: raw.whole("episodes.count", 400)?,
+        count,
+        trained_count: raw.whole("episodes.trained_count", count)?,
         per_step,
         per_pass,
         optimiser: optimiser(raw, "episodes", default)?,

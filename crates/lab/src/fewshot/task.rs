@@ -35,6 +35,8 @@ pub struct ImageTask {
     set: Arc<ImageSet>,
     batches: Ahead<ImageBatch>,
     validation: Episodes,
+    /// Features of validation images by a frozen backbone, with the images they are of.
+    judged: Option<(Vec<usize>, Vec<f32>)>,
     /// Base images.
     images: u64,
     flops_per_image: f64,
@@ -183,6 +185,7 @@ impl ImageTask {
         Ok(Self {
             flops_per_image: flops_per_image(spec),
             validation: validation(set, model)?,
+            judged: None,
             spec: spec.clone(),
             set: Arc::clone(set),
             batches,
@@ -363,8 +366,14 @@ impl Task for ImageTask {
             Scoring::Point => self.spec.train.eval_tokens,
         };
         let count = asked.div_ceil(judged).max(1);
-        let drawn = self.validation.drawn(count);
-        let features = embed(engine, &self.set, &drawn, stop)?;
+        let (drawn, features) = match self.judged.take() {
+            Some(known) if which == Scoring::Curve => known,
+            _ => {
+                let drawn = self.validation.drawn(count);
+                let features = embed(engine, &self.set, &drawn, stop)?;
+                (drawn, features)
+            }
+        };
         let d = engine.net().network().features;
         let (mut blocks, mut episode, mut f) = (Vec::new(), Episode::default(), Vec::new());
         for number in 0..count {
@@ -376,6 +385,9 @@ impl Task for ImageTask {
             }
             let sum = engine.judge(shape, &f).loss * judged as f64;
             blocks.push(BlockLoss { block: number as u32, sum, tokens: judged });
+        }
+        if model(&self.spec).frozen && which == Scoring::Curve {
+            self.judged = Some((drawn, features));
         }
         let (loss, se) = isoflop_laws::clustered_mean(&blocks)?;
         Ok(Score { loss, se, samples: blocks.len() as u64 * judged, blocks })

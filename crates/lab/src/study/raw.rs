@@ -129,6 +129,11 @@ impl RawStudy {
                 vocabulary.sections.join("], [")
             ))
         })?;
+        let kind = table.get_ref().get("kind").and_then(|kind| kind.get_ref().as_str());
+        if kind == Some("fewshot") && *vocabulary == LANGUAGE {
+            return Err(UserError::new(format!("{file} is a few-shot study"))
+                .hint(format!("isoflop fewshot run {file}")));
+        }
         let (entries, claims) = (BTreeMap::new(), Vec::new());
         let mut raw = Self { file: file.to_owned(), vocabulary, entries, claims };
         for (key, value) in table.get_ref() {

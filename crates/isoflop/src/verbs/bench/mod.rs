@@ -1,6 +1,7 @@
 //! `isoflop bench`: the engine and its parts against the machine's limit, measured here and now.
 
 mod attention;
+mod fewshot;
 mod product;
 mod step;
 mod update;
@@ -24,6 +25,8 @@ pub(crate) struct BenchArgs {
 enum What {
     /// Whole training steps: forward, backward, clipping, AdamW.
     Train(step::TrainBenchArgs),
+    /// Whole training steps of a few-shot network on episodes.
+    Fewshot(fewshot::FewShotBenchArgs),
     /// One matrix product on one thread.
     Gemm(product::GemmBenchArgs),
     /// Causal attention of one sequence on one thread: a head, and all heads of a layer.
@@ -36,6 +39,7 @@ enum What {
 pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Train(args) => step::run(&args, ctx),
+        What::Fewshot(args) => fewshot::run(&args, ctx),
         What::Gemm(args) => product::run(&args, ctx),
         What::Attention(args) => attention::run(&args, ctx),
         What::Update(args) => update::run(&args, ctx),
