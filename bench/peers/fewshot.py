@@ -55,7 +55,7 @@ def torch_step(case, mode):
         sgd.zero_grad(set_to_none=True)
         loss.backward()
         sgd.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
@@ -159,9 +159,9 @@ def main():
         for turn in range(args.rounds):
             for side in (0, 1) if turn % 2 == 0 else (1, 0):
                 if side == 0:
-                    sample = torch.measure()
-                    theirs.append(sample["rate"])
-                    memory = sample["step"]
+                    told = torch.measure()
+                    theirs.append(told["rate"])
+                    memory = told["step"]
                 else:
                     sample = ours(args.isoflop, case, args.seconds, steps)
                     mine.append(sample["episodes_per_s"])
