@@ -8,6 +8,7 @@ mod demo;
 mod determinism;
 mod isoflop_study;
 mod laws;
+mod mix;
 mod outputs;
 mod points;
 mod resume;
