@@ -4,7 +4,7 @@
 pub mod ahead;
 pub mod evaluate;
 pub mod language;
-mod rows;
+pub mod rows;
 
 use crate::stop::Stop;
 use isoflop_base::{BlockLoss, SourceLoss, SourceSeen};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A pure function from a row's number to its tokens.
 #[derive(Clone)]
-pub(super) struct Rows {
+pub struct Rows {
     corpus: Arc<Corpus>,
     order: Order,
     context: u64,
@@ -30,7 +30,7 @@ impl Rows {
     ///
     /// # Errors
     /// A [`UserError`] where a text is too short for the context, or a mix cannot be made.
-    pub(super) fn new(spec: &RunSpec, corpus: &Arc<Corpus>) -> Result<Self, UserError> {
+    pub fn new(spec: &RunSpec, corpus: &Arc<Corpus>) -> Result<Self, UserError> {
         let context = spec.gpt().context;
         let sequences = spec.train.batch_tokens / context as u64;
         let order = match &spec.data.mix {
@@ -50,7 +50,7 @@ impl Rows {
     ///
     /// # Errors
     /// An id beyond the vocabulary, or a file that shrank.
-    pub(super) fn fill(&self, step: u64, micro: usize, batches: &mut Vec<TokenBatch>) -> anyhow::Result<()> {
+    pub fn fill(&self, step: u64, micro: usize, batches: &mut Vec<TokenBatch>) -> anyhow::Result<()> {
         let count = self.sequences as usize / micro;
         batches.resize_with(count, || TokenBatch::zeroed(micro, self.context as usize));
         let firsts = (step * self.sequences..).step_by(micro);
@@ -65,7 +65,7 @@ impl Rows {
     }
 
     /// What was seen of each of several texts.
-    pub(super) fn sources(&self, steps: u64) -> Vec<SourceSeen> {
+    pub fn sources(&self, steps: u64) -> Vec<SourceSeen> {
         match &self.order {
             Order::One(_) => Vec::new(),
             Order::Several(mixture, _) => mixture.seen(steps * self.sequences),
@@ -73,7 +73,7 @@ impl Rows {
     }
 
     /// What was seen in all.
-    pub(super) fn seen(&self, steps: u64, flops_per_token: f64) -> Seen {
+    pub fn seen(&self, steps: u64, flops_per_token: f64) -> Seen {
         let rows = steps * self.sequences;
         let (epochs, unique) = match &self.order {
             Order::One(sampler) => (sampler.epochs(rows), sampler.unique_tokens(rows)),

@@ -1,6 +1,7 @@
 //! `isoflop bench`: the engine and its parts against the machine's limit, measured here and now.
 
 mod attention;
+mod loader;
 mod product;
 mod step;
 mod update;
@@ -30,6 +31,8 @@ enum What {
     Attention(attention::AttentionBenchArgs),
     /// The optimisers' loops over weights, gradients and moments on one thread.
     Update(update::UpdateBenchArgs),
+    /// Reading rows of tokens on one thread: of a study and its mix, a token file, the built-in corpus.
+    Loader(loader::LoaderBenchArgs),
 }
 
 /// Runs the verb.
@@ -39,6 +42,7 @@ pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         What::Gemm(args) => product::run(&args, ctx),
         What::Attention(args) => attention::run(&args, ctx),
         What::Update(args) => update::run(&args, ctx),
+        What::Loader(args) => loader::run(&args, ctx),
     }
 }
 
