@@ -6,7 +6,7 @@ use super::resolve::Notes;
 use crate::error::UserError;
 use isoflop_base::JunkKind;
 use isoflop_base::mix::{MixSpec, Origin, Passages, SourceSpec, StageSpec, StageStart};
-use isoflop_base::study::{ModelSpec, RunSpec};
+use isoflop_base::study::RunSpec;
 use isoflop_base::units::{parse_count, parse_share, parse_whole, si, whole};
 use isoflop_data::corpus::{self, CorpusSource};
 use isoflop_data::junk::known_tokenizer;
@@ -378,10 +378,7 @@ fn percent(share: f64) -> String {
 /// Stages that do not follow each other, a mix no run of this length can have.
 pub(super) fn settle(run: &mut RunSpec) -> Result<(), UserError> {
     let end = run.end();
-    let context = match &run.model {
-        ModelSpec::Gpt2(gpt) => gpt.context as u64,
-        ModelSpec::Other { .. } => return Ok(()),
-    };
+    let Some(context) = run.model.gpt().map(|gpt| gpt.context as u64) else { return Ok(()) };
     let sequences = run.train.batch_tokens / context;
     let id = run.id.clone();
     let Some(mix) = &mut run.data.mix else { return Ok(()) };

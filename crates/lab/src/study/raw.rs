@@ -157,7 +157,9 @@ impl RawStudy {
                     for (key, value) in section {
                         let line = line_of(text, key.span().start);
                         match (name, key.get_ref().as_ref()) {
-                            ("data", "mix") => raw.take_mix(text, value.get_ref(), line)?,
+                            ("data", "mix") if is_known(vocabulary, "data.mix.a.weight") => {
+                                raw.take_mix(text, value.get_ref(), line)?
+                            }
                             (_, key) => raw.insert(format!("{name}.{key}"), value.get_ref(), line)?,
                         }
                     }
