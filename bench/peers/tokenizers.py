@@ -25,7 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import machine  # noqa: E402
 
-PACKAGES = ["python3-doc", "perl-doc", "git-doc", "postgresql-doc"]
+PACKAGES = ["python3-doc", "perl-doc", "git-doc", "postgresql-doc", "exim4-doc-html", "openjdk-17-doc"]
 LEAST_BYTES = 60_000_000
 TAGS = re.compile(r"(?is)<(script|style|head)\b.*?</\1>|<!--.*?-->|<[^>]*>")
 
@@ -37,7 +37,7 @@ def technical_text(folder: pathlib.Path) -> pathlib.Path:
         return text
     folder.mkdir(parents=True, exist_ok=True)
     depends = subprocess.run(["apt-cache", "depends", *PACKAGES], capture_output=True, text=True, check=True).stdout
-    names = {*re.findall(r"Depends: (\S*-doc(?:-\d+)?)$", depends, re.MULTILINE), "perl-doc", "git-doc"}
+    names = {*re.findall(r"Depends: (\S*-doc(?:-\d+)?)$", depends, re.MULTILINE), *PACKAGES}
     subprocess.run(["apt-get", "download", "-qq", *sorted(names)], cwd=folder, check=True)
     for package in folder.glob("*.deb"):
         subprocess.run(f"dpkg-deb --fsys-tarfile '{package}' | tar x", shell=True, cwd=folder, check=True)
@@ -80,8 +80,8 @@ def parts(step=1 << 20):
 if kind == "gigatoken":
     import gigatoken
     tokenizer = gigatoken.Tokenizer.from_json(open(ranks_json, "rb").read())
-    source = gigatoken.TextFileSource([path])
-    encode = lambda: tokenizer.encode_files(source)
+    data = text.encode()
+    encode = lambda: tokenizer.encode(data)
 elif kind == "tokenizers":
     import tokenizers
     tokenizer = tokenizers.Tokenizer.from_file(ranks_json)
@@ -107,8 +107,7 @@ for _ in range(int(rounds)):
 import hashlib, array
 digest = hashlib.sha256()
 if kind == "gigatoken":
-    import numpy
-    digest.update(numpy.asarray(ids[0]).astype("<u4").tobytes()) if len(ids) == 1 else None
+    digest.update(ids.astype("<u4").tobytes())
 else:
     for one in ids:
         digest.update(array.array("I", one.ids if kind == "tokenizers" else one).tobytes())

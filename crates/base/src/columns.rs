@@ -4,6 +4,7 @@
 //! that a record holds no number JSON cannot say take their columns from here. A new column is one line in
 //! [`POINT_COLUMNS`] or [`CURVE_COLUMNS`]; it goes last, so that readers by position keep working.
 
+use crate::mix::{losses_cell, sources_cell};
 use crate::{CurveRow, Measured, Point, Status};
 
 /// What the cells of a column hold, empty ones aside.
@@ -89,6 +90,8 @@ pub const POINT_COLUMNS: &[PointColumn] = &[
     point("precision", Kind::Word, |p, _| p.precision.as_str().into()),
     point("kernels", Kind::Word, |p, _| p.kernels.as_str().into()),
     point("tokens_per_s", Kind::Real, |p, _| (&p.tokens_per_s).into()),
+    point("sources", Kind::Word, |p, _| sources_cell(&p.sources).into()),
+    point("held_out", Kind::Word, |p, _| losses_cell(&p.held_out).into()),
 ];
 
 /// The columns of `curves.csv`, in order.
@@ -109,6 +112,7 @@ pub const CURVE_COLUMNS: &[CurveColumn] = &[
     curve("noise_small_sq", Kind::Real, |r| r.noise.map(|n| n.small_sq).into()),
     curve("noise_big_tokens", Kind::Whole, |r| r.noise.map(|n| n.big_tokens).into()),
     curve("noise_big_sq", Kind::Real, |r| r.noise.map(|n| n.big_sq).into()),
+    curve("data_wait", Kind::Real, |r| r.data_wait.into()),
 ];
 
 /// Rows of points or of curves under their columns, ready for any format.
@@ -143,8 +147,9 @@ impl Point {
     pub fn not_finite(&self) -> Option<&'static str> {
         // The status is no number, whichever it is.
         let bad = POINT_COLUMNS.iter().find(|c| !(c.of)(self, &Status::Running).is_finite());
+        let held_out = || self.held_out.iter().any(|l| !l.loss.is_finite()).then_some("held_out");
         let blocks = || self.blocks.iter().any(|b| !b.sum.is_finite()).then_some("blocks");
-        bad.map(|c| c.name).or_else(blocks)
+        bad.map(|c| c.name).or_else(held_out).or_else(blocks)
     }
 }
 
@@ -192,6 +197,12 @@ impl From<&str> for Cell {
     }
 }
 
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self::Word(text)
+    }
+}
+
 impl From<u64> for Cell {
     fn from(n: u64) -> Self {
         Self::Whole(n)
@@ -231,7 +242,7 @@ impl From<&Measured<f64>> for Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BlockLoss, NoisePairs, PointKind};
+    use crate::{BlockLoss, NoisePairs, PointKind, SourceLoss, SourceSeen};
 
     fn point() -> Point {
         Point {
@@ -261,6 +272,8 @@ mod tests {
             seconds: Measured::measured(1.5),
             tokens_per_s: Measured::estimated(1e5, "mean of the run"),
             energy_j: Measured::measured(3.0),
+            sources: vec![SourceSeen { name: "a".into(), tokens: 4, unique_tokens: 2, epochs: 0.5 }],
+            held_out: vec![SourceLoss { name: "b".into(), loss: 1.5, loss_se: None, tokens: 9 }],
             blocks: vec![BlockLoss { block: 3, sum: 0.1, tokens: 7 }],
         }
     }
@@ -280,6 +293,7 @@ mod tests {
             decayed: true,
             tokens_per_s: Some(1e5),
             noise: Some(pairs),
+            data_wait: Some(0.25),
         }
     }
 
@@ -295,12 +309,13 @@ mod tests {
             header.join(","),
             "run,params,params_total,tokens,flops,flops_6nd,loss,loss_se,bits_per_byte,epochs,unique_tokens,\
              steps,batch_tokens,lr,schedule,init,n_layer,d_model,context,vocab,seed,status,seconds,energy_j,n_head,\
-             kind,precision,kernels,tokens_per_s"
+             kind,precision,kernels,tokens_per_s,sources,held_out"
         );
         assert_eq!(
             line(&frame),
             "a,24576,50000,1152921504606846976,333333333333.3333,3000000000000000000000,2.5,0.01,0.3333333333333333,\
-             0.1,7,100,2048,0.001,wsd,scaled,2,32,256,255,18446744073709551615,done,1.5,3,4,branch,f32,portable,100000"
+             0.1,7,100,2048,0.001,wsd,scaled,2,32,256,255,18446744073709551615,done,1.5,3,4,branch,f32,portable,100000,\
+             a:4:2:0.5,b:1.5:"
         );
         let missing = Point { loss_se: None, energy_j: Measured::missing("no meter"), ..point() };
         assert!(line(&Frame::of_points([(&missing, &Status::Running)])).contains(",running,1.5,,4,branch,"));
@@ -313,11 +328,11 @@ mod tests {
         assert_eq!(
             header.join(","),
             "run,segment,step,tokens,flops,train_loss,val_loss,lr,grad_norm,decayed,tokens_per_s,noise_pairs,\
-             noise_small_tokens,noise_small_sq,noise_big_tokens,noise_big_sq"
+             noise_small_tokens,noise_small_sq,noise_big_tokens,noise_big_sq,data_wait"
         );
-        assert_eq!(line(&frame), "a,trunk,1,8,1,2,2.5,0.1,1,true,100000,4,8,7,32,4.5");
-        let bare = CurveRow { val_loss: None, noise: None, ..row() };
-        assert_eq!(line(&Frame::of_curves([&bare])), "a,trunk,1,8,1,2,,0.1,1,true,100000,,,,,");
+        assert_eq!(line(&frame), "a,trunk,1,8,1,2,2.5,0.1,1,true,100000,4,8,7,32,4.5,0.25");
+        let bare = CurveRow { val_loss: None, noise: None, data_wait: None, ..row() };
+        assert_eq!(line(&Frame::of_curves([&bare])), "a,trunk,1,8,1,2,,0.1,1,true,100000,,,,,,");
     }
 
     #[test]
@@ -337,6 +352,13 @@ mod tests {
             ("loss", Point { loss: f64::NAN, ..point() }),
             ("loss_se", Point { loss_se: Some(f64::INFINITY), ..point() }),
             ("energy_j", Point { energy_j: Measured::measured(f64::NAN), ..point() }),
+            (
+                "held_out",
+                Point {
+                    held_out: vec![SourceLoss { name: "b".into(), loss: f64::NAN, loss_se: None, tokens: 9 }],
+                    ..point()
+                },
+            ),
             ("blocks", Point { blocks: vec![BlockLoss { block: 0, sum: f64::NAN, tokens: 1 }], ..point() }),
         ];
         for (name, bad) in points {

@@ -78,6 +78,9 @@ fn defaults() -> &'static [(&'static str, Value)] {
             ("model.family", json!("gpt2")),
             ("model.init", json!("scaled")),
             ("data.bytes_per_token", Value::Null),
+            ("data.mix.sources", Value::Null),
+            ("data.mix.stages", Value::Null),
+            ("data.held_out", Value::Null),
             ("train.optimizer", json!("adamw")),
             ("train.schedule", json!("wsd")),
             ("train.decay", json!(0.2)),
@@ -142,6 +145,11 @@ impl RunIdentity {
         }
         put("data.fingerprint", json!(data.fingerprint));
         put("data.bytes_per_token", json!(data.bytes_per_token));
+        if let Some(mix) = &data.mix {
+            put("data.mix.sources", mix.sources_identity());
+            put("data.mix.stages", mix.stages_identity());
+            put("data.held_out", mix.held_out_identity());
+        }
         put("seed", json!(run.seed));
         put("train.lr", json!(train.lr));
         put("train.batch_tokens", json!(train.batch_tokens));

@@ -155,5 +155,6 @@ mod tests {
         check(HeadKind::word);
         check(Backbone::word);
         check(crate::study::StudyKind::word);
+        check(crate::JunkKind::word);
     }
 }

@@ -1,6 +1,6 @@
 //! What a run leaves behind: finished points, rows of its training curve, its status.
 
-use crate::{Measured, ModelShape};
+use crate::{Measured, ModelShape, SourceLoss, SourceSeen};
 use serde::{Deserialize, Serialize};
 
 /// How a run ended, or has not.
@@ -99,7 +99,7 @@ pub struct Point {
     pub loss_se: Option<f64>,
     /// loss / ln 2 · tokens per byte, if the bytes per token are known.
     pub bits_per_byte: Option<f64>,
-    /// Passes over the training tokens.
+    /// Passes over the training tokens; of a mix, over those of the source that the loss is about.
     pub epochs: f64,
     /// Distinct training tokens seen.
     pub unique_tokens: u64,
@@ -129,6 +129,12 @@ pub struct Point {
     pub tokens_per_s: Measured<f64>,
     /// Joules over that time.
     pub energy_j: Measured<f64>,
+    /// What was read of each source, of a mix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceSeen>,
+    /// Held-out losses of further sources, where the study asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out: Vec<SourceLoss>,
     /// Validation loss by block, for paired and clustered errors. Not in the CSV.
     pub blocks: Vec<BlockLoss>,
 }
@@ -213,6 +219,9 @@ pub struct CurveRow {
     pub decayed: bool,
     /// Tokens per second over the last interval.
     pub tokens_per_s: Option<f64>,
+    /// Share of the interval's steps that was spent waiting for batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_wait: Option<f64>,
     /// Gradient norms of a small and a big batch since the row before, if any step measured them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<NoisePairs>,
@@ -227,7 +236,7 @@ mod tests {
         let old = r#"{"run":"a","segment":"trunk","step":1,"tokens":8,"flops":1.0,"train_loss":2.0,"val_loss":null,
             "lr":0.1,"grad_norm":1.0,"decayed":false,"tokens_per_s":null}"#;
         let row: CurveRow = serde_json::from_str(old).unwrap();
-        assert_eq!(row.noise, None);
+        assert_eq!((row.noise, row.data_wait), (None, None));
         assert!(
             !serde_json::to_string(&row).unwrap().contains("noise"),
             "rows without pairs stay as they were"

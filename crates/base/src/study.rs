@@ -4,6 +4,7 @@
 
 use crate::ModelShape;
 use crate::fewshot::FewShotSpec;
+use crate::mix::MixSpec;
 use crate::recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word, choice};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -124,6 +125,9 @@ pub struct DataSpec {
     pub bytes_per_token: Option<f64>,
     /// Hash or fingerprint of the tokens.
     pub fingerprint: String,
+    /// The sources, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<MixSpec>,
 }
 
 /// Batch, optimiser, schedule, evaluation.

@@ -7,6 +7,7 @@ use crate::tokenizer::TokenizerKind;
 use crate::{ByteTokens, DataError, Tokens, tokenizer, unpack};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Twenty-five public-domain books and plays; `corpus/CREDITS.md` names them.
 const LITERATURE_ZST: &[u8] = include_bytes!("../corpus/literature.txt.zst");
@@ -25,6 +26,21 @@ pub struct Corpus {
     pub train: Box<dyn Tokens>,
     /// Held out.
     pub val: Box<dyn Tokens>,
+    /// What is known of it.
+    pub info: CorpusInfo,
+    /// The texts it is of, where there are several; then `train` is the first one's, and `val` that of the one whose
+    /// held-out loss is reported.
+    pub sources: Vec<CorpusSource>,
+}
+
+/// One text of several.
+pub struct CorpusSource {
+    /// Its name in the study.
+    pub name: String,
+    /// To train on.
+    pub train: Arc<dyn Tokens>,
+    /// Held out, if something is.
+    pub val: Option<Arc<dyn Tokens>>,
     /// What is known of it.
     pub info: CorpusInfo,
 }
@@ -136,7 +152,7 @@ fn from_bytes(name: &str, text: &[u8], sha256: String) -> Result<Corpus, DataErr
     };
     let train = Box::new(ByteTokens::new(format!("{name}, training split"), train));
     let val = Box::new(ByteTokens::new(format!("{name}, validation split"), val));
-    Ok(Corpus { train, val, info })
+    Ok(Corpus { train, val, info, sources: Vec::new() })
 }
 
 /// Two token files, memory-mapped: any size, not read at open beyond a few samples.
@@ -165,7 +181,78 @@ pub fn from_bin(train: &Path, val: &Path, options: &BinOptions) -> Result<Corpus
         sha256_covers: format!("hashes of train ({train_covers}) and val ({val_covers})"),
         block_tokens: block_tokens(bytes_per_token),
     };
-    Ok(Corpus { train: Box::new(train), val: Box::new(val), info })
+    Ok(Corpus { train: Box::new(train), val: Box::new(val), info, sources: Vec::new() })
+}
+
+impl CorpusSource {
+    /// A corpus as one of several.
+    pub fn new(name: &str, corpus: Corpus) -> Self {
+        let Corpus { train, val, info, .. } = corpus;
+        Self { name: name.to_owned(), train: Arc::from(train), val: Some(Arc::from(val)), info }
+    }
+
+    /// One token file, nothing of it held out.
+    ///
+    /// # Errors
+    /// What [`BinFile::open`] says.
+    pub fn from_bin(name: &str, train: &Path, options: &BinOptions) -> Result<Self, DataError> {
+        let train = BinFile::open(train, options)?;
+        let (sha256, sha256_covers) = train.fingerprint();
+        let info = CorpusInfo {
+            name: train.name().to_owned(),
+            vocab: train.vocab(),
+            train_tokens: train.len(),
+            val_tokens: 0,
+            tokenizer: train.tokenizer().clone(),
+            bytes_per_token: train.bytes_per_token(),
+            sha256,
+            sha256_covers: sha256_covers.to_owned(),
+            block_tokens: block_tokens(train.bytes_per_token()),
+        };
+        Ok(Self { name: name.to_owned(), train: Arc::new(train), val: None, info })
+    }
+}
+
+/// Several texts of one vocabulary as a corpus, about whose source number `held_out` the reported loss is.
+///
+/// # Errors
+/// [`DataError::Setting`]: texts that do not go together, or one of which nothing is held out.
+///
+/// # Panics
+/// Without sources, or without that one.
+pub fn of_several(sources: Vec<CorpusSource>, held_out: usize) -> Result<Corpus, DataError> {
+    let (first, scored) = (&sources[0], &sources[held_out]);
+    let words = |s: &CorpusSource| {
+        format!("{} has a vocabulary of {} ({:?})", s.name, s.info.vocab, s.info.tokenizer)
+    };
+    if let Some(other) = sources
+        .iter()
+        .find(|s| (s.info.vocab, &s.info.tokenizer) != (first.info.vocab, &first.info.tokenizer))
+    {
+        return Err(DataError::Setting {
+            what: format!("the sources do not go together: {}; {}", words(first), words(other)),
+            hint: "make all of them with the same tokeniser".into(),
+        });
+    }
+    let Some(val) = scored.val.clone() else {
+        return Err(DataError::Setting {
+            what: format!("nothing of {} is held out, so its loss cannot be scored", scored.name),
+            hint: "give it val = \"….bin\", or name another source in held_out".into(),
+        });
+    };
+    let hashes: Vec<&str> = sources.iter().map(|s| s.info.sha256.as_str()).collect();
+    let info = CorpusInfo {
+        name: sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(" + "),
+        train_tokens: sources.iter().map(|s| s.info.train_tokens).sum(),
+        val_tokens: scored.info.val_tokens,
+        bytes_per_token: scored.info.bytes_per_token,
+        sha256: sha256(hashes.concat().as_bytes()),
+        sha256_covers: format!("hashes of {} sources", sources.len()),
+        block_tokens: scored.info.block_tokens,
+        ..first.info.clone()
+    };
+    let train = Box::new(Arc::clone(&first.train));
+    Ok(Corpus { train, val: Box::new(val), info, sources })
 }
 
 /// Tokens of a clustering block of 32 kB.

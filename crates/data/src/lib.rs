@@ -10,6 +10,8 @@
 //! | [`split`] | hashed 32 kB blocks: which bytes of a text are held out |
 //! | [`bin`] | token files, memory-mapped, with an optional JSON sidecar |
 //! | [`dialect`] | how a file's tokens are stored: raw, NumPy, llm.c, Megatron, and what is no token file |
+//! | [`mix`] | rows of several sources, exact in their shares after every row |
+//! | [`junk`] | text that teaches nothing, made from a seed as it is read |
 //! | [`sampler`] | which window of the training stream each row of each step reads |
 //! | [`eval`] | the windows of an evaluation, and the block each belongs to |
 //! | [`tokenizer`] | how text became tokens; bytes as tokens |
@@ -29,7 +31,9 @@ mod error;
 pub mod eval;
 mod fingerprint;
 pub mod images;
+pub mod junk;
 mod map;
+pub mod mix;
 pub mod parquet;
 pub mod sampler;
 pub mod split;
@@ -39,10 +43,11 @@ mod tokens;
 mod unpack;
 
 pub use bin::{BinFile, BinOptions, Scan};
-pub use corpus::{Corpus, CorpusInfo, builtin, from_bin, from_text};
+pub use corpus::{Corpus, CorpusInfo, CorpusSource, builtin, from_bin, from_text};
 pub use dialect::TokenDtype;
 pub use error::DataError;
 pub use eval::{EvalBatch, Window, eval_batches, eval_windows};
+pub use mix::Mixture;
 pub use sampler::Sampler;
 pub use tokenizer::TokenizerKind;
 pub use tokens::{ByteTokens, Tokens, read_checked, read_rows};

@@ -11,14 +11,27 @@ pub(crate) use isoflop_base::bits::mix;
 
 /// Rounds of the network. Four are provably enough against an adversary; this only has to look shuffled.
 const ROUNDS: u64 = 6;
+/// Mixed with the seed where only a part of a stream is read.
+const PART: u64 = 0x7061_7274;
 
 /// A pure function from (seed, row index) to a window of the training stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampler {
     context: u64,
+    /// Windows of an epoch.
     windows: u64,
     half_bits: u32,
     seed: u64,
+    /// Where an epoch is only a part of the stream: which windows are its.
+    part: Option<Part>,
+}
+
+/// The first windows of a permutation of all: those a stream is read down to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    all: u64,
+    half_bits: u32,
+    key: u64,
 }
 
 impl Sampler {
@@ -35,8 +48,34 @@ impl Sampler {
             let source_name = "training split".to_owned();
             return Err(DataError::TooFewTokens { source_name, tokens: tokens_len, context });
         }
-        let bits = u64::BITS - (windows - 1).leading_zeros();
-        Ok(Self { context: context as u64, windows, half_bits: bits.div_ceil(2).max(1), seed })
+        Ok(Self { context: context as u64, windows, half_bits: half_bits(windows), seed, part: None })
+    }
+
+    /// As [`Self::new`], but only so many tokens of the stream are read, in whole windows that the seed chooses from
+    /// all of it.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`DataError::Setting`] for less than a window.
+    pub fn of_part(
+        tokens_len: u64,
+        context: usize,
+        seed: u64,
+        tokens: Option<u64>,
+    ) -> Result<Self, DataError> {
+        let whole = Self::new(tokens_len, context, seed)?;
+        let Some(tokens) = tokens else { return Ok(whole) };
+        let windows = tokens / whole.context;
+        if windows == 0 {
+            return Err(DataError::Setting {
+                what: format!("{tokens} tokens are less than one window of {context}"),
+                hint: "read more of it, or use a shorter context".into(),
+            });
+        }
+        if windows >= whole.windows {
+            return Ok(whole);
+        }
+        let part = Part { all: whole.windows, half_bits: whole.half_bits, key: mix(seed ^ PART) };
+        Ok(Self { windows, half_bits: half_bits(windows), part: Some(part), ..whole })
     }
 
     /// Windows in one epoch.
@@ -48,10 +87,11 @@ impl Sampler {
     pub fn row_start(&self, index: u64) -> u64 {
         let (epoch, position) = (index / self.windows, index % self.windows);
         let key = mix(self.seed ^ mix(epoch.wrapping_add(0x9e37_79b9_7f4a_7c15)));
-        let mut window = self.permute(position, key);
-        while window >= self.windows {
-            window = self.permute(window, key);
-        }
+        let window = permuted(position, self.windows, self.half_bits, key);
+        let window = match &self.part {
+            Some(part) => permuted(window, part.all, part.half_bits, part.key),
+            None => window,
+        };
         window * self.context
     }
 
@@ -86,16 +126,30 @@ impl Sampler {
     pub fn unique_tokens(&self, rows: u64) -> u64 {
         rows.min(self.windows) * self.context
     }
+}
 
-    fn permute(&self, value: u64, key: u64) -> u64 {
-        let mask = (1 << self.half_bits) - 1;
-        let (mut left, mut right) = (value >> self.half_bits, value & mask);
-        for round in 0..ROUNDS {
-            let f = mix(key ^ mix(right | round << 58)) & mask;
-            (left, right) = (right, left ^ f);
-        }
-        left << self.half_bits | right
+/// Half the bits of the smallest even-bit domain that holds so many windows.
+fn half_bits(windows: u64) -> u32 {
+    (u64::BITS - (windows - 1).leading_zeros()).div_ceil(2).max(1)
+}
+
+/// Where a keyed permutation of `0..windows` puts a value of it.
+fn permuted(value: u64, windows: u64, half_bits: u32, key: u64) -> u64 {
+    let mut window = permute(value, half_bits, key);
+    while window >= windows {
+        window = permute(window, half_bits, key);
     }
+    window
+}
+
+fn permute(value: u64, half_bits: u32, key: u64) -> u64 {
+    let mask = (1 << half_bits) - 1;
+    let (mut left, mut right) = (value >> half_bits, value & mask);
+    for round in 0..ROUNDS {
+        let f = mix(key ^ mix(right | round << 58)) & mask;
+        (left, right) = (right, left ^ f);
+    }
+    left << half_bits | right
 }
 
 pub(crate) fn zero_context() -> DataError {
@@ -122,6 +176,29 @@ mod tests {
                 prop_assert!(start + (context as u64) < len);
             }
         }
+    }
+
+    #[test]
+    fn of_a_part_every_epoch_has_the_same_windows_from_all_over_the_stream() {
+        let part = Sampler::of_part(100_001, 100, 3, Some(20_050)).unwrap();
+        assert_eq!((part.windows(), part.unique_tokens(1000), part.epochs(500)), (200, 20_000, 2.5));
+        let epoch = |e: u64| (e * 200..(e + 1) * 200).map(|i| part.row_start(i)).collect::<Vec<_>>();
+        let (first, second) = (epoch(0), epoch(1));
+        assert_ne!(first, second);
+        let sorted = |mut v: Vec<u64>| {
+            v.sort_unstable();
+            v
+        };
+        let windows = sorted(first);
+        assert_eq!(windows, sorted(second));
+        assert!(
+            windows.windows(2).all(|w| w[0] < w[1])
+                && windows.iter().all(|w| w % 100 == 0 && w + 100 < 100_001)
+        );
+        let in_first_half = windows.iter().filter(|w| **w < 50_000).count();
+        assert!((75..125).contains(&in_first_half), "{in_first_half}");
+        assert_eq!(Sampler::of_part(1001, 100, 3, Some(5000)).unwrap(), Sampler::new(1001, 100, 3).unwrap());
+        assert!(matches!(Sampler::of_part(1001, 100, 3, Some(99)), Err(DataError::Setting { .. })));
     }
 
     #[test]

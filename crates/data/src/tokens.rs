@@ -2,6 +2,7 @@
 
 use crate::DataError;
 use isoflop_base::TokenBatch;
+use std::sync::Arc;
 
 /// A stream of token ids that can be read anywhere. In memory or memory-mapped; never changed.
 pub trait Tokens: Send + Sync {
@@ -29,6 +30,28 @@ pub trait Tokens: Send + Sync {
     /// touched.
     fn check_source(&self) -> Result<(), DataError> {
         Ok(())
+    }
+}
+
+impl<T: Tokens + ?Sized> Tokens for Arc<T> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn vocab(&self) -> usize {
+        (**self).vocab()
+    }
+
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn read(&self, start: u64, out: &mut [u32]) {
+        (**self).read(start, out);
+    }
+
+    fn check_source(&self) -> Result<(), DataError> {
+        (**self).check_source()
     }
 }
 

@@ -63,6 +63,7 @@ mod tests {
             grad_norm: 1.0,
             decayed: false,
             tokens_per_s: None,
+            data_wait: None,
             noise: Some(NoisePairs {
                 pairs: 1,
                 small_tokens: 100,

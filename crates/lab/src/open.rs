@@ -43,6 +43,7 @@ pub fn resolve(raw: &RawStudy, corpus: &Corpus, machine: &Machine) -> Result<Stu
     let base = resolve::base(raw, corpus, machine, &mut notes)?;
     let runs = kinds::of(kind).expand(raw, &base, &mut notes)?;
     resolve::check_sizes(raw, &runs)?;
+    resolve::check_mixes(corpus, &runs)?;
     let mut batches: Vec<usize> = runs.iter().map(|run| run.train.micro_batch).collect();
     batches.sort_unstable();
     batches.dedup();

@@ -264,6 +264,7 @@ fn spec(features: usize) -> RunSpec {
             val_tokens: HELD_OUT,
             bytes_per_token: None,
             fingerprint: "made up".to_owned(),
+            mix: None,
         },
         train: TrainSpec {
             lr: 0.05,

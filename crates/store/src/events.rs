@@ -100,6 +100,7 @@ fn tag(column: &'static str) -> &'static str {
         "tokens_per_s" => "tokens/s",
         "noise_small_sq" => "noise/small_sq",
         "noise_big_sq" => "noise/big_sq",
+        "data_wait" => "data/wait",
         other => other,
     }
 }
@@ -188,6 +189,7 @@ mod tests {
             decayed: false,
             tokens_per_s: None,
             noise: None,
+            data_wait: None,
         }
     }
 

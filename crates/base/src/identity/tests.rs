@@ -1,6 +1,8 @@
 //! Tests of the identity.
 
 use super::*;
+use crate::JunkKind;
+use crate::mix::{MixSpec, Origin, Passages, SourceSpec, StageSpec, StageStart};
 use crate::study::{DataSpec, GptSpec, Role, TrainSpec};
 use crate::{Optimizer, Precision, Recompute};
 
@@ -24,6 +26,7 @@ fn run() -> RunSpec {
             val_tokens: 100,
             bytes_per_token: Some(4.5),
             fingerprint: "f00d".to_owned(),
+            mix: None,
         },
         train: TrainSpec {
             lr: 1e-2,
@@ -99,6 +102,75 @@ fn what_changes_bits_is_named_with_both_values() {
     );
     let cosine = differing(|r| r.train.schedule = ScheduleKind::Cosine);
     assert!(cosine.iter().any(|(key, ..)| key == "train.total_steps"), "{cosine:?}");
+}
+
+fn mix() -> MixSpec {
+    let text = |name: &str, hash: &str| SourceSpec {
+        name: name.to_owned(),
+        origin: Origin::Tokens { fingerprint: hash.to_owned(), train_tokens: 1000, val_tokens: 100 },
+        tag: Vec::new(),
+        unique_tokens: None,
+    };
+    let passages = Some(Passages { tokens: 64, copies: None, count: 5 });
+    let junk = Origin::Junk { kind: JunkKind::Repeated, of: Some(0), seed: 0, passages };
+    MixSpec {
+        sources: vec![
+            text("a", "f00d"),
+            text("b", "beef"),
+            SourceSpec { name: "junk".to_owned(), origin: junk, ..text("", "") },
+        ],
+        stages: vec![StageSpec { from: StageStart::Share(0.0), from_step: 0, weights: vec![1, 1, 2] }],
+        held_out: vec![0],
+    }
+}
+
+#[test]
+fn a_mix_is_its_texts_junk_weights_and_what_is_scored_and_no_name() {
+    let of = |mix: &MixSpec| {
+        let mut run = run();
+        run.data.mix = Some(mix.clone());
+        RunIdentity::of(&run)
+    };
+    let check = |change: fn(&mut MixSpec), key: Option<&str>| {
+        let mut other = mix();
+        change(&mut other);
+        let found = of(&mix()).differences(&of(&other));
+        let found: Vec<&str> = found.iter().map(|d| d.key.as_str()).collect();
+        assert_eq!(found, key.into_iter().collect::<Vec<_>>());
+    };
+    fn junk(mix: &mut MixSpec) -> (&mut JunkKind, &mut Option<usize>, &mut u64, &mut Passages) {
+        match &mut mix.sources[2].origin {
+            Origin::Junk { kind, of, seed, passages: Some(passages) } => (kind, of, seed, passages),
+            other => panic!("{other:?}"),
+        }
+    }
+    check(|m| m.sources[1].name = "renamed".to_owned(), None);
+    check(|m| m.stages[0].from = StageStart::Steps(0), None);
+    check(|m| junk(m).3.copies = Some(8.0), None);
+    let sources = Some("data.mix.sources");
+    check(|m| m.sources.swap(0, 1), sources);
+    check(|m| m.sources[1].tag = vec![7], sources);
+    check(|m| m.sources[1].unique_tokens = Some(64), sources);
+    check(|m| *junk(m).0 = JunkKind::Base64, sources);
+    check(|m| *junk(m).1 = Some(1), sources);
+    check(|m| *junk(m).2 = 1, sources);
+    check(|m| junk(m).3.count = 6, sources);
+    check(|m| junk(m).3.tokens = 65, sources);
+    check(|m| m.stages[0].weights = vec![1, 1, 3], Some("data.mix.stages"));
+    let later = StageSpec { from: StageStart::Share(0.5), from_step: 50, weights: vec![1, 0, 0] };
+    let mut staged = mix();
+    staged.stages.push(later);
+    assert_eq!(of(&mix()).differences(&of(&staged))[0].key, "data.mix.stages");
+    check(|m| m.held_out = vec![1], Some("data.held_out"));
+    check(|m| m.held_out = vec![0, 1], Some("data.held_out"));
+    assert!(
+        !of(&mix()).values.contains_key("data.held_out"),
+        "the first text that can be scored is the default"
+    );
+    // A run without a mix has nothing of one, and is what it was before there were any.
+    assert!(RunIdentity::of(&run()).values.keys().all(|key| !key.contains("mix")));
+    let stored = serde_json::to_value(run().data).unwrap();
+    assert!(stored.get("mix").is_none());
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //!
 //! Pieces are looked up a window at a time: their keys first, each touching the cache line where it would stand, then
 //! the ids, so that waiting for one line is waiting for all. Any number of threads may encode at once: what one writes
-//! to (its tables of known pieces, 4 MiB at most) it takes from a shelf for the time of a call and puts back, so that
+//! to (its tables of known pieces, 6 MiB at most) it takes from a shelf for the time of a call and puts back, so that
 //! there are never more than calls at the same time.
 
 use crate::error::DataError;
-use crate::tokenize::cache::{Cache, INLINE, Key, MAX_PIECE, Singles};
+use crate::tokenize::cache::{Cache, Front, INLINE, Key, MAX_PIECE, Singles};
 use crate::tokenize::gpt2_split::{self, Splitter};
 use crate::tokenize::merge::{MAX_IDS, Merges, merge};
 use crate::tokenize::pattern::Pattern;
@@ -44,6 +44,7 @@ pub struct Bpe {
 
 /// What one call writes to.
 struct Scratch {
+    front: Front,
     singles: Singles,
     cache: Cache,
     keys: Box<[Key; BATCH]>,
@@ -141,23 +142,37 @@ impl Bpe {
     }
 
     fn encode_batch(&self, text: &[u8], starts: &[u32], scratch: &mut Scratch, out: &mut Vec<u32>) {
-        let Scratch { singles, cache, keys, ids, unknown, piece } = scratch;
+        let Scratch { front, singles, cache, keys, ids, unknown, piece } = scratch;
+        let mut not_in_front = 0;
+        for (i, bounds) in starts.windows(2).enumerate() {
+            let len = (bounds[1] - bounds[0]) as usize;
+            let key = Key::new(sixteen(text, bounds[0] as usize), len);
+            let (id, found) = front.get(key);
+            (keys[i % BATCH], ids[i % BATCH]) = (key, id);
+            unknown[not_in_front % BATCH] = i as u8;
+            not_in_front += usize::from(!found | (len > MAX_PIECE));
+        }
+        // In loops of their own, so short that a processor has dozens of these loads under way at once.
         let mut touched = 0;
-        for (bounds, key) in starts.windows(2).zip(keys.iter_mut()) {
-            let [from, to] = [bounds[0] as usize, bounds[1] as usize];
-            *key = Key::new(sixteen(text, from), to - from);
-            touched ^= singles.touch(*key);
+        for &i in &unknown[..not_in_front] {
+            touched ^= singles.touch(keys[usize::from(i) % BATCH]);
         }
         let mut count = 0;
-        for (i, ((bounds, &key), id)) in starts.windows(2).zip(keys.iter()).zip(ids.iter_mut()).enumerate() {
-            match singles.get(key) {
-                Some(known) if (bounds[1] - bounds[0]) as usize <= MAX_PIECE => *id = known,
+        for at in 0..not_in_front {
+            let i = usize::from(unknown[at]);
+            match singles.get(keys[i]) {
+                Some(known) if (starts[i + 1] - starts[i]) as usize <= MAX_PIECE => {
+                    front.offer(keys[i], known);
+                    ids[i] = known;
+                }
                 _ => {
                     unknown[count] = i as u8;
                     count += 1;
-                    touched ^= cache.touch(key);
                 }
             }
+        }
+        for &i in &unknown[..count] {
+            touched ^= cache.touch(keys[usize::from(i) % BATCH]);
         }
         // Nobody needs it, but the loads that made it must not be left out.
         std::hint::black_box(touched);
@@ -185,7 +200,11 @@ impl Bpe {
         let short = bytes.len() <= MAX_PIECE;
         if short && let Some(entry) = cache.get(key) {
             let count = entry.count();
-            if count <= INLINE {
+            if count == 1 {
+                let id = entry.inline()[0];
+                singles.put(key, id);
+                out.push(id);
+            } else if count <= INLINE {
                 out.extend_from_slice(&entry.inline()[..count]);
             } else {
                 out.extend_from_slice(cache.listed(entry));
@@ -201,10 +220,10 @@ impl Bpe {
         }
         out.extend_from_slice(piece);
         if short {
-            match piece[..] {
-                [id] if singles.put(key, id) => {}
-                _ => cache.put(key, piece),
+            if let [id] = piece[..] {
+                singles.put(key, id);
             }
+            cache.put(key, piece);
         }
     }
 }
@@ -262,6 +281,7 @@ impl std::fmt::Debug for Bpe {
 impl Scratch {
     fn new() -> Self {
         Self {
+            front: Front::new(),
             singles: Singles::new(),
             cache: Cache::new(),
             keys: Box::new([Key::new([0; 2], 0); BATCH]),

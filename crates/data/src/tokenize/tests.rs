@@ -164,6 +164,33 @@ fn long_pieces_take_no_square_of_their_length() {
     }
 }
 
+/// What splitters and merges stumble over, on one line of 20 MB.
+#[test]
+fn a_line_of_torture_is_the_naive_encoders() {
+    let odd = (0x20..0x3000)
+        .filter_map(char::from_u32)
+        .filter(|c| !matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}'));
+    let control: String = (0..0x20u8).map(char::from).filter(|c| !matches!(c, '\n' | '\r')).collect();
+    let parts = [
+        "Emoji 👩‍👩‍👧‍👦🏳️‍🌈 e\u{301}\u{327}é".to_owned(),
+        "日本語の文章。한국어 텍스트 中文，".repeat(300),
+        "\u{3000}".repeat(300),
+        " ".repeat(3000),
+        control.repeat(20),
+        odd.collect(),
+        "^".repeat(600),
+        "don't DON'T it's ''s 's'll'".repeat(200),
+        (0..30_000).map(|i| format!("{i} ")).collect(),
+        "0123456789".repeat(60),
+    ];
+    let line = parts.concat();
+    let ids = naive_ids(&GPT2, &line);
+    assert!(GPT2.encode(&line) == ids);
+    // The line ends with a number and begins with a letter: pieces end there, whatever stands before and behind.
+    let times = 20_000_000_usize.div_ceil(line.len());
+    assert!(GPT2.encode(&line.repeat(times)) == ids.repeat(times));
+}
+
 #[test]
 fn the_corpus_whole_in_parts_and_by_threads_is_the_same() {
     let text = literature();

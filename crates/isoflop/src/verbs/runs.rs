@@ -237,6 +237,8 @@ mod tests {
             seconds: Measured::measured(1.5),
             tokens_per_s: Measured::measured(1e5),
             energy_j: Measured::missing("no meter"),
+            sources: Vec::new(),
+            held_out: Vec::new(),
             blocks: block_losses
                 .iter()
                 .enumerate()

@@ -113,6 +113,23 @@ fn absurd_sizes_are_refused() {
     check(&["gemm", "--m", "1000000", "--n", "1000000", "--k", "1000000"], &["of memory", "are free"]);
     check(&["attention", "--width", "48", "--heads", "5"], &["--heads 5 do not divide --width 48"]);
     check(&["update", "--params", "0"], &["--params 0"]);
+    check(&["loader", "--rows", "0"], &["--rows 0"]);
+    check(&["loader", "--seconds", "0"], &["--seconds 0"]);
+}
+
+#[test]
+fn a_loader_reads_a_study_with_its_mix_a_file_and_the_built_in_corpus() {
+    let dir = tempfile::tempdir().unwrap();
+    let mix = "[data.mix]\na = { train = \"train.bin\", val = \"val.bin\", weight = 1 }\nb = { junk = \"uniform-symbols\", weight = 1 }\n";
+    write(dir.path(), &STUDY.replace("[data]\ntrain = \"train.bin\"\nval = \"val.bin\"\n", mix));
+    let file = ["--tokens", "train.bin", "--context", "64", "--rows", "3"];
+    for (which, per_step) in [(&["study.toml"][..], 128), (&file, 192), (&[], 2048)] {
+        let args = [&["bench", "loader", "--seconds", "0.02", "--json"][..], which].concat();
+        let found = json(dir.path(), &args);
+        let number = |key: &str| found[key].as_f64().unwrap();
+        assert_eq!(number("tokens"), f64::from(per_step) * number("steps"), "{found}");
+        assert!(number("tokens_per_s") > 0.0 && number("slowest_step_ms") > 0.0, "{found}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod determinism;
 mod fewshot;
 mod isoflop_study;
 mod laws;
+mod mix;
 mod outputs;
 mod points;
 mod resume;

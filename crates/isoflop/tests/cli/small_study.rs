@@ -102,8 +102,18 @@ pub(crate) fn fingerprint(dir: &Path, name: &str) -> BTreeMap<String, Vec<u8>> {
 fn without_measured(csv: &str) -> Vec<u8> {
     let mut lines = csv.lines().filter(|line| !line.starts_with('#'));
     let header: Vec<&str> = lines.next().expect("a header").split(',').collect();
-    let measured =
-        ["second", "energy", "tokens_per_s", "watt", "flops_per_s", "memory", "peak", "time", "temperature"];
+    let measured = [
+        "second",
+        "energy",
+        "tokens_per_s",
+        "watt",
+        "flops_per_s",
+        "memory",
+        "peak",
+        "time",
+        "temperature",
+        "wait",
+    ];
     let keep: Vec<bool> = header.iter().map(|name| !measured.iter().any(|m| name.contains(m))).collect();
     assert!(keep.iter().filter(|k| **k).count() > 3, "hardly a column is left of {header:?}");
     let mut out = String::new();

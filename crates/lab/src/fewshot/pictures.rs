@@ -68,6 +68,7 @@ pub fn data_spec(pictures: &Pictures, set: &ImageSet) -> DataSpec {
         val_tokens: count("val"),
         bytes_per_token: None,
         fingerprint: set.header().fingerprint.clone(),
+        mix: None,
     }
 }
 

@@ -39,7 +39,7 @@ impl Kind for Isoflop {
             let ends = series::whole_steps(raw, base, shape, &ends)?;
             for &seed in &seeds {
                 let run = base.run(shape, rate.of(shape), seed, ends.clone(), Role::Series);
-                series::split_unless_wsd(run, &mut runs);
+                series::split_unless_wsd(run, &mut runs)?;
             }
         }
         if let Some((budget, count)) = budgets.iter().zip(&sizes).find(|(_, count)| **count < LEAST_SIZES) {

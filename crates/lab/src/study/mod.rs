@@ -2,6 +2,7 @@
 //! grid of models, lengths and seeds ([`series`]). Which grid a study has is its kind's to say ([`crate::kinds`]).
 
 pub mod claims;
+mod mix;
 pub mod raw;
 pub mod recipe;
 pub mod resolve;

@@ -34,6 +34,21 @@ pub const KEYS: &[&str] = &[
     "data.dtype",
     "data.vocab",
     "data.bytes_per_token",
+    "data.held_out",
+    "data.stages",
+    "data.mix.*.corpus",
+    "data.mix.*.train",
+    "data.mix.*.val",
+    "data.mix.*.text",
+    "data.mix.*.weight",
+    "data.mix.*.tag",
+    "data.mix.*.unique_tokens",
+    "data.mix.*.junk",
+    "data.mix.*.of",
+    "data.mix.*.seed",
+    "data.mix.*.copies",
+    "data.mix.*.passages",
+    "data.mix.*.passage_tokens",
     "series.models",
     "series.tokens",
     "series.epochs",
@@ -107,6 +122,8 @@ pub struct RawStudy {
     vocabulary: &'static Vocabulary,
     pub entries: BTreeMap<String, Entry>,
     pub claims: Vec<(String, Entry)>,
+    /// Names of the sources of `[data.mix]`, in the order of the file.
+    pub mix: Vec<String>,
 }
 
 impl RawStudy {
@@ -134,8 +151,8 @@ impl RawStudy {
             return Err(UserError::new(format!("{file} is a few-shot study"))
                 .hint(format!("isoflop fewshot run {file}")));
         }
-        let (entries, claims) = (BTreeMap::new(), Vec::new());
-        let mut raw = Self { file: file.to_owned(), vocabulary, entries, claims };
+        let (entries, claims, mix) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut raw = Self { file: file.to_owned(), vocabulary, entries, claims, mix };
         for (key, value) in table.get_ref() {
             let line = line_of(text, key.span().start);
             let name = key.get_ref().as_ref();
@@ -144,7 +161,12 @@ impl RawStudy {
                 (true, DeValue::Table(section)) => {
                     for (key, value) in section {
                         let line = line_of(text, key.span().start);
-                        raw.insert(format!("{name}.{}", key.get_ref()), value.get_ref(), line)?;
+                        match (name, key.get_ref().as_ref()) {
+                            ("data", "mix") if is_known(vocabulary, "data.mix.a.weight") => {
+                                raw.take_mix(text, value.get_ref(), line)?
+                            }
+                            (_, key) => raw.insert(format!("{name}.{key}"), value.get_ref(), line)?,
+                        }
                     }
                 }
                 (true, other) => {
@@ -164,12 +186,49 @@ impl RawStudy {
     }
 
     fn insert(&mut self, key: String, value: &DeValue<'_>, line: usize) -> Result<(), UserError> {
-        if !self.vocabulary.keys.contains(&key.as_str()) {
+        if !is_known(self.vocabulary, &key) {
             return Err(unknown_key(self.vocabulary, &format!("{}:{line}: ", self.file), &key));
         }
         let value = plain(value)
             .map_err(|why| UserError::new(format!("{}:{line}: `{key}`: {why}", self.file)).hint(NUMBERS))?;
         self.entries.insert(key, Entry { value, origin: Origin::Line(line) });
+        Ok(())
+    }
+
+    /// The sources of `[data.mix]`, each a table.
+    fn take_mix(&mut self, text: &str, mix: &DeValue<'_>, line: usize) -> Result<(), UserError> {
+        let file = self.file.clone();
+        let wrong = |line: usize, what: String| {
+            UserError::new(format!("{file}:{line}: {what}"))
+                .hint("write sources under [data.mix], e.g. books = { corpus = \"builtin\", weight = 0.5 }")
+        };
+        let DeValue::Table(sources) = mix else {
+            return Err(wrong(line, format!("`data.mix` should be a table, found {}", describe_de(mix))));
+        };
+        let mut names: Vec<(usize, String)> = Vec::new();
+        for (key, value) in sources {
+            let (at, name) = (key.span().start, key.get_ref().to_string());
+            let line = line_of(text, at);
+            let DeValue::Table(fields) = value.get_ref() else {
+                return Err(wrong(
+                    line,
+                    format!("the source `{name}` should be a table, found {}", describe_de(value.get_ref())),
+                ));
+            };
+            if !is_source_name(&name) {
+                return Err(wrong(
+                    line,
+                    format!("\"{name}\" cannot name a source: use letters, digits, `_`, `-`"),
+                ));
+            }
+            for (field, value) in fields {
+                let line = line_of(text, field.span().start);
+                self.insert(format!("data.mix.{name}.{}", field.get_ref()), value.get_ref(), line)?;
+            }
+            names.push((at, name));
+        }
+        names.sort();
+        self.mix = names.into_iter().map(|(_, name)| name).collect();
         Ok(())
     }
 
@@ -212,8 +271,13 @@ impl RawStudy {
                 .hint("write --set train.lr=3e-3, key and value joined by `=`"));
         };
         let (key, text) = (key.trim(), text.trim());
-        if !self.vocabulary.keys.contains(&key) {
+        if !is_known(self.vocabulary, key) {
             return Err(unknown_key(self.vocabulary, "--set: ", key));
+        }
+        if let Some((name, _)) = source_key(key)
+            && !self.mix.iter().any(|known| known == name)
+        {
+            self.mix.push(name.to_owned());
         }
         let value = match DeValue::parse(text) {
             Ok(value) => plain(value.get_ref())
@@ -363,9 +427,33 @@ impl RawStudy {
     }
 }
 
+/// Source and key of `data.mix.<source>.<key>`.
+fn source_key(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("data.mix.")?.split_once('.')
+}
+
+/// Whether a study may have this key.
+fn is_known(vocabulary: &Vocabulary, key: &str) -> bool {
+    let known = |key: &str| vocabulary.keys.contains(&key);
+    match source_key(key) {
+        Some((name, key)) => is_source_name(name) && known(&format!("data.mix.*.{key}")),
+        None => known(key),
+    }
+}
+
+fn is_source_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+}
+
 /// The error for a key no study has, with the nearest one that exists.
 fn unknown_key(vocabulary: &'static Vocabulary, place: &str, key: &str) -> UserError {
     let keys = vocabulary.keys;
+    let of_source: Vec<&str> = keys.iter().filter_map(|k| k.strip_prefix("data.mix.*.")).collect();
+    if let Some((name, wrong)) = source_key(key).filter(|_| !of_source.is_empty()) {
+        let nearest = nearest(wrong, of_source.iter().copied()).unwrap_or("weight");
+        return UserError::new(format!("{place}unknown key `{wrong}` of the source `{name}`"))
+            .hint(format!("did you mean `{nearest}`? known: {}", of_source.join(", ")));
+    }
     let section = key.rsplit_once('.').map_or("", |(section, _)| section);
     let bare = key.rsplit('.').next().unwrap_or(key);
     let elsewhere = keys.iter().find(|k| k.rsplit('.').next() == Some(bare));
@@ -467,6 +555,21 @@ mod tests {
         check("[claims]\n'a = 1' = { low = 'l_n' }", &[], &["s.toml:2", "`low`", "`law`"]);
         check("train = 3", &[], &["should be a section"]);
         check("name = ", &[], &["s.toml:1"]);
+        check("[data.mix]\na = { wieght = 1 }", &[], &["s.toml:2", "`wieght` of the source `a`", "`weight`"]);
+        check("[data]\nmix = 3", &[], &["s.toml:2", "`data.mix` should be a table"]);
+        check("[data.mix]\na = 'builtin'", &[], &["s.toml:2", "source `a` should be a table"]);
+        check("[data.mix]\n'a:b' = { weight = 1 }", &[], &["s.toml:2", "cannot name a source"]);
+        check("", &["data.mix.a.wieght=1"], &["--set", "`wieght`"]);
+    }
+
+    #[test]
+    fn sources_keep_the_order_of_the_file_and_can_be_set() {
+        let text = "[data.mix.z]\nweight = 1\n[data.mix]\nb = { weight = 2 }\n[data.mix.a]\nweight = 3";
+        let raw = RawStudy::parse("s", text, &["data.mix.b.weight=5".into(), "data.mix.c.weight=1".into()]);
+        let raw = raw.unwrap();
+        assert_eq!(raw.mix, ["z", "b", "a", "c"]);
+        assert_eq!(raw.quantity("data.mix.b.weight").unwrap().unwrap(), "5");
+        assert_eq!(raw.place("data.mix.a.weight"), "s:6: `data.mix.a.weight`");
     }
 
     #[test]

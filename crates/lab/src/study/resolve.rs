@@ -2,13 +2,14 @@
 //! validated once so that nothing after this checks again.
 
 use super::raw::RawStudy;
-use super::recipe;
+use super::{mix, recipe};
 use crate::error::UserError;
 use isoflop_base::ModelShape;
+use isoflop_base::mix::MixSpec;
 use isoflop_base::recipe::*;
 use isoflop_base::study::*;
 use isoflop_base::units::{parse_count, parse_seconds, parse_share, parse_whole, si, whole};
-use isoflop_data::{BinOptions, Corpus, TokenDtype};
+use isoflop_data::{BinOptions, Corpus, Mixture, TokenDtype};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -103,6 +104,9 @@ pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
         dtype: raw.word("data.dtype", TokenDtype::of_name, &TokenDtype::ALL.map(TokenDtype::name))?,
         ..BinOptions::default()
     };
+    if !raw.mix.is_empty() {
+        return mix::open(raw, &options);
+    }
     let (train, val) = (raw.text("data.train")?, raw.text("data.val")?);
     let opened = match (raw.text("data.corpus")?.as_deref(), train, val, raw.text("data.text")?) {
         (Some("builtin"), None, None, None) | (None, None, None, None) => isoflop_data::builtin(),
@@ -150,7 +154,7 @@ pub fn base(
     let sequences = (train.batch_tokens / context as u64) as usize;
     Ok(Base {
         name,
-        data: data_spec(raw, corpus)?,
+        data: data_spec(raw, corpus, train.batch_tokens)?,
         vocab: corpus.info.vocab,
         context,
         init: raw.choice("train.init")?.unwrap_or(Init::Scaled),
@@ -240,6 +244,24 @@ pub fn check_sizes(raw: &RawStudy, runs: &[RunSpec]) -> Result<(), UserError> {
                 raw.place("series.models"),
             ))
             .hint("choose a smaller model, a shorter context or a smaller micro_batch"));
+        }
+    }
+    Ok(())
+}
+
+/// That every mix can be read as the runs want it.
+///
+/// # Errors
+/// As [`Mixture::new`].
+pub fn check_mixes(corpus: &Corpus, runs: &[RunSpec]) -> Result<(), UserError> {
+    let mut seen: Vec<(&MixSpec, usize)> = Vec::new();
+    for run in runs {
+        let Some(mix) = &run.data.mix else { continue };
+        let (gpt, this) = (run.gpt(), (mix, run.gpt().context));
+        if !seen.contains(&this) {
+            let sequences = run.train.batch_tokens / gpt.context as u64;
+            Mixture::new(corpus, mix, run.seed, gpt.context, sequences, 0).map_err(UserError::from_error)?;
+            seen.push(this);
         }
     }
     Ok(())
@@ -426,7 +448,7 @@ pub fn threads(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<u
     }
 }
 
-fn data_spec(raw: &RawStudy, corpus: &Corpus) -> Result<DataSpec, UserError> {
+fn data_spec(raw: &RawStudy, corpus: &Corpus, batch_tokens: u64) -> Result<DataSpec, UserError> {
     let info = &corpus.info;
     Ok(DataSpec {
         corpus: info.name.clone(),
@@ -436,5 +458,6 @@ fn data_spec(raw: &RawStudy, corpus: &Corpus) -> Result<DataSpec, UserError> {
         val_tokens: info.val_tokens,
         bytes_per_token: info.bytes_per_token,
         fingerprint: info.sha256.clone(),
+        mix: mix::spec(raw, corpus, batch_tokens)?,
     })
 }

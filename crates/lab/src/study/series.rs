@@ -1,8 +1,8 @@
 //! Which runs a series consists of: models, lengths in tokens, seeds, learning rates.
 
 use super::raw::{RawStudy, quantity_text};
-use super::recipe;
 use super::resolve::{Base, Notes};
+use super::{mix, recipe};
 use crate::error::UserError;
 use crate::gpt;
 use crate::train::program::decay_steps;
@@ -107,7 +107,7 @@ pub fn runs(
             if runs.iter().any(|r: &RunSpec| r.id == run.id) {
                 continue;
             }
-            split_unless_wsd(run, &mut runs);
+            split_unless_wsd(run, &mut runs)?;
         }
     }
     note_epochs(&runs, notes);
@@ -143,17 +143,23 @@ pub fn seeds(raw: &RawStudy) -> Result<Vec<u64>, UserError> {
 }
 
 /// Only WSD gives several points from one trunk; other schedules train a run for each length.
-pub fn split_unless_wsd(run: RunSpec, runs: &mut Vec<RunSpec>) {
+///
+/// # Errors
+/// A mix that no run of its length can have.
+pub fn split_unless_wsd(mut run: RunSpec, runs: &mut Vec<RunSpec>) -> Result<(), UserError> {
     if run.train.schedule == ScheduleKind::Wsd || run.ends.len() == 1 {
+        mix::settle(&mut run)?;
         runs.push(run);
-        return;
+        return Ok(());
     }
     for &end in &run.ends {
         let id = format!("{}-D{}", run.id, run.tokens_at(end));
         let mut one = RunSpec { id, ends: vec![end], ..run.clone() };
         one.train.warmup_steps = one.train.warmup.steps(end);
+        mix::settle(&mut one)?;
         runs.push(one);
     }
+    Ok(())
 }
 
 /// Where a study says how long to train.
@@ -281,6 +287,10 @@ fn extra_seeds(raw: &RawStudy, models: &[ModelShape]) -> Result<Vec<(ModelShape,
 /// Says so when text is read more than once.
 pub fn note_epochs(runs: &[RunSpec], notes: &mut Notes) {
     let Some(longest) = runs.iter().max_by_key(|run| run.tokens_at(run.end())) else { return };
+    if longest.data.mix.is_some() {
+        mix::note(longest, notes);
+        return;
+    }
     let (tokens, split) = (longest.tokens_at(longest.end()) as f64, longest.data.train_tokens as f64);
     let epochs = tokens / split;
     if epochs > 1.0 {

@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::evaluate::{Windows, evaluate};
+use super::rows::Rows;
 use super::{CheckpointTexts, Score, Scoring, Seen, Task};
 use crate::error::UserError;
 use crate::stop::Stop;
@@ -9,7 +10,8 @@ use crate::{gpt, hf_config};
 use anyhow::Context as _;
 use isoflop_base::study::RunSpec;
 use isoflop_base::tensor::WeightsOnly;
-use isoflop_data::{Corpus, Sampler};
+use isoflop_base::{SourceLoss, SourceSeen};
+use isoflop_data::Corpus;
 use isoflop_nn::{Engine, TokenBatch};
 use isoflop_store::Checkpoint;
 use std::marker::PhantomData;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 pub struct LanguageTask<E> {
     spec: RunSpec,
     corpus: Arc<Corpus>,
-    sampler: Sampler,
+    rows: Rows,
     batches: Ahead<TokenBatch>,
     flops_per_token: f64,
     engine: PhantomData<fn() -> E>,
@@ -32,26 +34,23 @@ impl<E: Engine<Batch = TokenBatch>> LanguageTask<E> {
     /// # Errors
     /// A [`UserError`] where the corpus is too short for the context.
     pub fn new(spec: &RunSpec, corpus: &Arc<Corpus>) -> anyhow::Result<Self> {
-        let (context, micro) = (spec.gpt().context, spec.train.micro_batch);
-        let sampler = Sampler::new(corpus.train.len(), context, spec.seed).map_err(UserError::from_error)?;
-        let sequences = spec.train.batch_tokens / context as u64;
-        let (reader, source) = (sampler.clone(), Arc::clone(corpus));
-        let batches = Ahead::new(move |step, buffer: &mut Vec<TokenBatch>| {
-            buffer.clear();
-            for offset in (0..sequences).step_by(micro) {
-                let rows = reader.batch(&*source.train, step * sequences + offset, micro);
-                buffer.push(rows.map_err(UserError::from_error)?);
-            }
-            Ok(())
-        })?;
+        let (rows, micro) = (Rows::new(spec, corpus)?, spec.train.micro_batch);
+        let reader = rows.clone();
+        let batches = Ahead::new(move |step, buffer: &mut Vec<TokenBatch>| reader.fill(step, micro, buffer))?;
         Ok(Self {
             flops_per_token: gpt::run_flops_per_token(spec),
             spec: spec.clone(),
             corpus: Arc::clone(corpus),
-            sampler,
+            rows,
             batches,
             engine: PhantomData,
         })
+    }
+}
+
+impl<E> LanguageTask<E> {
+    fn windows(&self, block_tokens: u64, limit: u64) -> Windows {
+        Windows { context: self.spec.gpt().context, block_tokens, limit: Some(limit) }
     }
 }
 
@@ -72,23 +71,35 @@ impl<E: Engine<Batch = TokenBatch>> Task for LanguageTask<E> {
             Scoring::Curve => train.curve_tokens,
             Scoring::Point => train.eval_tokens,
         };
-        let windows = Windows {
-            context: self.spec.gpt().context,
-            block_tokens: self.corpus.info.block_tokens,
-            limit: Some(limit),
-        };
+        let windows = self.windows(self.corpus.info.block_tokens, limit);
         evaluate(engine, &*self.corpus.val, windows, train.micro_batch, stop)
     }
 
-    fn seen(&self, steps: u64) -> Seen {
-        let tokens = self.spec.tokens_at(steps);
-        let rows = tokens / self.spec.gpt().context as u64;
-        Seen {
-            samples: tokens,
-            flops: tokens as f64 * self.flops_per_token,
-            epochs: self.sampler.epochs(rows),
-            unique: self.sampler.unique_tokens(rows),
+    fn score_others(&mut self, engine: &mut E, stop: &Stop) -> anyhow::Result<Vec<SourceLoss>> {
+        let (train, Some(mix)) = (&self.spec.train, &self.spec.data.mix) else { return Ok(Vec::new()) };
+        let mut losses = Vec::new();
+        for index in &mix.held_out[1..] {
+            let name = &mix.sources[*index].name;
+            let source = self.corpus.sources.iter().find(|s| s.name == *name);
+            let Some((source, val)) = source.and_then(|s| Some((s, s.val.as_ref()?))) else { continue };
+            let windows = self.windows(source.info.block_tokens, train.eval_tokens);
+            let score = evaluate(engine, &**val, windows, train.micro_batch, stop)?;
+            losses.push(SourceLoss {
+                name: name.clone(),
+                loss: score.loss,
+                loss_se: score.se,
+                tokens: score.samples,
+            });
         }
+        Ok(losses)
+    }
+
+    fn seen(&self, steps: u64) -> Seen {
+        self.rows.seen(steps, self.flops_per_token)
+    }
+
+    fn sources(&self, steps: u64) -> Vec<SourceSeen> {
+        self.rows.sources(steps)
     }
 
     fn texts(&self) -> CheckpointTexts {

@@ -4,9 +4,10 @@
 pub mod ahead;
 pub mod evaluate;
 pub mod language;
+pub mod rows;
 
 use crate::stop::Stop;
-use isoflop_base::BlockLoss;
+use isoflop_base::{BlockLoss, SourceLoss, SourceSeen};
 use isoflop_nn::Engine;
 use serde_json::Value;
 
@@ -74,6 +75,19 @@ pub trait Task {
     /// # Errors
     /// Data that cannot be read; [`crate::Stopped`] between two batches.
     fn score(&mut self, engine: &mut Self::Engine, which: Scoring, stop: &Stop) -> anyhow::Result<Score>;
+
+    /// Held-out losses beside it, for a finished point.
+    ///
+    /// # Errors
+    /// As [`Task::score`].
+    fn score_others(&mut self, _engine: &mut Self::Engine, _stop: &Stop) -> anyhow::Result<Vec<SourceLoss>> {
+        Ok(Vec::new())
+    }
+
+    /// What it has seen of each source by then, where there are several.
+    fn sources(&self, _steps: u64) -> Vec<SourceSeen> {
+        Vec::new()
+    }
 
     /// What a run has seen after `steps`, along the path that leads there.
     fn seen(&self, steps: u64) -> Seen;

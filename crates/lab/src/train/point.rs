@@ -2,7 +2,7 @@
 
 use crate::task::{Score, Seen};
 use isoflop_base::study::RunSpec;
-use isoflop_base::{Cost, Measured, Point, PointKind};
+use isoflop_base::{Cost, Measured, Point, PointKind, SourceLoss, SourceSeen};
 
 /// What is known of a run at the end of one of its points.
 pub(super) struct Finished {
@@ -13,11 +13,13 @@ pub(super) struct Finished {
     /// Training along the path that led there.
     pub(super) cost: Cost,
     pub(super) energy_j: Measured<f64>,
+    pub(super) sources: Vec<SourceSeen>,
+    pub(super) held_out: Vec<SourceLoss>,
 }
 
 impl Finished {
     pub(super) fn point(self, spec: &RunSpec) -> Point {
-        let Self { kind, steps, seen, score, cost, energy_j } = self;
+        let Self { kind, steps, seen, score, cost, energy_j, sources, held_out } = self;
         let (train, gpt) = (&spec.train, spec.model.gpt());
         let init = match &train.init_from {
             Some(_) => "checkpoint",
@@ -54,6 +56,8 @@ impl Finished {
                 false => Measured::missing("no time was measured"),
             },
             energy_j,
+            sources,
+            held_out,
             blocks: score.blocks,
         }
     }

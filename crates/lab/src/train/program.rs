@@ -196,6 +196,7 @@ pub mod tests {
                 val_tokens: 300,
                 bytes_per_token: Some(1.0),
                 fingerprint: "0".to_owned(),
+                mix: None,
             },
             train: TrainSpec {
                 lr: 0.1,

@@ -50,9 +50,36 @@ pub struct Place {
     pub waited_s: f64,
     /// Steps and seconds since the last row.
     pub(super) since_row: (u64, f64),
+    /// Seconds of those spent waiting for batches.
+    #[serde(default)]
+    pub(super) waited_since_row_s: f64,
     /// Pairs of gradient norms since the last row.
     #[serde(default)]
     pub(super) noise: Option<NoisePairs>,
+}
+
+/// The time between two rows of a training curve.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Interval {
+    steps: u64,
+    seconds: f64,
+    waited_s: f64,
+}
+
+impl Interval {
+    /// Tokens per second.
+    pub(super) fn tokens_per_s(self, batch_tokens: u64) -> Option<f64> {
+        self.measured().then(|| (self.steps * batch_tokens) as f64 / self.seconds)
+    }
+
+    /// Share of the time spent waiting for batches.
+    pub(super) fn data_wait(self) -> Option<f64> {
+        self.measured().then(|| self.waited_s / self.seconds)
+    }
+
+    fn measured(self) -> bool {
+        self.steps > 0 && self.seconds > 0.0
+    }
 }
 
 impl Place {
@@ -72,12 +99,15 @@ impl Place {
             spent: Spent::default(),
             waited_s: 0.0,
             since_row: (0, 0.0),
+            waited_since_row_s: 0.0,
             noise: None,
         }
     }
 
-    /// A step was done in so many seconds.
-    pub fn stepped(&mut self, step: Stepped, seconds: f64) {
+    /// A step was done in so many seconds, of which it waited some for its batches.
+    pub fn stepped(&mut self, step: Stepped, seconds: f64, waited_s: f64) {
+        self.waited_s += waited_s;
+        self.waited_since_row_s += waited_s;
         self.position += 1;
         self.step += 1;
         self.smooth = (0.95 * self.smooth.0 + 0.05 * step.loss, 0.95 * self.smooth.1 + 0.05);
@@ -108,10 +138,10 @@ impl Place {
         if self.smooth.1 > 0.0 { self.smooth.0 / self.smooth.1 } else { f64::NAN }
     }
 
-    /// Tokens per second since the last row.
-    pub fn take_speed(&mut self, batch_tokens: u64) -> Option<f64> {
+    /// What was measured since the last row; the next one begins.
+    pub(super) fn take_interval(&mut self) -> Interval {
         let (steps, seconds) = std::mem::take(&mut self.since_row);
-        (steps > 0 && seconds > 0.0).then(|| (steps * batch_tokens) as f64 / seconds)
+        Interval { steps, seconds, waited_s: std::mem::take(&mut self.waited_since_row_s) }
     }
 
     /// This place as it is returned to from further on: what was spent and logged since stays so.

@@ -8,11 +8,12 @@ use crate::error::Stopped;
 use crate::record::{RunRecorder, Silent};
 use crate::stop::{Stop, StopReason};
 use crate::task::language::LanguageTask;
-use isoflop_base::RunDocument;
+use isoflop_base::mix::{MixSpec, Origin, Passages, SourceSpec, StageSpec, StageStart};
 use isoflop_base::study::RunSpec;
 use isoflop_base::tensor::{Dtype, TensorGroup, TensorSink, TensorSource, TensorSpec};
 use isoflop_base::{CurveRow, Measured, Point, Status};
-use isoflop_data::{ByteTokens, Corpus, CorpusInfo, TokenizerKind};
+use isoflop_base::{JunkKind, RunDocument};
+use isoflop_data::{ByteTokens, Corpus, CorpusInfo, CorpusSource, TokenizerKind};
 use isoflop_nn::engine::StepSums;
 use isoflop_nn::{
     Engine, EngineError, Group, MemoryPlan, Outcome as Moved, SequenceLoss, TokenBatch, Update,
@@ -184,7 +185,8 @@ fn corpus() -> Corpus {
         sha256_covers: "text".to_owned(),
         block_tokens: 64,
     };
-    Corpus { train: Box::new(ByteTokens::new("t", train)), val: Box::new(ByteTokens::new("v", val)), info }
+    let boxed = |name: &str, bytes| Box::new(ByteTokens::new(name, bytes));
+    Corpus { train: boxed("t", train), val: boxed("v", val), info, sources: Vec::new() }
 }
 
 /// A run and how often it is saved.
@@ -202,11 +204,20 @@ fn open(dir: &Path, trial: &Trial) -> Run {
     Store::open(dir).unwrap().open_run(&RunDocument::new("t", &trial.spec)).unwrap()
 }
 
+/// What the run is trained on.
+fn corpus_of(spec: &RunSpec) -> Corpus {
+    if spec.data.mix.is_none() {
+        return corpus();
+    }
+    let sources = ["a", "b"].map(|name| CorpusSource::new(name, corpus()));
+    isoflop_data::corpus::of_several(sources.into(), 0).unwrap()
+}
+
 fn go(run: &mut Run, trial: &Trial, engine: &mut Bigram, stop: &Stop) -> anyhow::Result<Outcome> {
     let spec = &trial.spec;
     let program = Program::new(spec);
     let job = Job { spec, program, checkpoint_every_s: trial.checkpoint_every_s, stop };
-    let mut task = LanguageTask::new(spec, &Arc::new(corpus()))?;
+    let mut task = LanguageTask::new(spec, &Arc::new(corpus_of(spec)))?;
     train(&job, &mut task, engine, &mut RunRecorder { run, world: &mut Silent })
 }
 
@@ -219,7 +230,7 @@ fn essence(view: &RunView) -> Essence {
     }
     let mut curves = view.curves().unwrap();
     for row in &mut curves {
-        row.tokens_per_s = None;
+        (row.tokens_per_s, row.data_wait) = (None, None);
     }
     let last = points.last().map(|p| format!("point-{}", p.tokens)).unwrap_or_default();
     let weights = std::fs::read(view.dir().join("checkpoints").join(last).join("model.safetensors")).unwrap();
@@ -231,7 +242,11 @@ type Essence = (Vec<Point>, Vec<CurveRow>, Vec<u8>);
 
 /// A run of two branches and an end, trained without interruption.
 fn whole(dir: &Path) -> (Trial, Essence, u64) {
-    let mut trial = trial(small_run(&[15, 30, 60]));
+    whole_of(dir, small_run(&[15, 30, 60]))
+}
+
+fn whole_of(dir: &Path, spec: RunSpec) -> (Trial, Essence, u64) {
+    let mut trial = trial(spec);
     trial.checkpoint_every_s = 1e9;
     let mut run = open(dir, &trial);
     let mut engine = Bigram::new();
@@ -245,31 +260,82 @@ fn whole(dir: &Path) -> (Trial, Essence, u64) {
 fn interrupted_anywhere_it_comes_to_the_same_end() {
     let dir = tempfile::tempdir().unwrap();
     let (trial, expected, calls) = whole(&dir.path().join("whole"));
-    assert_eq!(expected.0.len(), 3);
     assert!(expected.0[2].loss < expected.0[0].loss, "it learns");
+    interrupt_everywhere(dir.path(), &trial, &expected, calls);
+}
+
+#[test]
+fn a_run_of_several_sources_interrupted_anywhere_comes_to_the_same_end_exact_to_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spec = small_run(&[15, 30, 60]);
+    spec.data.mix = Some(mix());
+    let (trial, expected, calls) = whole_of(&dir.path().join("whole"), spec);
+    interrupt_everywhere(dir.path(), &trial, &expected, calls);
+    // Weights 2:1:1 for 20 steps, then 0:1:3; whole rows of a batch and context each.
+    let (batch, context) = (trial.spec.train.batch_tokens, trial.spec.gpt().context as u64);
+    for (point, steps) in expected.0.iter().zip([15, 30, 60]) {
+        let (first, then) = (steps.min(20) * batch, (steps.max(20) - 20) * batch);
+        let due = [first / 2, first / 4 + then / 4, first / 4 + 3 * then / 4];
+        assert_eq!(point.sources.iter().map(|s| s.tokens).sum::<u64>(), point.tokens);
+        for (seen, due) in point.sources.iter().zip(due) {
+            assert!(seen.tokens.abs_diff(due) < context, "{seen:?}, due {due}");
+        }
+        assert_eq!(point.unique_tokens, point.sources.iter().map(|s| s.unique_tokens).sum::<u64>());
+        assert_eq!(point.epochs, point.sources[0].epochs, "of the source that is scored");
+        let other = &point.held_out[..];
+        assert!(other.len() == 1 && other[0].name == "b" && other[0].loss == point.loss, "the same text");
+    }
+}
+
+/// Two texts and junk that is one of them again and again; the weights change at step 20.
+fn mix() -> MixSpec {
+    let source = |name: &str, origin| SourceSpec {
+        name: name.to_owned(),
+        origin,
+        tag: Vec::new(),
+        unique_tokens: None,
+    };
+    let text = || Origin::Tokens { fingerprint: "0".to_owned(), train_tokens: 3000, val_tokens: 300 };
+    let passages = Some(Passages { tokens: 50, copies: None, count: 2 });
+    let junk = Origin::Junk { kind: JunkKind::Repeated, of: Some(1), seed: 0, passages };
+    let stage = |from_step, weights: [u64; 3]| StageSpec {
+        from: StageStart::Steps(from_step),
+        from_step,
+        weights: weights.to_vec(),
+    };
+    MixSpec {
+        sources: vec![source("a", text()), source("b", text()), source("again", junk)],
+        stages: vec![stage(0, [2, 1, 1]), stage(20, [0, 1, 3])],
+        held_out: vec![0, 1],
+    }
+}
+
+/// Interrupts the run of a trial in many places, twice each, and compares what comes of it.
+fn interrupt_everywhere(dir: &Path, trial: &Trial, expected: &Essence, calls: u64) {
+    assert_eq!(expected.0.len(), 3);
     for at in (1..calls).step_by(13) {
-        let root = dir.path().join(format!("at-{at}"));
-        let mut run = open(&root, &trial);
+        let root = dir.join(format!("at-{at}"));
+        let mut run = open(&root, trial);
         // Interrupted a first time, then again a little later, then left to finish.
         for more in [at, 11] {
             let stop = Stop::never();
             let mut engine = Bigram { signal_at: Some((more, stop.clone())), ..Bigram::new() };
-            match go(&mut run, &trial, &mut engine, &stop) {
+            match go(&mut run, trial, &mut engine, &stop) {
                 Err(e) => {
                     assert_eq!(e.downcast_ref::<Stopped>(), Some(&Stopped(StopReason::Signal(15))), "{e:#}")
                 }
                 Ok(outcome) => assert_eq!(outcome, Outcome::Done),
             }
             drop(run);
-            run = open(&root, &trial);
+            run = open(&root, trial);
             if run.status().unwrap() == Status::Done {
                 break;
             }
         }
         if run.status().unwrap() != Status::Done {
-            go(&mut run, &trial, &mut Bigram::new(), &Stop::never()).unwrap();
+            go(&mut run, trial, &mut Bigram::new(), &Stop::never()).unwrap();
         }
-        assert!(essence(&run) == expected, "interrupted at call {at}");
+        assert!(essence(&run) == *expected, "interrupted at call {at}");
     }
 }
 

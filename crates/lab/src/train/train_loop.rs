@@ -160,14 +160,14 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
             self.job.stop.check()?;
             self.engine.accumulate(micro, 1.0 / batch.len() as f32)?;
         }
-        self.place.waited_s += self.task.waited_s() - waited;
+        let waited = self.task.waited_s() - waited;
         self.engine.reduce(&mut SingleDevice)?;
         let update = match self.engine.update(lr as f32) {
             Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
             update => update?,
         };
         let stepped = Stepped { loss: update.loss, lr, grad_norm: update.grad_norm };
-        self.place.stepped(stepped, started.elapsed().as_secs_f64());
+        self.place.stepped(stepped, started.elapsed().as_secs_f64(), waited);
         if let Some(pair) = update.noise {
             self.place.saw_noise(one(pair));
         }
@@ -206,6 +206,7 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         let Some(last) = self.place.unlogged.take() else { return Ok(()) };
         let segment = self.segment();
         let seen = self.task.seen(self.place.step);
+        let interval = self.place.take_interval();
         let row = CurveRow {
             run: self.job.spec.id.clone(),
             segment: segment.name.clone(),
@@ -217,7 +218,8 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
             lr: last.lr,
             grad_norm: last.grad_norm,
             decayed: segment.schedule.decayed(self.place.step - 1),
-            tokens_per_s: self.place.take_speed(self.job.spec.train.batch_tokens),
+            tokens_per_s: interval.tokens_per_s(self.job.spec.train.batch_tokens),
+            data_wait: interval.data_wait(),
             noise: self.place.take_noise(),
         };
         self.place.position += 1;
@@ -242,10 +244,13 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         self.turn_to(Activity::Evaluation);
         self.recorder.record(&Event::Evaluating)?;
         let score = self.task.score(self.engine, Scoring::Point, self.job.stop)?;
+        let held_out = self.task.score_others(self.engine, self.job.stop)?;
         self.append_row(Some(score.loss))?;
         let (steps, cost) = (self.place.step, self.place.path_cost);
         let (seen, energy_j) = (self.task.seen(steps), self.laps.energy(cost));
-        let point = Finished { kind, steps, seen, score, cost, energy_j }.point(self.job.spec);
+        let sources = self.task.sources(steps);
+        let finished = Finished { kind, steps, seen, score, cost, energy_j, sources, held_out };
+        let point = finished.point(self.job.spec);
         self.place.position += 1;
         self.recorder.record(&Event::Point(self.place.position, &point))
     }

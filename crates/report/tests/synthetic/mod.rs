@@ -65,6 +65,8 @@ fn point(index: usize, tokens: u64, seed: u64) -> Point {
         seconds: Measured::measured(seconds),
         tokens_per_s: Measured::measured(tokens as f64 / seconds),
         energy_j: Measured::missing("no power meter on this machine"),
+        sources: Vec::new(),
+        held_out: Vec::new(),
         blocks,
     }
 }
@@ -97,6 +99,7 @@ fn curve(index: usize) -> Vec<CurveRow> {
                 decayed: tokens > decay_from,
                 tokens_per_s: Some(1e5),
                 noise: None,
+                data_wait: None,
             });
         }
     };

@@ -36,6 +36,7 @@ fn row(step: u64) -> CurveRow {
         decayed: false,
         tokens_per_s: Some(1e5 / 3.0),
         noise: None,
+        data_wait: None,
     }
 }
 
@@ -67,6 +68,8 @@ fn point(run: &str, tokens: u64, loss: f64) -> Point {
         seconds: Measured::measured(1.5),
         tokens_per_s: Measured::estimated(1e5, "mean of the run"),
         energy_j: Measured::missing("no meter"),
+        sources: Vec::new(),
+        held_out: Vec::new(),
         blocks: vec![BlockLoss { block: 3, sum: 0.1 + 0.2, tokens: 7 }],
     }
 }

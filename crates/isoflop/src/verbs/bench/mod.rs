@@ -2,6 +2,7 @@
 
 mod attention;
 mod fewshot;
+mod loader;
 mod product;
 mod step;
 mod update;
@@ -33,6 +34,8 @@ enum What {
     Attention(attention::AttentionBenchArgs),
     /// The optimisers' loops over weights, gradients and moments on one thread.
     Update(update::UpdateBenchArgs),
+    /// Reading rows of tokens on one thread: of a study and its mix, a token file, the built-in corpus.
+    Loader(loader::LoaderBenchArgs),
 }
 
 /// Runs the verb.
@@ -43,6 +46,7 @@ pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         What::Gemm(args) => product::run(&args, ctx),
         What::Attention(args) => attention::run(&args, ctx),
         What::Update(args) => update::run(&args, ctx),
+        What::Loader(args) => loader::run(&args, ctx),
     }
 }
 

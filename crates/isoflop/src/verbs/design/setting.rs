@@ -157,16 +157,14 @@ impl Setting {
         branches: &[u64],
     ) -> anyhow::Result<String> {
         let mut table = toml::Table::new();
-        let mut put = |key: &str, value: toml::Value| match key.split_once('.') {
-            None => {
-                table.insert(key.to_owned(), value);
+        let mut put = |key: &str, value: toml::Value| {
+            let (mut within, mut rest) = (&mut table, key);
+            while let Some((section, name)) = rest.split_once('.') {
+                let entry = within.entry(section).or_insert_with(|| toml::Table::new().into());
+                within = entry.as_table_mut().expect("a section holds keys");
+                rest = name;
             }
-            Some((section, name)) => {
-                let entry = table.entry(section).or_insert_with(|| toml::Table::new().into());
-                if let Some(section) = entry.as_table_mut() {
-                    section.insert(name.to_owned(), value);
-                }
-            }
+            within.insert(rest.to_owned(), value);
         };
         put("name", "designed".into());
         put("kind", "scaling".into());
@@ -189,9 +187,14 @@ impl Setting {
                 let kept = |key: &str| {
                     key.starts_with("data.") || key.starts_with("train.") || key == "series.seeds"
                 };
-                for key in KEYS.iter().filter(|k| kept(k)) {
-                    if let Some(entry) = raw.entries.get(*key) {
-                        put(key, entry.value.clone());
+                let of_source = |name: &String| {
+                    let keys = KEYS.iter().filter(|k| k.contains(".*."));
+                    keys.map(|k| k.replace('*', name)).collect::<Vec<_>>()
+                };
+                let keys = KEYS.iter().map(|k| (*k).to_owned()).chain(raw.mix.iter().flat_map(of_source));
+                for key in keys.filter(|k| kept(k)) {
+                    if let Some(entry) = raw.entries.get(&key) {
+                        put(&key, entry.value.clone());
                     }
                 }
             }

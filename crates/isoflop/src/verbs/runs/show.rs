@@ -4,9 +4,10 @@ use super::{
     Answer,
     table::{self, Table},
 };
-use isoflop_base::{Measured, Point, Status, units};
+use isoflop_base::{CurveRow, Measured, Point, SourceSeen, Status, units};
 use isoflop_lab::noise::{NoiseScale, noise_scale};
 use isoflop_store::{Checkpoints, Health, RunView, Store};
+use serde::Serialize;
 use serde_json::json;
 use std::fmt::Write as _;
 
@@ -18,7 +19,8 @@ pub(super) fn show(store: &Store, id: &str) -> anyhow::Result<Answer> {
     let checkpoints = run.checkpoints()?;
     let attempts = run.num_attempts()?;
     let health = run.health();
-    let noise = noise_scale(&run.curves().unwrap_or_default());
+    let curves = run.curves().unwrap_or_default();
+    let (noise, wait) = (noise_scale(&curves), DataWait::of(&curves));
     let listed: Vec<_> = checkpoints
         .complete
         .iter()
@@ -32,10 +34,11 @@ pub(super) fn show(store: &Store, id: &str) -> anyhow::Result<Answer> {
         "checkpoints": listed,
         "attempts": attempts,
         "noise_scale": noise,
+        "data_wait": wait,
         "health": health,
         "spec": run.spec(),
     });
-    let text = in_words(&run, &status, &points, &checkpoints, attempts, &noise, &health);
+    let text = in_words(&run, &status, &points, &checkpoints, attempts, &noise, wait, &health);
     Ok(Answer { json, text, notes: Vec::new() })
 }
 
@@ -46,6 +49,7 @@ fn in_words(
     checkpoints: &Checkpoints,
     attempts: usize,
     noise: &NoiseScale,
+    wait: Option<DataWait>,
     health: &Health,
 ) -> String {
     let mut out = format!("{}  {}\n{}\n", run.id(), status_words(status), run.dir().display());
@@ -68,7 +72,17 @@ fn in_words(
             let _ = writeln!(out, "energy missing ({reason})");
         }
     }
+    if let Some(sources) = points.last().map(|p| &p.sources).filter(|sources| !sources.is_empty()) {
+        let _ = write!(out, "\n{}", sources_table(sources));
+    }
     let _ = writeln!(out, "{}", noise_words(noise));
+    if let Some(DataWait { mean, worst }) = wait {
+        let (mean, worst) = (100.0 * mean, 100.0 * worst);
+        let _ = writeln!(
+            out,
+            "waiting for data: {mean:.2} % of the steps' time, {worst:.2} % in the worst interval"
+        );
+    }
     if !checkpoints.complete.is_empty() {
         let _ = write!(out, "\n{}", checkpoints_table(checkpoints));
     }
@@ -84,6 +98,39 @@ fn in_words(
     let spec = serde_json::to_string_pretty(run.spec()).expect("JSON values are plain data");
     let _ = write!(out, "\nspecification:\n{spec}\n");
     out
+}
+
+/// How much of the steps' time went by waiting for batches.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct DataWait {
+    /// Mean share over the intervals between rows of the curve.
+    mean: f64,
+    /// The largest share.
+    worst: f64,
+}
+
+impl DataWait {
+    /// Of a training curve; none where no row has it.
+    fn of(rows: &[CurveRow]) -> Option<Self> {
+        let shares: Vec<f64> = rows.iter().filter_map(|row| row.data_wait).collect();
+        let worst = shares.iter().copied().reduce(f64::max)?;
+        Some(Self { mean: shares.iter().sum::<f64>() / shares.len() as f64, worst })
+    }
+}
+
+/// What the last point had read of each source.
+fn sources_table(sources: &[SourceSeen]) -> Table {
+    let mut table = Table::new(&[("source", false), ("tokens", true), ("distinct", true), ("passes", true)]);
+    for s in sources {
+        let passes = if s.epochs > 0.0 { format!("{:.3}", s.epochs) } else { "–".to_owned() };
+        table.row(vec![
+            s.name.clone(),
+            units::si(s.tokens as f64),
+            units::si(s.unique_tokens as f64),
+            passes,
+        ]);
+    }
+    table
 }
 
 /// `noise scale B_simple ~12.3 k tokens (…)`.
