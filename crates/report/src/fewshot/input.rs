@@ -160,7 +160,7 @@ pub struct SweepRow {
     pub noise: Option<f64>,
 }
 
-/// A power law of the error: `error = floor + scale · x^−exponent`.
+/// A power law of the error: `error = floor + (scale / x)^exponent`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorLaw {
     /// What is varied.
@@ -173,9 +173,11 @@ pub struct ErrorLaw {
     pub points: Vec<(f64, f64, f64)>,
     /// Exponent with its interval of 95 %, or why there is none.
     pub exponent: Result<(f64, f64, f64), String>,
-    /// Scale and floor of the fit.
+    /// The x at which the error above the floor would be 1; no number without a fit.
+    #[serde(deserialize_with = "or_none")]
     pub scale: f64,
-    /// See above.
+    /// What no amount removes; 0 for a pure power law.
+    #[serde(deserialize_with = "or_none")]
     pub floor: f64,
 }
 
@@ -227,4 +229,9 @@ pub struct Drawing {
     pub channels: usize,
     /// `side·side·channels` bytes.
     pub hex: String,
+}
+
+/// A number, or NaN for the `null` that JSON has in its place.
+fn or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

@@ -75,7 +75,8 @@ fn range(values: &[f64]) -> String {
     }
 }
 
-fn tile(name: &str, big: &str, small: &str) -> String {
+/// A figure that matters, with what it is and a line about it; `big` and `small` are markup already.
+pub(crate) fn tile(name: &str, big: &str, small: &str) -> String {
     format!("<div><b>{}</b><span class=\"big\">{big}</span><small>{small}</small></div>", escape(name))
 }
 

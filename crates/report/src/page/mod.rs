@@ -14,7 +14,9 @@ use crate::input::ReportInput;
 use crate::plot::Width;
 use isoflop_laws::{LawDocument, Table};
 
-pub(crate) use theme::standalone;
+pub(crate) use headline::{end_sentence, energy_text, tile};
+pub(crate) use tables::code;
+pub(crate) use theme::{sheet_with, standalone};
 
 /// Numbers the figures and gives their drawings distinct ids.
 #[derive(Debug, Default)]
@@ -76,14 +78,15 @@ pub(crate) fn section(id: &str, title: &str, body: &str) -> String {
     format!("<section id=\"{id}\"><h2>{}</h2>\n{body}</section>\n", escape(title))
 }
 
-fn document(title: &str, data: &Data, body: &str) -> String {
+/// The whole file around a style sheet and a body.
+pub(crate) fn document(title: &str, sheet: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
          <meta name=\"generator\" content=\"isoflop\">\n<title>{}</title>\n<style>\n{}</style>\n</head>\n\
          <body>\n<main>\n{body}</main>\n<script>\n{}</script>\n</body>\n</html>\n",
         escape(title),
-        theme::sheet(data),
+        sheet,
         theme::SCRIPT
     )
 }
@@ -107,7 +110,7 @@ pub(crate) fn study(input: &ReportInput) -> String {
     body.push_str(&laws_table::laws(laws));
     body.push_str(&tables::runs(input, &data));
     body.push_str(&methods::study(input));
-    document(&input.title, &data, &body)
+    document(&input.title, &theme::sheet(&data), &body)
 }
 
 /// The page of a table of points from anywhere.
@@ -121,5 +124,5 @@ pub(crate) fn table(source: &str, made_by: &str, table: &Table, laws: &LawDocume
     body.push_str(&laws_table::laws(Some(laws)));
     body.push_str(&tables::rows(&data));
     body.push_str(&methods::table(table, laws, made_by));
-    document(&format!("Scaling laws of {source}"), &data, &body)
+    document(&format!("Scaling laws of {source}"), &theme::sheet(&data), &body)
 }

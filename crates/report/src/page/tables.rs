@@ -57,7 +57,7 @@ pub(crate) fn completions(input: &ReportInput, data: &Data) -> String {
 }
 
 /// Text between backticks as code; the text is escaped already.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
     if parts.len().is_multiple_of(2) {
         return text.to_owned();

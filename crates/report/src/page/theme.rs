@@ -25,13 +25,23 @@ pub(crate) fn standalone(data: &Data) -> String {
     )
 }
 
+/// The style sheet of a page whose series have other colours than sizes and token counts.
+pub(crate) fn sheet_with(series: impl Fn(Ground) -> String) -> String {
+    format!("{}{FIGURE_CSS}{PAGE_CSS}", grounds(series))
+}
+
 fn colours(data: &Data) -> String {
     let (sizes, tokens) = data.colours();
+    grounds(|ground| palette::css(sizes, tokens, ground, ""))
+}
+
+/// The colours of both grounds, with those of the series on each.
+fn grounds(series: impl Fn(Ground) -> String) -> String {
     format!(
         ":root{{color-scheme:light dark;{LIGHT}}}{}@media(prefers-color-scheme:dark){{:root{{{DARK}}}{}}}\
          @media print{{:root{{{LIGHT}}}{}}}\n",
-        palette::css(sizes, tokens, Ground::Light, ""),
-        palette::css(sizes, tokens, Ground::Dark, ""),
-        palette::css(sizes, tokens, Ground::Light, ""),
+        series(Ground::Light),
+        series(Ground::Dark),
+        series(Ground::Light),
     )
 }
