@@ -10,6 +10,8 @@
 //! | [`split`] | hashed 32 kB blocks: which bytes of a text are held out |
 //! | [`bin`] | token files, memory-mapped, with an optional JSON sidecar |
 //! | [`dialect`] | how a file's tokens are stored: raw, NumPy, llm.c, Megatron, and what is no token file |
+//! | [`documents`] | texts out of JSON Lines, Parquet, CSV and plain files, packed or not, as a stream |
+//! | [`prepared`] | a directory of token shards as one corpus |
 //! | [`sampler`] | which window of the training stream each row of each step reads |
 //! | [`eval`] | the windows of an evaluation, and the block each belongs to |
 //! | [`tokenizer`] | how text became tokens; bytes as tokens |
@@ -24,6 +26,7 @@
 pub mod bin;
 pub mod corpus;
 pub mod dialect;
+pub mod documents;
 pub mod episodes;
 mod error;
 pub mod eval;
@@ -31,6 +34,7 @@ mod fingerprint;
 pub mod images;
 mod map;
 pub mod parquet;
+pub mod prepared;
 pub mod sampler;
 pub mod split;
 pub mod tokenize;
@@ -39,7 +43,7 @@ mod tokens;
 mod unpack;
 
 pub use bin::{BinFile, BinOptions, Scan};
-pub use corpus::{Corpus, CorpusInfo, builtin, from_bin, from_text};
+pub use corpus::{Corpus, CorpusInfo, builtin, from_bin, from_prepared, from_text};
 pub use dialect::TokenDtype;
 pub use error::DataError;
 pub use eval::{EvalBatch, Window, eval_batches, eval_windows};

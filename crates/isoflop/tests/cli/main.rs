@@ -10,6 +10,7 @@ mod isoflop_study;
 mod laws;
 mod outputs;
 mod points;
+mod prepare;
 mod resume;
 mod small_study;
 mod tidy;

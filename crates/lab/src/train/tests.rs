@@ -184,7 +184,12 @@ fn corpus() -> Corpus {
         sha256_covers: "text".to_owned(),
         block_tokens: 64,
     };
-    Corpus { train: Box::new(ByteTokens::new("t", train)), val: Box::new(ByteTokens::new("v", val)), info }
+    Corpus {
+        train: Box::new(ByteTokens::new("t", train)),
+        val: Box::new(ByteTokens::new("v", val)),
+        info,
+        tokenizer_json: None,
+    }
 }
 
 /// A run and how often it is saved.
