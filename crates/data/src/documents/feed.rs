@@ -173,6 +173,9 @@ impl Feed {
         let ahead = (self.head.len() - self.at).min(count);
         out.extend_from_slice(&self.head[self.at..self.at + ahead]);
         self.at += ahead;
+        if self.at == self.head.len() {
+            (self.head, self.at, self.mark) = (Vec::new(), 0, 0);
+        }
         while out.len() < end {
             let filled = out.len();
             out.resize((filled + STEP).min(end), 0);

@@ -1,7 +1,7 @@
 //! The text in a line of JSON.
 //!
-//! Half a surrogate pair (`"\ud83d"`), which Python's `json` writes and UTF-8 does not have, becomes U+FFFD: the text is
-//! read as bytes, in which the parser spells such a half as three.
+//! Half a surrogate pair (`"\ud83d"`), which Python's `json` writes and UTF-8 does not have, becomes U+FFFD: the text
+//! is read as bytes, in which the parser spells such a half as three.
 
 use super::ProblemKind;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};

@@ -67,7 +67,7 @@ pub(super) struct Lines {
     pub(super) feed: Feed,
     /// Bytes of a line whose end was not read yet.
     carry: Vec<u8>,
-    /// Where the stream is behind what was handed out, and was before the last batch; records are the caller's to count.
+    /// Where the stream is behind what was handed out, and was before the last batch; the caller counts records.
     pub(super) at: Position,
     pub(super) before: Position,
     ended: bool,

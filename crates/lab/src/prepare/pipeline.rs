@@ -120,6 +120,11 @@ pub fn prepare(
 
 /// That a folder is empty, or holds a preparation.
 fn check_folder(out: &Path) -> anyhow::Result<()> {
+    if out.exists() && !out.is_dir() {
+        return Err(UserError::new(format!("{} is a file, not a directory", out.display()))
+            .hint("shards go into a directory: name one that is empty or does not exist with --out")
+            .into());
+    }
     let names = JobFolder::names(out)?;
     let ours = |name: &str| [PREPARED, UNFINISHED].contains(&name);
     if names.iter().any(|name| ours(name)) || names.iter().all(|name| name == JOB_LOCK) {
