@@ -2,12 +2,15 @@
 
 use crate::bin::{BinFile, BinOptions};
 use crate::fingerprint::sha256;
+use crate::prepared::Prepared;
 use crate::split::{BLOCK_BYTES, split};
+use crate::tokenize::Tokenizer as _;
+use crate::tokenize::gpt2::gpt2;
 use crate::tokenizer::TokenizerKind;
 use crate::{ByteTokens, DataError, Tokens, tokenizer, unpack};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Twenty-five public-domain books and plays; `corpus/CREDITS.md` names them.
 const LITERATURE_ZST: &[u8] = include_bytes!("../corpus/literature.txt.zst");
@@ -28,6 +31,8 @@ pub struct Corpus {
     pub val: Box<dyn Tokens>,
     /// What is known of it.
     pub info: CorpusInfo,
+    /// The `tokenizer.json` it was made with, where that came with it.
+    pub tokenizer_json: Option<String>,
     /// The texts it is of, where there are several; then `train` is the first one's, and `val` that of the one whose
     /// held-out loss is reported.
     pub sources: Vec<CorpusSource>,
@@ -43,6 +48,8 @@ pub struct CorpusSource {
     pub val: Option<Arc<dyn Tokens>>,
     /// What is known of it.
     pub info: CorpusInfo,
+    /// The `tokenizer.json` it was made with, where that came with it.
+    pub tokenizer_json: Option<String>,
 }
 
 /// What is known of a corpus; stored with every run.
@@ -88,10 +95,15 @@ impl Corpus {
 
     /// The `tokenizer.json` that belongs into a checkpoint trained on this corpus, if we have it.
     pub fn tokenizer_json(&self) -> Option<String> {
-        match self.info.tokenizer {
+        let known = || match self.info.tokenizer {
             TokenizerKind::Bytes => Some(tokenizer::byte_tokenizer_json()),
+            TokenizerKind::Gpt2 => {
+                static JSON: OnceLock<String> = OnceLock::new();
+                Some(JSON.get_or_init(|| gpt2().json()).clone())
+            }
             _ => None,
-        }
+        };
+        self.tokenizer_json.clone().or_else(known)
     }
 }
 
@@ -152,7 +164,7 @@ fn from_bytes(name: &str, text: &[u8], sha256: String) -> Result<Corpus, DataErr
     };
     let train = Box::new(ByteTokens::new(format!("{name}, training split"), train));
     let val = Box::new(ByteTokens::new(format!("{name}, validation split"), val));
-    Ok(Corpus { train, val, info, sources: Vec::new() })
+    Ok(Corpus { train, val, info, tokenizer_json: None, sources: Vec::new() })
 }
 
 /// Two token files, memory-mapped: any size, not read at open beyond a few samples.
@@ -181,14 +193,15 @@ pub fn from_bin(train: &Path, val: &Path, options: &BinOptions) -> Result<Corpus
         sha256_covers: format!("hashes of train ({train_covers}) and val ({val_covers})"),
         block_tokens: block_tokens(bytes_per_token),
     };
-    Ok(Corpus { train: Box::new(train), val: Box::new(val), info, sources: Vec::new() })
+    Ok(Corpus { train: Box::new(train), val: Box::new(val), info, tokenizer_json: None, sources: Vec::new() })
 }
 
 impl CorpusSource {
     /// A corpus as one of several.
     pub fn new(name: &str, corpus: Corpus) -> Self {
-        let Corpus { train, val, info, .. } = corpus;
-        Self { name: name.to_owned(), train: Arc::from(train), val: Some(Arc::from(val)), info }
+        let Corpus { train, val, info, tokenizer_json, .. } = corpus;
+        let (train, val) = (Arc::from(train), Some(Arc::from(val)));
+        Self { name: name.to_owned(), train, val, info, tokenizer_json }
     }
 
     /// One token file, nothing of it held out.
@@ -209,7 +222,7 @@ impl CorpusSource {
             sha256_covers: sha256_covers.to_owned(),
             block_tokens: block_tokens(train.bytes_per_token()),
         };
-        Ok(Self { name: name.to_owned(), train: Arc::new(train), val: None, info })
+        Ok(Self { name: name.to_owned(), train: Arc::new(train), val: None, info, tokenizer_json: None })
     }
 }
 
@@ -252,7 +265,16 @@ pub fn of_several(sources: Vec<CorpusSource>, held_out: usize) -> Result<Corpus,
         ..first.info.clone()
     };
     let train = Box::new(Arc::clone(&first.train));
-    Ok(Corpus { train, val: Box::new(val), info, sources })
+    let tokenizer_json = sources.iter().find_map(|s| s.tokenizer_json.clone());
+    Ok(Corpus { train, val: Box::new(val), info, tokenizer_json, sources })
+}
+
+/// A directory that `isoflop prepare` has made: any number of shards, with their tokeniser and its bytes per token.
+///
+/// # Errors
+/// What [`Prepared::open`] and [`Prepared::corpus`] say.
+pub fn from_prepared(dir: &Path) -> Result<Corpus, DataError> {
+    Prepared::open(dir)?.corpus(dir)
 }
 
 /// Tokens of a clustering block of 32 kB.

@@ -184,6 +184,28 @@ pub enum DataError {
         /// What to do.
         hint: String,
     },
+    /// A source of documents that is no text, or in an encoding or form that is not read.
+    #[error("{name}: {what}\nhint: {hint}")]
+    NoText {
+        /// The source.
+        name: String,
+        /// What it is.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A table without the column that is to have the text.
+    #[error(
+        "{name}: no column `{field}`; there are: {there}\nhint: name the column with the text: --field NAME"
+    )]
+    NoColumn {
+        /// The source.
+        name: String,
+        /// The column asked for.
+        field: String,
+        /// Those there are.
+        there: String,
+    },
     /// The embedded text, or the embedded icons, are not what was embedded.
     #[error(
         "the built-in data are damaged: {what}\nhint: the program file is damaged; build or download it again"

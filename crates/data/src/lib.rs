@@ -12,6 +12,8 @@
 //! | [`dialect`] | how a file's tokens are stored: raw, NumPy, llm.c, Megatron, and what is no token file |
 //! | [`mix`] | rows of several sources, exact in their shares after every row |
 //! | [`junk`] | text that teaches nothing, made from a seed as it is read |
+//! | [`documents`] | texts out of JSON Lines, Parquet, CSV and plain files, packed or not, as a stream |
+//! | [`prepared`] | a directory of token shards as one corpus |
 //! | [`sampler`] | which window of the training stream each row of each step reads |
 //! | [`eval`] | the windows of an evaluation, and the block each belongs to |
 //! | [`tokenizer`] | how text became tokens; bytes as tokens |
@@ -26,6 +28,7 @@
 pub mod bin;
 pub mod corpus;
 pub mod dialect;
+pub mod documents;
 pub mod episodes;
 mod error;
 pub mod eval;
@@ -35,6 +38,7 @@ pub mod junk;
 mod map;
 pub mod mix;
 pub mod parquet;
+pub mod prepared;
 pub mod sampler;
 pub mod split;
 pub mod tokenize;
@@ -43,7 +47,7 @@ mod tokens;
 mod unpack;
 
 pub use bin::{BinFile, BinOptions, Scan};
-pub use corpus::{Corpus, CorpusInfo, CorpusSource, builtin, from_bin, from_text};
+pub use corpus::{Corpus, CorpusInfo, CorpusSource, builtin, from_bin, from_prepared, from_text};
 pub use dialect::TokenDtype;
 pub use error::DataError;
 pub use eval::{EvalBatch, Window, eval_batches, eval_windows};

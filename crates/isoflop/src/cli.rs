@@ -50,6 +50,8 @@ enum Verb {
     Report(verbs::report::ReportArgs),
     /// Lists, shows, compares, exports and removes runs.
     Runs(verbs::runs::RunsArgs),
+    /// Makes token shards of text, JSON Lines, Parquet, CSV or TSV, packed or not.
+    Prepare(verbs::prepare::PrepareArgs),
     /// Makes, uses and looks at tokenisers.
     Tokenizer(verbs::tokenizer::TokenizerArgs),
     /// Few-shot learning: prototypes against attention, on pictures.
@@ -100,6 +102,7 @@ impl Cli {
             Verb::Design(args) => verbs::design::run(args, &ctx),
             Verb::Report(args) => verbs::report::run(args, &ctx),
             Verb::Runs(args) => verbs::runs::run(args, &ctx),
+            Verb::Prepare(args) => verbs::prepare::run(args, &ctx),
             Verb::Tokenizer(args) => verbs::tokenizer::run(args, &ctx),
             Verb::Fewshot(args) => verbs::fewshot::run(args, &ctx),
             Verb::Audit(args) => verbs::audit::run(args, &ctx),

@@ -27,7 +27,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
         };
     }
     let held = |e: &(dyn std::error::Error + 'static)| {
-        matches!(e.downcast_ref::<StoreError>(), Some(StoreError::Locked { .. }))
+        matches!(e.downcast_ref::<StoreError>(), Some(StoreError::Locked { .. } | StoreError::FolderHeld(_)))
     };
     if error.chain().any(held) {
         return HELD;

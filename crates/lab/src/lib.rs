@@ -29,6 +29,7 @@ pub mod open;
 pub mod out;
 pub mod page;
 pub mod plan;
+pub mod prepare;
 pub mod record;
 pub mod registry;
 pub mod sampling;

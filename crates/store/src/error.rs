@@ -2,6 +2,16 @@
 
 use std::{fmt, io, path::PathBuf};
 
+/// A directory that another process fills.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is being filled by {holder}\nhint: wait for it, stop it, or name another directory", path.display())]
+pub struct FolderHeld {
+    /// The directory.
+    pub path: PathBuf,
+    /// Who holds its lock.
+    pub holder: LockHolder,
+}
+
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -15,6 +25,9 @@ pub enum StoreError {
         /// Who holds the lock.
         holder: LockHolder,
     },
+    /// Another process fills this directory.
+    #[error(transparent)]
+    FolderHeld(FolderHeld),
     /// The run on disk was made from another specification.
     #[error(
         "run `{run}` exists with another specification: `{key}` is {stored} there and {asked} here\n\

@@ -227,6 +227,12 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Gives a file another name in its directory, which survives a loss of power.
+pub(crate) fn rename_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(not_writable(from))?;
+    sync_directory(parent(to))
+}
+
 /// A directory being written beside the place where it will appear. Dropped before [`StagedDirectory::publish`], it
 /// is deleted.
 #[derive(Debug)]
@@ -408,6 +414,11 @@ impl Appender {
         }
         self.len = len;
         Ok(())
+    }
+
+    /// Bytes in it.
+    pub(crate) fn length(&self) -> u64 {
+        self.len
     }
 
     /// Makes everything appended so far survive a loss of power.

@@ -27,6 +27,7 @@ mod error;
 mod events;
 mod export;
 mod files;
+mod folder;
 mod index;
 mod log;
 mod names;
@@ -37,8 +38,9 @@ mod store;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointWriter, Checkpoints, Damaged};
 pub use collected::{Collected, CollectedRun};
-pub use error::{LockHolder, StoreError};
+pub use error::{FolderHeld, LockHolder, StoreError};
 pub use export::{csv, json_lines};
+pub use folder::{Growing, JOB_LOCK, JobFolder};
 pub use run::{CutBack, Health, Resumed, Run, RunView};
 pub use spec::{Difference, differences};
 pub use store::{Listing, RunSummary, Store, StudyLock, write_artifact, write_streamed};

@@ -1,4 +1,5 @@
-//! Compressed pages, back to bytes: Snappy (what pandas and DuckDB write), Zstandard (Polars), gzip, LZ4.
+//! Compressed pages, back to bytes: Snappy (what pandas and DuckDB write), Zstandard (Polars), gzip, LZ4 in both
+//! framings, Brotli.
 
 use super::Fault;
 use std::io::Read as _;
@@ -27,8 +28,8 @@ pub(super) fn decompress(codec: i64, bytes: &[u8], size: usize) -> Result<Vec<u8
         }
         7 => lz4_block(bytes, size).ok_or(BAD)?,
         3 => return Err(Fault::Unsupported("LZO compression".to_owned())),
-        4 => return Err(Fault::Unsupported("Brotli compression".to_owned())),
-        5 => return Err(Fault::Unsupported("the old LZ4 framing".to_owned())),
+        4 => read_to(brotli_decompressor::Decompressor::new(bytes, 4096), size).ok_or(BAD)?,
+        5 => hadoop_lz4(bytes, size).or_else(|| lz4_block(bytes, size)).ok_or(BAD)?,
         other => return Err(Fault::Unsupported(format!("compression number {other}"))),
     };
     if out.len() == size { Ok(out) } else { Err(BAD) }
@@ -38,6 +39,24 @@ pub(super) fn decompress(codec: i64, bytes: &[u8], size: usize) -> Result<Vec<u8
 fn read_to(stream: impl std::io::Read, size: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     stream.take(size as u64 + 1).read_to_end(&mut out).ok()?;
+    Some(out)
+}
+
+/// LZ4 blocks as Hadoop frames them, each behind both its lengths (big-endian, unpacked first).
+fn hadoop_lz4(mut bytes: &[u8], size: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    while !bytes.is_empty() {
+        let (lengths, rest) = bytes.split_at_checked(8)?;
+        let length = |at: usize| Some(u32::from_be_bytes(lengths[at..at + 4].try_into().ok()?) as usize);
+        let (plain, packed) = (length(0)?, length(4)?);
+        let block = rest.get(..packed).filter(|_| out.len().checked_add(plain).is_some_and(|n| n <= size))?;
+        let block = lz4_block(block, plain)?;
+        if block.len() != plain {
+            return None;
+        }
+        out.extend_from_slice(&block);
+        bytes = &rest[packed..];
+    }
     Some(out)
 }
 
@@ -92,6 +111,13 @@ mod tests {
         assert_eq!(decompress(7, &block, 14).unwrap(), b"abcabcabcabcxy");
         assert!(decompress(7, &block, 13).is_err());
         assert!(decompress(7, &[0x05, 1, 0], 5).is_err());
-        assert!(decompress(4, &[], 0).unwrap_err().to_string().contains("Brotli"));
+        assert!(decompress(3, &[], 0).unwrap_err().to_string().contains("LZO"));
+        // The same behind Hadoop's lengths, and as old Arrow wrote it, without any.
+        let framed = [&[0, 0, 0, 14, 0, 0, 0, 9][..], &block].concat();
+        assert_eq!(decompress(5, &framed, 14).unwrap(), b"abcabcabcabcxy");
+        assert_eq!(decompress(5, &block, 14).unwrap(), b"abcabcabcabcxy");
+        // `echo -n abc | brotli`, in hexadecimal.
+        assert_eq!(decompress(4, &[0x0b, 0x01, 0x80, b'a', b'b', b'c', 0x03], 3).unwrap(), b"abc");
+        assert!(decompress(4, &[0x0b, 0x01, 0x80, b'a'], 3).is_err());
     }
 }

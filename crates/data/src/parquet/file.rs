@@ -10,30 +10,30 @@ const MOST_CELLS: usize = 40_000_000;
 const MOST_TEXT: usize = 256 << 20;
 
 /// Physical types by their number in the format.
-mod kind {
-    pub(super) const BOOLEAN: i64 = 0;
-    pub(super) const INT32: i64 = 1;
-    pub(super) const INT64: i64 = 2;
-    pub(super) const INT96: i64 = 3;
-    pub(super) const FLOAT: i64 = 4;
-    pub(super) const DOUBLE: i64 = 5;
-    pub(super) const BYTES: i64 = 6;
-    pub(super) const FIXED: i64 = 7;
+pub(super) mod kind {
+    pub(in crate::parquet) const BOOLEAN: i64 = 0;
+    pub(in crate::parquet) const INT32: i64 = 1;
+    pub(in crate::parquet) const INT64: i64 = 2;
+    pub(in crate::parquet) const INT96: i64 = 3;
+    pub(in crate::parquet) const FLOAT: i64 = 4;
+    pub(in crate::parquet) const DOUBLE: i64 = 5;
+    pub(in crate::parquet) const BYTES: i64 = 6;
+    pub(in crate::parquet) const FIXED: i64 = 7;
 }
 
 /// A column as the schema describes it.
 #[derive(Debug, Clone)]
-struct Leaf {
-    name: String,
-    kind: i64,
+pub(super) struct Leaf {
+    pub(super) name: String,
+    pub(super) kind: i64,
     /// Bytes of a value of fixed width.
     width: usize,
     /// How many of its ancestors and itself may be absent.
-    max_definition: u32,
+    pub(super) max_definition: u32,
     /// It or an ancestor is a list.
-    repeated: bool,
+    pub(super) repeated: bool,
     /// Decimal places, if it is a decimal.
-    scale: Option<i32>,
+    pub(super) scale: Option<i32>,
     unsigned: bool,
     half: bool,
 }
@@ -84,7 +84,7 @@ fn footer(bytes: &[u8]) -> Result<&[u8], Fault> {
     Ok(&body[start.ok_or(Fault::Damaged("its footer is longer than the file"))?..])
 }
 
-fn leaves(meta: &Thrift<'_>) -> Result<Vec<Leaf>, Fault> {
+pub(super) fn leaves(meta: &Thrift<'_>) -> Result<Vec<Leaf>, Fault> {
     let mut elements = meta.list(2).iter();
     let root = elements.next().ok_or(Fault::Damaged("it has no schema"))?;
     // Open groups: (name so far, children left, definition level, list).

@@ -10,13 +10,15 @@
 //! |---|---|
 //! | [`mod@file`] | footer, schema, pages of a column |
 //! | `decode` | encodings of values inside of a page |
-//! | `compression` | Snappy, Zstandard, gzip, LZ4 |
+//! | `compression` | Snappy, Zstandard, gzip, LZ4, Brotli |
 //! | `thrift` | headers |
+//! | `texts` | one column of texts, row by row: for documents |
 //! | [`mod@write`] | one row group, plain values, Snappy |
 
 mod compression;
 mod decode;
 mod file;
+pub(crate) mod texts;
 mod thrift;
 mod write;
 
@@ -84,6 +86,8 @@ enum Fault {
     Damaged(&'static str),
     #[error("uses {0}, which is not read here")]
     Unsupported(String),
+    #[error("has a page or a footer that takes too much memory (a page 128 MiB, a footer 16 MiB)")]
+    LargePage,
     #[error("is larger than a table of points can be (4 M rows, 40 M cells, 256 MiB of text)")]
     TooLarge,
 }
@@ -94,7 +98,10 @@ impl Fault {
             Self::NotParquet | Self::Damaged(_) => {
                 "write it again; a whole file begins and ends with the bytes PAR1"
             }
-            Self::Unsupported(_) => "write it with Snappy, Zstandard or no compression, or as CSV",
+            Self::Unsupported(_) => {
+                "write it with Snappy, Zstandard, gzip, Brotli or no compression, or as CSV"
+            }
+            Self::LargePage => "write it again with smaller row groups or pages",
             Self::TooLarge => "write only the columns and rows that are points",
         }
     }

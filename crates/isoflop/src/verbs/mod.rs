@@ -10,6 +10,7 @@ pub(crate) mod fewshot;
 pub(crate) mod fit;
 pub(crate) mod plan;
 pub(crate) mod predict;
+pub(crate) mod prepare;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod runs;

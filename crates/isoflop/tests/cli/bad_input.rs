@@ -166,7 +166,7 @@ fn checkpoints_that_are_damaged_or_none_are_refused() {
         dir.path(),
         &["sample", "--checkpoint", checkpoint, "--prompt", "x"],
         2,
-        &["vocabulary of 61", "transformers"],
+        &["vocabulary of 61", "--tokenizer"],
     );
 }
 

@@ -12,6 +12,7 @@ mod laws;
 mod mix;
 mod outputs;
 mod points;
+mod prepare;
 mod resume;
 mod small_study;
 mod tidy;

@@ -31,6 +31,7 @@ pub const KEYS: &[&str] = &[
     "data.train",
     "data.val",
     "data.text",
+    "data.prepared",
     "data.dtype",
     "data.vocab",
     "data.bytes_per_token",

@@ -108,6 +108,9 @@ pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
         return mix::open(raw, &options);
     }
     let (train, val) = (raw.text("data.train")?, raw.text("data.val")?);
+    if let Some(dir) = raw.text("data.prepared")? {
+        return open_prepared(raw, &dir);
+    }
     let opened = match (raw.text("data.corpus")?.as_deref(), train, val, raw.text("data.text")?) {
         (Some("builtin"), None, None, None) | (None, None, None, None) => isoflop_data::builtin(),
         (None, Some(train), Some(val), None) => {
@@ -120,7 +123,8 @@ pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
                 raw.place("data.corpus")
             ))
             .hint(
-                "write corpus = \"builtin\", or train = \"….bin\" and val = \"….bin\", or text = \"….txt\"",
+                "write corpus = \"builtin\", or train = \"….bin\" and val = \"….bin\", or text = \"….txt\", or \
+                 prepared = \"DIR\"",
             ));
         }
         _ => {
@@ -135,6 +139,17 @@ pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
         }
     };
     opened.map_err(UserError::from_error)
+}
+
+/// Opens what `isoflop prepare` has made; it says itself what other files need said.
+fn open_prepared(raw: &RawStudy, dir: &str) -> Result<Corpus, UserError> {
+    const OTHERS: [&str; 7] = ["corpus", "train", "val", "text", "dtype", "vocab", "bytes_per_token"];
+    let others = OTHERS.map(|key| format!("data.{key}"));
+    if let Some(other) = others.iter().find(|key| raw.entries.contains_key(*key)) {
+        return Err(UserError::new(format!("{}: does not go with data.prepared", raw.place(other)))
+            .hint("leave it out: the directory says what its tokens are"));
+    }
+    isoflop_data::from_prepared(dir.as_ref()).map_err(UserError::from_error)
 }
 
 /// Resolves what all runs of a parsed study share, against its corpus and the machine.

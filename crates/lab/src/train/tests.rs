@@ -185,8 +185,13 @@ fn corpus() -> Corpus {
         sha256_covers: "text".to_owned(),
         block_tokens: 64,
     };
-    let boxed = |name: &str, bytes| Box::new(ByteTokens::new(name, bytes));
-    Corpus { train: boxed("t", train), val: boxed("v", val), info, sources: Vec::new() }
+    Corpus {
+        train: Box::new(ByteTokens::new("t", train)),
+        val: Box::new(ByteTokens::new("v", val)),
+        info,
+        tokenizer_json: None,
+        sources: Vec::new(),
+    }
 }
 
 /// A run and how often it is saved.
