@@ -13,6 +13,8 @@ pub struct FewShotSpec {
     pub width: usize,
     /// Pixels of a side.
     pub image: usize,
+    /// Pixels to which the shorter side of a picture is resized, of which the middle `image` are kept.
+    pub resize: usize,
     /// Channels of an image: 1 grey, 3 colour.
     pub channels: usize,
     /// Weights that are trained, those behind the backbone included.

@@ -47,12 +47,8 @@ pub fn predict(
     stop: &Stop,
 ) -> anyhow::Result<Vec<Prediction>> {
     let (mut engine, model) = open(&newest(checkpoint))?;
-    let picture = Picture {
-        short: (model.image * 92).div_ceil(84),
-        side: model.image,
-        channels: model.channels,
-        convert: true,
-    };
+    let (short, side) = (model.resize, model.image);
+    let picture = Picture { short, side, channels: model.channels, convert: true };
     let read = |path: &Path| -> Result<Vec<f32>, UserError> {
         let mut pixels = images::read_picture(path, &picture).map_err(UserError::from_error)?;
         if invert {

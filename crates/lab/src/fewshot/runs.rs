@@ -274,6 +274,7 @@ impl Layout<'_> {
             backbone: self.asked.backbone,
             width,
             image: pictures.side,
+            resize: pictures.resize,
             channels: pictures.channels,
             params: 0,
             learns,

@@ -410,7 +410,8 @@ fn pictures(raw: &RawStudy, backbone: Backbone) -> Result<Pictures, UserError> {
     let default = if backbone == Backbone::ResNet12 { 84 } else { 28 };
     let side = size(raw, "data.side", if icons { 28 } else { default }, 512)?;
     // 92 of which the middle 84, as the literature prepares photographs.
-    let resize = size(raw, "data.resize", (side as u64 * 92).div_ceil(84), 4096)?;
+    let whole = if icons { side as u64 } else { (side as u64 * 92).div_ceil(84) };
+    let resize = size(raw, "data.resize", whole, 4096)?;
     let channels = size(raw, "data.channels", if icons { 1 } else { 3 }, 3)?;
     if ![1, 3].contains(&channels) || resize < side || (icons && (side, channels) != (28, 1)) {
         return Err(UserError::new(format!(
