@@ -31,11 +31,11 @@ pub struct Corpus {
     pub val: Box<dyn Tokens>,
     /// What is known of it.
     pub info: CorpusInfo,
-    /// The `tokenizer.json` it was made with, where that came with it.
-    pub tokenizer_json: Option<String>,
     /// The texts it is of, where there are several; then `train` is the first one's, and `val` that of the one whose
     /// held-out loss is reported.
     pub sources: Vec<CorpusSource>,
+    /// The `tokenizer.json` it was made with, where that came with it.
+    pub tokenizer_json: Option<String>,
 }
 
 /// One text of several.
@@ -48,8 +48,6 @@ pub struct CorpusSource {
     pub val: Option<Arc<dyn Tokens>>,
     /// What is known of it.
     pub info: CorpusInfo,
-    /// The `tokenizer.json` it was made with, where that came with it.
-    pub tokenizer_json: Option<String>,
 }
 
 /// What is known of a corpus; stored with every run.
@@ -164,7 +162,7 @@ fn from_bytes(name: &str, text: &[u8], sha256: String) -> Result<Corpus, DataErr
     };
     let train = Box::new(ByteTokens::new(format!("{name}, training split"), train));
     let val = Box::new(ByteTokens::new(format!("{name}, validation split"), val));
-    Ok(Corpus { train, val, info, tokenizer_json: None, sources: Vec::new() })
+    Ok(Corpus { train, val, info, sources: Vec::new(), tokenizer_json: None })
 }
 
 /// Two token files, memory-mapped: any size, not read at open beyond a few samples.
@@ -193,15 +191,14 @@ pub fn from_bin(train: &Path, val: &Path, options: &BinOptions) -> Result<Corpus
         sha256_covers: format!("hashes of train ({train_covers}) and val ({val_covers})"),
         block_tokens: block_tokens(bytes_per_token),
     };
-    Ok(Corpus { train: Box::new(train), val: Box::new(val), info, tokenizer_json: None, sources: Vec::new() })
+    Ok(Corpus { train: Box::new(train), val: Box::new(val), info, sources: Vec::new(), tokenizer_json: None })
 }
 
 impl CorpusSource {
     /// A corpus as one of several.
     pub fn new(name: &str, corpus: Corpus) -> Self {
-        let Corpus { train, val, info, tokenizer_json, .. } = corpus;
-        let (train, val) = (Arc::from(train), Some(Arc::from(val)));
-        Self { name: name.to_owned(), train, val, info, tokenizer_json }
+        let Corpus { train, val, info, .. } = corpus;
+        Self { name: name.to_owned(), train: Arc::from(train), val: Some(Arc::from(val)), info }
     }
 
     /// One token file, nothing of it held out.
@@ -222,7 +219,7 @@ impl CorpusSource {
             sha256_covers: sha256_covers.to_owned(),
             block_tokens: block_tokens(train.bytes_per_token()),
         };
-        Ok(Self { name: name.to_owned(), train: Arc::new(train), val: None, info, tokenizer_json: None })
+        Ok(Self { name: name.to_owned(), train: Arc::new(train), val: None, info })
     }
 }
 
@@ -265,8 +262,7 @@ pub fn of_several(sources: Vec<CorpusSource>, held_out: usize) -> Result<Corpus,
         ..first.info.clone()
     };
     let train = Box::new(Arc::clone(&first.train));
-    let tokenizer_json = sources.iter().find_map(|s| s.tokenizer_json.clone());
-    Ok(Corpus { train, val: Box::new(val), info, tokenizer_json, sources })
+    Ok(Corpus { train, val: Box::new(val), info, sources, tokenizer_json: None })
 }
 
 /// A directory that `isoflop prepare` has made: any number of shards, with their tokeniser and its bytes per token.

@@ -142,7 +142,8 @@ impl Prepared {
             block_tokens: block_tokens(document.val.bytes_per_token),
         };
         let tokenizer_json = Some(tokenizer_json);
-        Ok(Corpus { train: Box::new(train), val: Box::new(val), info, tokenizer_json, sources: Vec::new() })
+        let (train, val) = (Box::new(train), Box::new(val));
+        Ok(Corpus { train, val, info, sources: Vec::new(), tokenizer_json })
     }
 }
 

@@ -23,7 +23,7 @@ fn corpus() -> Corpus {
         sha256_covers: "text".to_owned(),
         block_tokens: 1000,
     };
-    Corpus { train: tokens(100_000), val: tokens(10_000), info, tokenizer_json: None, sources: Vec::new() }
+    Corpus { train: tokens(100_000), val: tokens(10_000), info, sources: Vec::new(), tokenizer_json: None }
 }
 
 /// A study of two sizes (768 and 3072 parameters), 64 tokens a step, with these lines under [series] and [train].

@@ -19,7 +19,7 @@ const WEIGHT_UNITS: f64 = 1e6;
 /// Tokens of a repeated passage where the study does not say: about 4 kB of bytes.
 const PASSAGE_TOKENS: u64 = 4096;
 /// Keys of a source that say where its tokens come from; it has one of them.
-const ORIGINS: [&str; 4] = ["corpus", "train", "text", "junk"];
+const ORIGINS: [&str; 5] = ["corpus", "train", "text", "prepared", "junk"];
 
 /// `data.mix.<name>.<key>`.
 fn key(name: &str, key: &str) -> String {
@@ -51,7 +51,7 @@ fn origin(raw: &RawStudy, name: &str) -> Result<&'static str, UserError> {
 /// # Errors
 /// A text that cannot be read, texts that do not go together, nothing that could be scored.
 pub(super) fn open(raw: &RawStudy, options: &BinOptions) -> Result<Corpus, UserError> {
-    if let Some(also) = ["data.corpus", "data.train", "data.val", "data.text"]
+    if let Some(also) = ["data.corpus", "data.train", "data.val", "data.text", "data.prepared"]
         .into_iter()
         .find(|k| raw.entries.contains_key(*k))
     {
@@ -94,6 +94,7 @@ fn open_one(raw: &RawStudy, name: &str, options: &BinOptions) -> Result<Option<C
                 .hint("write corpus = \"builtin\", or name files with train or text"));
         }
         ("text", _) => isoflop_data::from_text(Path::new(&found)),
+        ("prepared", _) => isoflop_data::from_prepared(Path::new(&found)),
         ("train", Some(val)) => isoflop_data::from_bin(Path::new(&found), Path::new(&val), options),
         ("train", None) => {
             let source = CorpusSource::from_bin(name, Path::new(&found), options);

@@ -7,6 +7,7 @@ pub mod raw;
 pub mod recipe;
 pub mod resolve;
 pub mod series;
+pub mod vocabulary;
 
 use crate::error::UserError;
 use crate::input;

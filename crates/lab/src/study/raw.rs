@@ -2,89 +2,14 @@
 //!
 //! Nothing is interpreted here. `--set a.b=c` replaces one value and becomes its origin.
 
+use super::vocabulary::CLAIM_KEYS;
+pub use super::vocabulary::{LANGUAGE, Vocabulary};
 use crate::error::UserError;
 use isoflop_base::Word;
 use isoflop_base::nearest::nearest;
 use isoflop_base::units::parse_whole;
 use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
-
-/// What the files of a family of studies may say.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Vocabulary {
-    /// Every key, as `section.key`.
-    pub keys: &'static [&'static str],
-    /// Every section.
-    pub sections: &'static [&'static str],
-    /// A file that shows how each key is written.
-    pub example: &'static str,
-}
-
-/// Of studies of language models.
-pub static LANGUAGE: Vocabulary = Vocabulary { keys: KEYS, sections: SECTIONS, example: "studies/demo.toml" };
-
-/// Every key a study may have, as `section.key` (`*` = any name the user chooses).
-pub const KEYS: &[&str] = &[
-    "name",
-    "kind",
-    "data.corpus",
-    "data.train",
-    "data.val",
-    "data.text",
-    "data.prepared",
-    "data.dtype",
-    "data.vocab",
-    "data.bytes_per_token",
-    "data.held_out",
-    "data.stages",
-    "data.mix.*.corpus",
-    "data.mix.*.train",
-    "data.mix.*.val",
-    "data.mix.*.text",
-    "data.mix.*.weight",
-    "data.mix.*.tag",
-    "data.mix.*.unique_tokens",
-    "data.mix.*.junk",
-    "data.mix.*.of",
-    "data.mix.*.seed",
-    "data.mix.*.copies",
-    "data.mix.*.passages",
-    "data.mix.*.passage_tokens",
-    "series.models",
-    "series.tokens",
-    "series.epochs",
-    "series.tokens_per_param",
-    "series.flops",
-    "series.branches",
-    "series.seeds",
-    "series.extra_seeds",
-    "train.context",
-    "train.batch_tokens",
-    "train.micro_batch",
-    "train.precision",
-    "train.optimizer",
-    "train.lr",
-    "train.init",
-    "train.init_from",
-    "train.schedule",
-    "train.decay",
-    "train.warmup",
-    "train.min_lr",
-    "train.beta1",
-    "train.beta2",
-    "train.eps",
-    "train.weight_decay",
-    "train.clip",
-    "train.recompute",
-    "train.threads",
-    "train.eval_every",
-    "train.eval_tokens",
-    "train.curve_tokens",
-    "train.checkpoint_every",
-];
-
-const SECTIONS: &[&str] = &["data", "series", "train", "claims"];
-const CLAIM_KEYS: &[&str] = &["law", "param", "value", "within", "source", "needs"];
 
 /// How numbers are written, for those that cannot be.
 const NUMBERS: &str = "write numbers such as 4096, 3e-3, 1e12, or with a multiple in quotes, \"12M\"";

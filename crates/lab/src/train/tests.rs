@@ -185,13 +185,8 @@ fn corpus() -> Corpus {
         sha256_covers: "text".to_owned(),
         block_tokens: 64,
     };
-    Corpus {
-        train: Box::new(ByteTokens::new("t", train)),
-        val: Box::new(ByteTokens::new("v", val)),
-        info,
-        tokenizer_json: None,
-        sources: Vec::new(),
-    }
+    let boxed = |name: &str, bytes| Box::new(ByteTokens::new(name, bytes));
+    Corpus { train: boxed("t", train), val: boxed("v", val), info, sources: Vec::new(), tokenizer_json: None }
 }
 
 /// A run and how often it is saved.

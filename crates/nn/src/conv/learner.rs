@@ -69,7 +69,7 @@ pub struct Sums {
 
 enum Kind {
     Classes(Classifier),
-    Episodes(Head),
+    Episodes(Box<Head>),
 }
 
 /// A classifier or head in training.
@@ -92,7 +92,7 @@ impl Learner {
             LearnerConfig::Classes { classes, smoothing } => {
                 Kind::Classes(Classifier::new(width, classes, smoothing))
             }
-            LearnerConfig::Episodes(head) => Kind::Episodes(Head::new(head)),
+            LearnerConfig::Episodes(head) => Kind::Episodes(Box::new(Head::new(head))),
         };
         let parameters = config.parameters(width);
         let mut weights = AlignedBuffer::zeroed(parameters.len);

@@ -1,7 +1,7 @@
 //! A picture as PNG in a data URI, so that the page fetches nothing.
 //!
-//! The PNG holds its pixels uncompressed (stored blocks of RFC 1951 in the zlib stream of RFC 1950): pictures of few-shot
-//! learning are small, and a page stays under its size by drawing them no larger than their share of it.
+//! The PNG holds its pixels uncompressed (stored blocks of RFC 1951 in the zlib stream of RFC 1950): pictures of
+//! few-shot learning are small, and a page stays under its size by drawing them no larger than their share of it.
 
 use super::input::Drawing;
 

@@ -7,7 +7,8 @@ use isoflop_base::ModelShape;
 use isoflop_base::ScheduleKind;
 use isoflop_lab::UserError;
 use isoflop_lab::open::{self, Opened};
-use isoflop_lab::study::raw::{KEYS, RawStudy};
+use isoflop_lab::study::raw::RawStudy;
+use isoflop_lab::study::vocabulary::KEYS;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{GptConfig, Init, Variant};
 
