@@ -73,11 +73,12 @@ pub(super) fn section(input: &FewShotInput, methods: &Methods<'_>) -> String {
     let room = (BUDGET_BYTES / count).saturating_sub(OVERHEAD_BYTES) / channels;
     let frame = Frame {
         side: (room as f64).sqrt().floor().max(8.0) as usize,
-        ink: !drawn.is_empty() && drawn.iter().filter(|p| p.is_ink()).count() * 10 >= drawn.len() * 9,
+        ink: !drawn.is_empty() && drawn.iter().filter(|p| p.is_ink()).count() * 2 >= drawn.len(),
     };
     let episodes: String =
         all.iter().enumerate().map(|(i, shown)| one(shown, i == 0, frame, methods)).collect();
-    let lead = "<p>First come the support pictures that a class is known by, then queries with what each method said: ✓ right, \
+    let lead = "<p>First come the support pictures that a class is known by, then queries with what each method \
+        said: ✓ right, \
                 ✗ wrong and the class it named instead. The bar is the probability it gave to its answer.</p>\n";
     page::section("episodes", "Episodes, as the methods saw them", &format!("{lead}{episodes}"))
 }
@@ -104,7 +105,8 @@ fn one(shown: &Shown<'_>, open: bool, frame: Frame, methods: &Methods<'_>) -> St
         shots(support)
     );
     format!(
-        "<details{}><summary>{}</summary><div class=\"scroll\"><table class=\"episode{}\"><thead><tr><th>query</th>{heads}\
+        "<details{}><summary>{}</summary><div class=\"scroll\"><table \
+         class=\"episode{}\"><thead><tr><th>query</th>{heads}\
          </tr></thead><tbody>\n{rows}</tbody></table></div></details>\n",
         if open { " open" } else { "" },
         escape(&title),
@@ -148,7 +150,7 @@ fn said(query: &DrawnQuery, method: &str, classes: &[String]) -> String {
         ("right", "✓", String::new())
     } else {
         let name = classes.get(class).map_or("?", String::as_str);
-        ("wrong", "✗", format!(" <span>{}</span>", escape(name)))
+        ("wrong", "✗", format!(" <span title=\"{0}\">{0}</span>", escape(name)))
     };
     let share = f64::from(p).clamp(0.0, 1.0);
     format!(

@@ -59,8 +59,10 @@ pub(super) fn section(input: &FewShotInput, methods: &Methods<'_>) -> String {
         facts += &definition("machine", &input.machine);
     }
     let how = [
-        "An interval over episodes is 1.96·s/√n of the episodes’ accuracies, seeds as they are: it covers which episodes were \
-         drawn, not which training. An interval over seeds is Student’s t over the seeds’ means. Where both are, the wider decides.",
+        "An interval over episodes is 1.96·s/√n of the episodes’ accuracies, seeds as they are: it covers which \
+         episodes were \
+         drawn, not which training. An interval over seeds is Student’s t over the seeds’ means. Where both \
+         are, the wider decides.",
         "A paired difference is taken between two methods on each episode before its mean and spread are.",
         "A plain number was measured or counted; ≈ marks an estimate; – stands for what is not there, with its reason.",
     ];

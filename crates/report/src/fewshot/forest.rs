@@ -35,7 +35,8 @@ pub(super) fn section(figures: &mut Figures, input: &FewShotInput, methods: &Met
             |id, width| draw(id, &rows, against, limit, methods, width),
             &format!("Accuracy minus that of {against}, on identical episodes."),
             &format!(
-                "Thick: interval of 95 % over episodes; thin with ends: over seeds. At the right the difference with the \
+                "Thick: interval of 95 % over episodes; thin with ends: over seeds. At the right the difference \
+                 with the \
                  wider of both, in points. What lies clear of the line differs from {against}.{far}"
             ),
         );
@@ -43,7 +44,8 @@ pub(super) fn section(figures: &mut Figures, input: &FewShotInput, methods: &Met
     if body.is_empty() {
         return body;
     }
-    let lead = "<p>Each method answers the same queries of the same episodes, and the difference is taken episode by episode: \
+    let lead = "<p>Each method answers the same queries of the same episodes, and the difference is taken \
+        episode by episode: \
                 what makes an episode easy or hard falls out of it.</p>\n";
     page::section("differences", "Differences on identical episodes", &format!("{lead}{body}"))
 }

@@ -27,11 +27,14 @@ pub(super) fn section(figures: &mut Figures, input: &FewShotInput, methods: &Met
     let figure = figures.both(
         |id, width| draw(id, &rows, methods, width),
         "Mean cosine between prototypes, before and after attention.",
-        "Small open ring: class means; mark: what queries are measured against. At the right the entropy of the attention \
+        "Small open ring: class means; mark: what queries are measured against. At the right the entropy of the \
+         attention \
          over ln N: 1 looks at all classes alike, 0 at one.",
     );
-    let collapse = "Collapse means that the prototypes become one vector: at a mean cosine of 1 every class is equally far from \
-                    a query and only chance is left. Even attention does it, since every prototype is then the mean of all, and so \
+    let collapse = "Collapse means that the prototypes become one vector: at a mean cosine of 1 every class is \
+        equally far from \
+                    a query and only chance is left. Even attention does it, since every prototype is then the \
+                    mean of all, and so \
                     does attention in which all classes look at the same one.";
     let body = format!("<p>{}</p>\n<p>{}</p>\n{figure}", escape(collapse), escape(&found(&rows)));
     page::section("geometry", "What attention does to the prototypes", &body)

@@ -93,9 +93,25 @@ fn sentence(all: &[Best<'_>]) -> String {
             at_shots(&all.iter().map(|b| b.row.shots).collect::<Vec<_>>())
         );
     }
-    let parts: Vec<String> =
-        groups.iter().map(|(method, at)| format!("{} is best {}", name(method), at_shots(at))).collect();
-    let lead = last.lead.as_ref().filter(|lead| lead.is_clear() && groups.len() == 1);
+    let parts: Vec<String> = groups
+        .iter()
+        .map(|(method, _)| {
+            let of = |kind: fn(&Best<'_>) -> bool| -> Vec<usize> {
+                let of = all.iter().filter(|b| b.row.method == *method && kind(b));
+                of.map(|b| b.row.shots).collect()
+            };
+            let kinds = [
+                (of(|b| b.lead.as_ref().is_some_and(Lead::is_clear)), "best", ""),
+                (of(|b| b.lead.as_ref().is_some_and(|lead| !lead.is_clear())), "first but not clearly", ""),
+                (of(|b| b.lead.is_none()), "first", ", without a paired comparison"),
+            ];
+            let words = kinds.into_iter().filter(|kind| !kind.0.is_empty());
+            let words: Vec<String> =
+                words.map(|(at, word, more)| format!("{word} {}{more}", at_shots(&at))).collect();
+            format!("{} is {}", name(method), and(&words))
+        })
+        .collect();
+    let lead = last.lead.as_ref().filter(|lead| lead.is_clear() && groups.len() == 1 && open.is_empty());
     let by = lead.map(|lead| {
         let at = if all.len() > 1 { format!(" {}", at_shots(&[last.row.shots])) } else { String::new() };
         format!(", {} points above {}{at}", fixed(100.0 * lead.by.mean, 1), name(lead.over))
@@ -127,17 +143,39 @@ fn details(input: &FewShotInput, all: &[Best<'_>]) -> String {
     sentences.collect::<Vec<String>>().join(" ")
 }
 
-/// The attention method with the largest difference to one without attention, over all shots.
-fn gain<'a>(input: &'a FewShotInput, methods: &Methods<'_>) -> Option<&'a DifferenceRow> {
+/// The attention method with the largest difference to one without attention, at each number of shots.
+fn gains<'a>(input: &'a FewShotInput, methods: &Methods<'_>) -> Vec<&'a DifferenceRow> {
     let pairs =
         input.differences.iter().filter(|d| methods.attends(&d.method) && !methods.attends(&d.against));
     let pairs: Vec<&DifferenceRow> = pairs.filter(|d| d.difference.mean.is_finite()).collect();
-    // At the most shots, which is what the home report states.
-    let most = pairs.iter().map(|d| d.shots).max()?;
-    pairs
-        .into_iter()
-        .filter(|d| d.shots == most)
-        .max_by(|a, b| a.difference.mean.total_cmp(&b.difference.mean))
+    let mut at: Vec<usize> = pairs.iter().map(|d| d.shots).collect();
+    at.sort_unstable();
+    at.dedup();
+    let largest = |k: usize| {
+        let of = pairs.iter().filter(|d| d.shots == k);
+        of.max_by(|a, b| a.difference.mean.total_cmp(&b.difference.mean)).copied()
+    };
+    at.into_iter().filter_map(largest).collect()
+}
+
+/// `helps at 1 shot (feat against proto: +1.22 ± 0.62 points)`.
+fn gain_words(best: &DifferenceRow) -> String {
+    let (mean, half) = (best.difference.mean, wider(&best.difference));
+    let what = if mean - half > 0.0 {
+        "helps"
+    } else if mean + half < 0.0 {
+        "hurts"
+    } else {
+        "makes no difference that can be told"
+    };
+    format!(
+        "{what} {} ({} against {}: {}{} points)",
+        at_shots(&[best.shots]),
+        best.method,
+        best.against,
+        signed(mean, 2),
+        plus_minus(half, 2)
+    )
 }
 
 /// What the differences say of attention between classes.
@@ -145,27 +183,13 @@ fn attention(input: &FewShotInput, methods: &Methods<'_>) -> String {
     if !input.rows.iter().any(|row| methods.attends(&row.method)) {
         return String::new();
     }
-    let mut words = match gain(input, methods) {
-        Some(best) => {
-            let (mean, half) = (best.difference.mean, wider(&best.difference));
-            let by = format!("{}{} points", signed(mean, 2), plus_minus(half, 2));
-            let what = if mean - half > 0.0 {
-                "Attention between classes helps"
-            } else if mean + half < 0.0 {
-                "Attention between classes hurts here"
-            } else {
-                "Attention between classes makes no difference that can be told here"
-            };
-            format!(
-                "{what}: the best head with it, {}, stands at {by} to {} {}.",
-                best.method,
-                best.against,
-                at_shots(&[best.shots])
-            )
-        }
-        None => "No method without attention was compared on the same episodes, so what attention between classes \
-                 adds cannot be read here."
-            .to_owned(),
+    let gains: Vec<String> = gains(input, methods).into_iter().map(gain_words).collect();
+    let mut words = if gains.is_empty() {
+        "No method without attention was compared on the same episodes, so what attention between classes adds cannot \
+         be read here."
+            .to_owned()
+    } else {
+        format!("Attention between classes, in its best form, {}.", and(&gains))
     };
     if let Some(literal) = input.rows.iter().filter(|row| row.method == "ccd").max_by_key(|row| row.shots) {
         words += &format!(" {}", to_the_letter(input, literal));
@@ -220,7 +244,7 @@ fn tiles(input: &FewShotInput, methods: &Methods<'_>, all: &[Best<'_>]) -> Strin
         let name = format!("best at {}", shots(best.row.shots));
         tiles.push(tile(&name, &escape(&percent(accuracy.mean, 1)), &escape(&small)));
     }
-    if let Some(best) = gain(input, methods) {
+    if let Some(best) = gains(input, methods).pop() {
         let big = format!("{} points", signed(best.difference.mean, 1));
         let half = plus_minus(wider(&best.difference), 2);
         let small = format!("{} to {},{half}, {}", best.method, best.against, shots(best.shots));

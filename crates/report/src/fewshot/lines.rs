@@ -22,7 +22,7 @@ pub(super) struct Series<'a> {
     pub(super) points: Vec<Point>,
     /// Corners of a fitted line; without one the points are joined.
     pub(super) line: Vec<(f64, f64)>,
-    /// A word at the end of the line.
+    /// A word on the line, for the lower left corner, which falling lines leave free.
     pub(super) note: String,
 }
 
@@ -83,14 +83,9 @@ pub(super) fn draw(
             svg.text("label strong", Anchor::End, right, top - 12.0, &shots(facet.shots));
         }
         for series in &facet.series {
-            draw_series(
-                &mut svg,
-                &panel,
-                series,
-                (methods.place(series.method), methods),
-                facet.series.len(),
-            );
+            draw_series(&mut svg, &panel, series, methods);
         }
+        draw_notes(&mut svg, &panel, &facet.series, methods);
     }
     Some(svg.finish())
 }
@@ -139,13 +134,7 @@ fn draw_key(svg: &mut Svg, names: &[&str], places: &[(f64, f64)], methods: &Meth
     }
 }
 
-fn draw_series(
-    svg: &mut Svg,
-    panel: &Panel,
-    series: &Series<'_>,
-    (place, methods): (usize, &Methods<'_>),
-    count: usize,
-) {
+fn draw_series(svg: &mut Svg, panel: &Panel, series: &Series<'_>, methods: &Methods<'_>) {
     let class = methods.class(series.method);
     svg.group_of(&format!("series {class}"), &class, "");
     if series.line.is_empty() {
@@ -156,23 +145,30 @@ fn draw_series(
     for point in &series.points {
         let Some((px, py)) = panel.inside(point.x, point.y) else { continue };
         if point.half.is_finite() && point.half > 0.0 {
-            // Bars of methods at the same x stand a little apart; the marks do not move.
-            let bar = px + 1.6 * (place as f64 - 0.5 * (count as f64 - 1.0)).clamp(-3.0, 3.0);
             let ends = [point.y - point.half, point.y + point.half];
             if let (Some(a), Some(b)) = (panel.y.clamped(ends[0]), panel.y.clamped(ends[1])) {
-                svg.line("whisker", bar, a, bar, b);
+                svg.line("whisker", px, a, px, b);
                 for (value, end) in ends.into_iter().zip([a, b]) {
                     // An end beyond the panel has no cap.
                     if panel.y.holds(value) {
-                        svg.line("whisker", bar - 3.0, end, bar + 3.0, end);
+                        svg.line("whisker", px - 3.0, end, px + 3.0, end);
                     }
                 }
             }
         }
         methods.mark(svg, series.method, px, py, 4.4, &point.tip);
     }
-    if let Some((px, py)) = series.line.last().and_then(|(x, y)| panel.inside(*x, *y)) {
-        svg.text("label halo", Anchor::End, px, py - 9.0, &series.note);
-    }
     svg.end();
+}
+
+fn draw_notes(svg: &mut Svg, panel: &Panel, series: &[Series<'_>], methods: &Methods<'_>) {
+    let noted: Vec<&Series<'_>> = series.iter().filter(|s| !s.note.is_empty()).collect();
+    for (i, series) in noted.iter().enumerate() {
+        let class = methods.class(series.method);
+        let y = panel.bottom - 10.0 - 17.0 * (noted.len() - 1 - i) as f64;
+        svg.group_of(&format!("series {class}"), &class, "");
+        methods.mark(svg, series.method, panel.left + 13.0, y - 4.0, 3.8, "");
+        svg.text("label halo", Anchor::Start, panel.left + 23.0, y, &series.note);
+        svg.end();
+    }
 }

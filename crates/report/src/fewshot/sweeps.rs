@@ -126,10 +126,14 @@ fn noise_against(figures: &mut Figures, axis: &str, rows: &[&SweepRow], methods:
         y_title: "gradient noise of an episode, tr Σ / |G|²".to_owned(),
     };
     figures.both(
-        |id, width| lines::draw(id, &format!("Gradient noise against {short}"), &facets, &axes, methods, width),
+        |id, width| {
+            lines::draw(id, &format!("Gradient noise against {short}"), &facets, &axes, methods, width)
+        },
         &format!("Noise of the gradient against {short}."),
-        "The variance of one episode’s gradient over the squared mean gradient, from pairs of norms in the later half of \
-         training: about the number of episodes at which a larger step stops paying. A noisier method needs more episodes a \
+        "The variance of one episode’s gradient over the squared mean gradient, from pairs of norms in the \
+         later half of \
+         training: about the number of episodes at which a larger step stops paying. A noisier method needs \
+         more episodes a \
          step.",
     )
 }
@@ -146,7 +150,8 @@ pub(super) fn laws(figures: &mut Figures, input: &FewShotInput, methods: &Method
         body += &figures.both(
             |id, width| lines::draw(id, &format!("Error against {short}"), &facets, &axes, methods, width),
             &format!("Error against {short}, on log-log axes."),
-            "Lines: fitted power laws, with their exponents. A straight line is a pure power law. Bars: intervals of 95 %.",
+            "Lines: fitted power laws; in the corner their exponents with intervals of 95 %. A straight line is \
+             a pure power law. Bars: intervals of 95 %.",
         );
     }
     if input.laws.is_empty() {
@@ -157,7 +162,8 @@ pub(super) fn laws(figures: &mut Figures, input: &FewShotInput, methods: &Method
         "<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>method</th><th>error against</th>\
          <th class=\"num\">shots</th><th class=\"num\">points</th><th class=\"num\">exponent</th>\
          <th class=\"num\">95\u{202f}% interval</th><th class=\"num\">a tenfold leaves</th></tr></thead><tbody>\n\
-         {rows}</tbody></table></div>\n<p class=\"note\">error = floor + (scale / x)<sup>exponent</sup>. The last column is \
+         {rows}</tbody></table></div>\n<p class=\"note\">error = floor + (scale / x)<sup>exponent</sup>. The \
+         last column is \
          the share of the error above its floor that is left with ten times as much.</p>\n"
     );
     section("laws", "How the error falls", &body)
@@ -176,7 +182,8 @@ fn law_facets<'a>(laws: &[&'a ErrorLaw], methods: &Methods<'_>, short: &str) -> 
         let drawable = |p: &&(f64, f64, f64)| p.0.is_finite() && p.0 > 0.0 && p.1.is_finite() && p.1 > 0.0;
         let points: Vec<Point> = law.points.iter().filter(drawable).map(point).collect();
         let exponent = law.exponent.as_ref().ok().filter(|e| e.0.is_finite());
-        let note = exponent.map(|e| format!("x{}", exponent_text(-e.0))).unwrap_or_default();
+        let note =
+            exponent.map(|e| format!("{} ({})", fixed(e.0, 2), interval(e.1, e.2, 2))).unwrap_or_default();
         Series { method: law.method.as_str(), line: corners(law), points, note }
     };
     let of = |shots: usize| {
@@ -186,16 +193,6 @@ fn law_facets<'a>(laws: &[&'a ErrorLaw], methods: &Methods<'_>, short: &str) -> 
     };
     let facets = all.iter().map(|shots| Facet { shots: *shots, series: of(*shots) });
     facets.filter(|facet| !facet.series.is_empty()).collect()
-}
-
-/// A decimal exponent in raised digits.
-fn exponent_text(value: f64) -> String {
-    let raised = |c: char| match c {
-        '−' => "⁻".to_owned(),
-        '.' => "·".to_owned(),
-        c => c.to_digit(10).map_or_else(String::new, |d| numbers::superscript(d as i32)),
-    };
-    fixed(value, 2).chars().map(raised).collect()
 }
 
 /// The fitted law between the first and the last point.

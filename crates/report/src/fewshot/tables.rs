@@ -3,7 +3,7 @@
 use super::FewShotInput;
 use super::headline::tested_shots;
 use super::input::{ClaimRow, MethodRow};
-use super::methods::{Methods, about};
+use super::methods::Methods;
 use super::words::{and, grouped, percent, plus_minus};
 use crate::html::escape;
 use crate::numbers::{self, NONE, count, fixed};
@@ -76,11 +76,9 @@ fn result(row: &MethodRow, best: bool, methods: &Methods<'_>, reasons: &mut Vec<
         Some(half) if half.is_finite() => format!("± {}", fixed(100.0 * half, 2)),
         _ => NONE.to_owned(),
     };
-    let about = about(&row.method);
-    let about = if about.is_empty() { String::new() } else { format!("<small>{}</small>", escape(about)) };
     let seconds = |s: &f64| units::duration(*s);
     format!(
-        "<tr><td>{}{about}</td><td class=\"num\">{}</td><td class=\"num\" data-v=\"{}\">{}</td>\
+        "<tr><td>{}</td><td class=\"num\">{}</td><td class=\"num\" data-v=\"{}\">{}</td>\
          <td class=\"num\" title=\"{}\">{seeds}</td>{}{}{}{}<td class=\"num\">{}</td></tr>\n",
         tag(methods.named(&row.method)),
         row.shots,
@@ -122,8 +120,10 @@ pub(super) fn results(input: &FewShotInput, methods: &Methods<'_>) -> String {
          <th class=\"num\">pre-training</th><th class=\"num\">memory</th><th class=\"num\">energy</th>\
          <th class=\"num\">head weights</th></tr></thead><tbody>\n{rows}</tbody></table></div>\n\
          <p class=\"note\">Share of right answers in {}-way episodes of {} queries of each class, with intervals of \
-         95\u{202f}% in points: over test episodes, and over seeds by Student’s t.{one_seed} Best at each number of shots \
-         in bold. Training is the time on episodes; pre-training is what it starts from and is shared by all that start \
+         95\u{202f}% in points: over test episodes, and over seeds by Student’s t.{one_seed} Best at each \
+         number of shots \
+         in bold. Training is the time on episodes; pre-training is what it starts from and is shared by all \
+         that start \
          there. Memory is what the engine held in training. Energy is that of both. Head weights stand beside the \
          backbone’s {}.{}</p>\n",
         input.test.ways,
