@@ -5,7 +5,7 @@ const VOID: [&str; 3] = ["meta", "br", "!doctype"];
 
 /// Checks that every element is closed in order, that no id is given twice, and that no number is NaN or infinite;
 /// what scripts and style sheets hold is not looked at.
-pub fn check(html: &str) {
+pub(crate) fn check(html: &str) {
     let mut open: Vec<&str> = Vec::new();
     let mut ids: Vec<&str> = Vec::new();
     let mut rest = html;
