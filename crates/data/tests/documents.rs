@@ -167,8 +167,18 @@ fn fields_of_json_are_found_or_named() {
     check_jsonl(r#"{"a": {"c": "x"}, "d": 1}"#, Err((NoField, "a.c, d")));
     check_jsonl(r#"{"a": {"b": "x"}"#, Err((Malformed, "EOF")));
     check_jsonl(r#"{"a": {"b": "x"}} trailing"#, Err((Malformed, "trailing")));
-    check_jsonl("[1, 2]", Err((Malformed, "")));
     check_jsonl("plain words", Err((Malformed, "")));
+}
+
+#[test]
+fn a_file_that_is_one_array_is_told_what_makes_it_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.jsonl");
+    std::fs::write(&path, "[{\"text\": \"x\"}]\n").unwrap();
+    let (texts, problems, _) = read(&source(&path), &Fields::default(), Position::default(), 1000);
+    assert!(texts.is_empty() && problems.len() == 1, "{texts:?} {problems:?}");
+    assert_eq!(problems[0].kind, ProblemKind::Source);
+    assert!(problems[0].what.contains("jq -c"), "{problems:?}");
 }
 
 #[test]
