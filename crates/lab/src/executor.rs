@@ -5,6 +5,7 @@ use crate::gpt;
 use crate::record::{Event, Recorder, RunRecorder};
 use crate::stop::Stop;
 use crate::task::language::LanguageTask;
+use crate::train::checkpoint::drop_scaffolding;
 use crate::train::program::{Program, point_label};
 use crate::train::train_loop::{Job, Outcome, train};
 use anyhow::Context as _;
@@ -93,6 +94,8 @@ pub fn execute(
     let finished: Vec<u64> = run.points()?.iter().map(|point| point.steps).collect();
     if spec.ends.iter().all(|end| finished.contains(end)) && is_saved(&run, spec)? {
         if run.status()? != Status::Done {
+            // It ended between its last checkpoint and what is done after it.
+            drop_scaffolding(&mut run, &Program::new(spec))?;
             run.set_status(Status::Done)?;
         }
         world.record(&Event::RunLeft(&spec.id))?;

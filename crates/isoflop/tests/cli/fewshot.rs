@@ -97,7 +97,8 @@ fn a_few_shot_study_killed_anywhere_ends_the_same() {
     complete(dir.path(), "killed");
     let (whole, killed) = (outcome(dir.path(), "whole"), outcome(dir.path(), "killed"));
     for ((name, a), (other, b)) in whole.iter().zip(&killed) {
-        assert!(name == other && a == b, "{name} differs");
+        assert_eq!(name, other, "the same files are left");
+        assert!(a == b, "{name} differs");
     }
     assert_eq!(whole.len(), killed.len());
 }

@@ -39,7 +39,7 @@ pub(super) fn save<T: Task>(
 
 /// Deletes what only an unfinished run needs: rolling checkpoints and forks but the last, from which a longer point can
 /// be reached. The finished points' own stay.
-pub(super) fn drop_scaffolding(run: &mut Run, program: &Program) -> anyhow::Result<()> {
+pub(crate) fn drop_scaffolding(run: &mut Run, program: &Program) -> anyhow::Result<()> {
     let last_fork = program.last_fork();
     for info in run.checkpoints()?.complete {
         if !info.label.starts_with("point-") && Some(info.label.as_str()) != last_fork {
