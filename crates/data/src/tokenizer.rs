@@ -60,29 +60,7 @@ pub fn byte_tokenizer_json() -> String {
         byte_symbols().into_iter().zip(0..).map(|(symbol, id)| (symbol.to_string(), json!(id))).collect();
     let byte_level =
         json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
-    let document = json!({
-        "version": "1.0",
-        "truncation": null,
-        "padding": null,
-        "added_tokens": [],
-        "normalizer": null,
-        "pre_tokenizer": byte_level,
-        "post_processor": null,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": null,
-            "unk_token": null,
-            "continuing_subword_prefix": null,
-            "end_of_word_suffix": null,
-            "fuse_unk": false,
-            "byte_fallback": false,
-            "ignore_merges": false,
-            "vocab": vocab,
-            "merges": []
-        }
-    });
-    serde_json::to_string_pretty(&document).expect("a JSON value can be written")
+    crate::tokenize::json::document(&[], &byte_level, &byte_level, false, &vocab, &[])
 }
 
 /// GPT-2's printable stand-ins for the 256 bytes (`bytes_to_unicode` in OpenAI's encoder.py): printable Latin-1 stands

@@ -16,6 +16,12 @@ pub const POINTS_PARQUET: &str = "points.parquet";
 pub const CURVES: &str = "curves.csv";
 /// The fitted laws.
 pub const LAW: &str = "law.json";
+/// Few-shot: a row for each method and number of shots.
+pub const RESULTS: &str = "results.csv";
+/// Few-shot: a column for each method, shots and seed, a row for each test episode.
+pub const EPISODES: &str = "episodes.csv";
+/// Few-shot: the page's table for a paper.
+pub const TABLE: &str = "table.tex";
 /// All that the page shows; from it the same page can be drawn again.
 pub const REPORT_INPUT: &str = "report-input.json";
 /// The page.

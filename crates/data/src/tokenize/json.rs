@@ -221,15 +221,28 @@ pub(crate) fn write(vocabulary: &Vocabulary) -> String {
             "normalized": false, "special": true
         })
     };
+    let added: Vec<Value> = vocabulary.special.iter().map(added).collect();
+    document(&added, &pre_tokenizer, &byte_level(true), vocabulary.whole_first, &vocab, &merges)
+}
+
+/// A `tokenizer.json` of a byte-level BPE.
+pub(crate) fn document(
+    added: &[Value],
+    pre_tokenizer: &Value,
+    decoder: &Value,
+    whole_first: bool,
+    vocab: &Map<String, Value>,
+    merges: &[String],
+) -> String {
     let document = json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": vocabulary.special.iter().map(added).collect::<Vec<_>>(),
+        "added_tokens": added,
         "normalizer": null,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": null,
-        "decoder": byte_level(true),
+        "decoder": decoder,
         "model": {
             "type": "BPE",
             "dropout": null,
@@ -238,7 +251,7 @@ pub(crate) fn write(vocabulary: &Vocabulary) -> String {
             "end_of_word_suffix": null,
             "fuse_unk": false,
             "byte_fallback": false,
-            "ignore_merges": vocabulary.whole_first,
+            "ignore_merges": whole_first,
             "vocab": vocab,
             "merges": merges
         }

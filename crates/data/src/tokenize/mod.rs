@@ -22,7 +22,7 @@ mod chunks;
 mod classes;
 pub mod gpt2;
 mod gpt2_split;
-mod json;
+pub(crate) mod json;
 mod merge;
 mod naive;
 mod parallel;

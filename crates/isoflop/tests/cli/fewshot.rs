@@ -254,3 +254,21 @@ fn what_is_wrong_with_a_few_shot_study_is_named() {
     );
     assert!(code == 2 && err.contains("nowhere") && err.contains("hint: "), "{err}");
 }
+
+#[test]
+fn what_diverges_is_left_out_with_what_starts_from_it_and_the_rest_is_tested() {
+    let dir = tempfile::tempdir().unwrap();
+    study(dir.path(), &STUDY.replace("seeds = [1, 2]", "seeds = [1]"));
+    let diverge = |name: &str, set: &str| {
+        let args = args(name);
+        let given = [&args.each_ref().map(String::as_str)[..], &["--set", set]].concat();
+        let (code, _, err) = run(dir.path(), &given);
+        assert_eq!(code, 3, "{set}: {err}");
+        assert!(err.contains("diverged"), "{err}");
+        std::fs::read_to_string(dir.path().join(name).join("out/results.csv")).unwrap()
+    };
+    let rest = diverge("heads", "episodes.lr=1e30");
+    assert!(rest.contains("\nnearest-mean,") && !rest.contains("\nfeat,"), "{rest}");
+    let nothing = diverge("all", "pretrain.lr=1e30");
+    assert!(!nothing.contains("\nnearest-mean,") && !nothing.contains("\nproto,"), "{nothing}");
+}

@@ -19,13 +19,8 @@ pub struct AtStart {
     pub chance: f64,
 }
 
-/// Half of the wider interval: over episodes, or over seeds where there are several.
-fn half(interval: &Interval) -> f64 {
-    interval.seeds_half.map_or(interval.half, |seeds| seeds.max(interval.half))
-}
-
 fn points(interval: &Interval) -> String {
-    format!("{:+.2} ± {:.2} points", 100.0 * interval.mean, 100.0 * half(interval))
+    format!("{:+.2} ± {:.2} points", 100.0 * interval.mean, 100.0 * interval.wider())
 }
 
 fn row(claim: &str, found: String, verdict: &str, why: &str) -> ClaimRow {
@@ -57,7 +52,7 @@ pub fn judge(
 fn gain(differences: &[DifferenceRow], method: &str) -> Option<ClaimRow> {
     let found = differences.iter().find(|d| d.method == method && d.against == "proto" && d.shots == 5)?;
     let (low, high) =
-        (found.difference.mean - half(&found.difference), found.difference.mean + half(&found.difference));
+        (found.difference.mean - found.difference.wider(), found.difference.mean + found.difference.wider());
     let verdict = match (low, high) {
         (low, _) if low >= GAIN => "holds",
         (_, high) if high < GAIN => "refuted",
@@ -107,7 +102,7 @@ fn noise(sweeps: &[SweepRow]) -> Option<ClaimRow> {
             first.value,
             last.value,
             last.accuracy.mean - first.accuracy.mean,
-            half(&first.accuracy) + half(&last.accuracy),
+            first.accuracy.wider() + last.accuracy.wider(),
         )),
         _ => None,
     };
@@ -141,7 +136,7 @@ fn less_data(sweeps: &[SweepRow]) -> Option<ClaimRow> {
     let method = ["ccd-residual", "ccd", "ccd-mha"].into_iter().find(|m| of(m).is_some())?;
     let ((few, _), (_, all)) = (of(method)?, of("proto")?);
     let difference = few.accuracy.mean - all.accuracy.mean;
-    let within = half(&few.accuracy) + half(&all.accuracy);
+    let within = few.accuracy.wider() + all.accuracy.wider();
     Some(row(
         "90 % less data suffices",
         format!(

@@ -9,7 +9,6 @@ use super::{evaluate, pages, results, task};
 use crate::conduct::open_store;
 use crate::error::Stopped;
 use crate::executor::{Executed, execute};
-use crate::out;
 use crate::record::{Event, Recorder};
 use crate::stop::Stop;
 use crate::train::train_loop::train;
@@ -72,8 +71,9 @@ impl Conductor<'_> {
             let lost = |id: &String| {
                 spec.train.init_from.as_ref().is_some_and(|from| from.path.iter().any(|p| *p == **id))
             };
-            if diverged.iter().chain(&waits_for).any(lost) {
-                waits_for.push(spec.id.clone());
+            // What starts from a diverged run is lost with it; what starts from one that is held waits with it.
+            if let Some(fate) = [&mut diverged, &mut waits_for].into_iter().find(|ids| ids.iter().any(lost)) {
+                fate.push(spec.id.clone());
                 continue;
             }
             let machine = self.study.machine();
@@ -95,7 +95,6 @@ impl Conductor<'_> {
                 }
             }
         }
-        waits_for.retain(|id| !diverged.contains(id));
         let lost = !diverged.is_empty();
         if !waits_for.is_empty() {
             return Ok(Conducted { diverged: lost, waits_for, results: None });
@@ -126,7 +125,7 @@ impl Conductor<'_> {
             }
             outcomes.push(Outcome { entry, tested, frozen: main.then_some(frozen) });
         }
-        let start = self.at_start(store)?;
+        let start = self.at_start(store, diverged)?;
         let input = results::input(self.study, self.set, store, &outcomes, start)?;
         pages::write(&self.out, &input, &outcomes)?;
         Ok(input)
@@ -135,7 +134,7 @@ impl Conductor<'_> {
 
 impl Conductor<'_> {
     /// The module to the letter before it was trained on episodes, if it is among the methods.
-    fn at_start(&self, store: &Store) -> anyhow::Result<Option<AtStart>> {
+    fn at_start(&self, store: &Store, diverged: &[String]) -> anyhow::Result<Option<AtStart>> {
         let literal = Method::Head(HeadKind::Ccd);
         let found =
             self.study.entries.iter().find(|e| e.method == literal && e.arm.is_empty() && e.start.is_some());
@@ -143,6 +142,9 @@ impl Conductor<'_> {
             return Ok(None);
         };
         let (run, from) = (&self.study.runs[entry.run], &self.study.runs[start]);
+        if diverged.contains(&from.id) {
+            return Ok(None);
+        }
         let options = task::options(run, self.study.machine(), 1)?;
         let mut engine = FewShotEngine::new(&task::config(run), &options)?;
         let mut checkpoint = store.read_run(&from.id)?.open_checkpoint(&checkpoint_label(from))?;
@@ -214,16 +216,4 @@ impl Spent {
             memory_bytes: Measured::measured(memory.total()),
         })
     }
-}
-
-/// Names of the files of an output directory that only few-shot studies have.
-pub const RESULTS: &str = "results.csv";
-/// A column for each method and number of shots, a row for each test episode.
-pub const EPISODES: &str = "episodes.csv";
-/// The table of the page for a paper.
-pub const TABLE: &str = "table.tex";
-
-/// Where the page's own document is.
-pub fn input_path(out: &std::path::Path) -> PathBuf {
-    out.join(out::REPORT_INPUT)
 }

@@ -9,9 +9,9 @@ use super::task;
 use crate::error::UserError;
 use crate::stop::Stop;
 use anyhow::Context as _;
+use isoflop_base::EpisodeShape;
 use isoflop_base::study::{MachineSpec, RunSpec};
 use isoflop_base::tensor::WeightsOnly;
-use isoflop_base::{EpisodeShape, HeadKind};
 use isoflop_data::episodes::{Episode, Episodes};
 use isoflop_data::images::ImageSet;
 use isoflop_kernels::KernelSet;
@@ -109,10 +109,9 @@ impl Frozen {
         let judge = match (method, engine.head()) {
             (Method::Baseline, _) => Judge::Baseline,
             (Method::Head(_), Some((head, weights))) => Judge::Head(head, weights.to_vec()),
-            (Method::NearestMean | Method::Head(_), _) => Judge::Head(
-                HeadConfig { temperature: d as f64, ..HeadConfig::new(HeadKind::Proto, d) },
-                Vec::new(),
-            ),
+            (Method::NearestMean | Method::Head(_), _) => {
+                Judge::Head(HeadConfig::nearest_mean(d), Vec::new())
+            }
         };
         Ok(Self { features, width: d, first, judge, kernels })
     }
@@ -217,14 +216,17 @@ impl Judge {
                 logits = baseline::evaluate(&baseline::BaselineConfig::default(), shape, f, d).1
             }
         }
-        for row in logits.chunks_exact_mut(shape.ways) {
-            let most = row.iter().copied().fold(f32::MIN, f32::max);
-            row.iter_mut().for_each(|l| *l = (*l - most).exp());
-            let sum: f32 = row.iter().sum();
-            row.iter_mut().for_each(|p| *p /= sum);
-        }
+        logits.chunks_exact_mut(shape.ways).for_each(softmax);
         logits
     }
+}
+
+/// Logits of one question to probabilities.
+pub fn softmax(row: &mut [f32]) {
+    let most = row.iter().copied().fold(f32::MIN, f32::max);
+    row.iter_mut().for_each(|l| *l = (*l - most).exp());
+    let sum: f32 = row.iter().sum();
+    row.iter_mut().for_each(|p| *p /= sum);
 }
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! The files of an output directory: tables for people, papers and programs, and the page.
 
-use super::conduct::{EPISODES, Outcome, RESULTS, TABLE};
+use super::conduct::Outcome;
 use crate::out;
 use isoflop_report::fewshot::FewShotInput;
 use std::fmt::Write as _;
@@ -11,9 +11,9 @@ use std::path::Path;
 /// # Errors
 /// A file that cannot be written.
 pub fn write(dir: &Path, input: &FewShotInput, outcomes: &[Outcome<'_>]) -> anyhow::Result<()> {
-    out::write(dir, RESULTS, results(input).as_bytes())?;
-    out::write(dir, EPISODES, episodes(outcomes).as_bytes())?;
-    out::write(dir, TABLE, table(input).as_bytes())?;
+    out::write(dir, out::RESULTS, results(input).as_bytes())?;
+    out::write(dir, out::EPISODES, episodes(outcomes).as_bytes())?;
+    out::write(dir, out::TABLE, table(input).as_bytes())?;
     out::write(dir, out::REPORT_INPUT, serde_json::to_string_pretty(input)?.as_bytes())?;
     out::write(dir, out::REPORT, isoflop_report::fewshot::render(input).as_bytes())
 }

@@ -1,13 +1,14 @@
 //! One's own pictures: classes from a support folder, answers with probabilities.
 
+use super::evaluate::softmax;
 use super::runs;
 use super::task::MODEL_TYPE;
 use crate::error::UserError;
 use crate::machine::processor;
 use crate::stop::Stop;
+use isoflop_base::EpisodeShape;
 use isoflop_base::fewshot::FewShotSpec;
 use isoflop_base::tensor::WeightsOnly;
-use isoflop_base::{EpisodeShape, HeadKind};
 use isoflop_data::images::{self, Index, Picture};
 use isoflop_nn::Engine as _;
 use isoflop_nn::conv::{
@@ -80,7 +81,7 @@ pub fn predict(
     let kernels = processor()?.kernels;
     let (config, weights) = match engine.head() {
         Some((config, weights)) => (config, weights.to_vec()),
-        None => (HeadConfig { temperature: d as f64, ..HeadConfig::new(HeadKind::Proto, d) }, Vec::new()),
+        None => (HeadConfig::nearest_mean(d), Vec::new()),
     };
     let (mut head, mut answers) = (Head::new(config), Vec::new());
     for path in pictures {
@@ -91,18 +92,17 @@ pub fn predict(
             class[d..].copy_from_slice(&features);
         }
         head.evaluate(kernels, shape, &weights, &f, &mut logits);
+        softmax(&mut logits[..shape.ways]);
         answers.push(answer(path, &classes, &logits[..shape.ways]));
     }
     Ok(answers)
 }
 
-fn answer(path: &Path, classes: &[images::Class], logits: &[f32]) -> Prediction {
-    let most = logits.iter().copied().fold(f32::MIN, f32::max);
-    let weights: Vec<f32> = logits.iter().map(|l| (l - most).exp()).collect();
-    let sum: f32 = weights.iter().sum();
-    let each = classes.iter().zip(&weights);
-    let mut classes: Vec<ClassProbability> =
-        each.map(|(class, w)| ClassProbability { class: class.name.clone(), probability: w / sum }).collect();
+fn answer(path: &Path, classes: &[images::Class], probabilities: &[f32]) -> Prediction {
+    let each = classes.iter().zip(probabilities);
+    let named =
+        |(class, p): (&images::Class, &f32)| ClassProbability { class: class.name.clone(), probability: *p };
+    let mut classes: Vec<ClassProbability> = each.map(named).collect();
     classes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     Prediction { picture: path.to_owned(), classes }
 }

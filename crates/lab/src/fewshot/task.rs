@@ -17,10 +17,10 @@ use isoflop_data::DataError;
 use isoflop_data::episodes::{Episode, Episodes};
 use isoflop_data::images::{ImageSet, augment};
 use isoflop_kernels::KernelSet;
-use isoflop_nn::MemoryPlan;
 use isoflop_nn::conv::{
     ConvOptions, FewShotConfig, FewShotEngine, ImageBatch, Norm, OptimizerConfig, Targets,
 };
+use isoflop_nn::{EngineError, MemoryPlan};
 use isoflop_store::Checkpoint;
 use std::sync::Arc;
 
@@ -384,6 +384,9 @@ impl Task for ImageTask {
                 f.extend_from_slice(&features[at..at + d]);
             }
             let sum = engine.judge(shape, &f).loss * judged as f64;
+            if !sum.is_finite() {
+                return Err(EngineError::NonFinite { what: "the validation loss" }.into());
+            }
             blocks.push(BlockLoss { block: number as u32, sum, tokens: judged });
         }
         if model(&self.spec).frozen && which == Scoring::Curve {

@@ -63,7 +63,11 @@ pub fn train<T: Task>(
         done: job.program.steps_before(place.segment, place.step),
     })?;
     let mut training = Training { job, task, engine, recorder, place, laps };
-    let outcome = training.execute();
+    let outcome = match training.execute() {
+        // Weights that the last step ruined show where they are scored next.
+        Err(e) if matches!(e.downcast_ref(), Some(EngineError::NonFinite { .. })) => Ok(Outcome::Diverged),
+        outcome => outcome,
+    };
     if let Err(Some(Stopped(reason))) = outcome.as_ref().map_err(|error| error.downcast_ref::<Stopped>()) {
         let reason = reason.clone();
         training.save(None)?;
@@ -81,10 +85,11 @@ pub fn train<T: Task>(
     };
     training.turn_to(Activity::Checkpoints);
     training.recorder.run.set_cost(training.place.total_cost)?;
-    training.recorder.run.set_status(status)?;
     if outcome == Outcome::Done {
+        // Before the status says so: of a run that is done nothing is left to do, wherever a process ends.
         checkpoint::drop_scaffolding(training.recorder.run, &job.program)?;
     }
+    training.recorder.run.set_status(status)?;
     Ok(outcome)
 }
 

@@ -62,7 +62,6 @@ pub struct FewShotEngine {
     logits: Vec<f32>,
     nearest: Head,
     sums: StepSums,
-    correct: u64,
 }
 
 impl FewShotEngine {
@@ -83,7 +82,6 @@ impl FewShotEngine {
             logits: Vec::new(),
             nearest: Head::new(nearest_mean(config.learner, width)),
             sums: StepSums::default(),
-            correct: 0,
             net,
             config: config.clone(),
             options: *options,
@@ -127,11 +125,6 @@ impl FewShotEngine {
     /// Configuration and weights of the head, if it learns from episodes.
     pub fn head(&mut self) -> Option<(HeadConfig, &[f32])> {
         self.learner.head_mut().map(|(head, weights)| (*head.config(), weights))
-    }
-
-    /// Query images that were right since the last step began, of those that [`Update`] counts.
-    pub fn correct(&self) -> u64 {
-        self.correct
     }
 
     /// Takes a checkpoint's backbone and nothing else of it: weights and running statistics.
@@ -197,14 +190,11 @@ fn trained(config: &FewShotConfig, network: &Architecture) -> usize {
     if config.frozen { 0 } else { network.parameters.len }
 }
 
-/// What judges the features of a classifier: the nearest mean, at a temperature of the features' number, which is what
-/// keeps their distances of the order of one.
+/// What judges features while they are learnt: class means, at the head's own temperature where there is a head.
 fn nearest_mean(learner: LearnerConfig, width: usize) -> HeadConfig {
     match learner {
         LearnerConfig::Episodes(head) => HeadConfig { kind: HeadKind::Proto, ..head },
-        LearnerConfig::Classes { .. } => {
-            HeadConfig { temperature: width as f64, ..HeadConfig::new(HeadKind::Proto, width) }
-        }
+        LearnerConfig::Classes { .. } => HeadConfig::nearest_mean(width),
     }
 }
 
@@ -241,7 +231,6 @@ impl Engine for FewShotEngine {
         let first = self.sums.tokens == 0;
         if first {
             self.learner.gradients.fill(0.0);
-            self.correct = 0;
         }
         self.df.resize(images * d, 0.0);
         let (set, df) = (self.options.kernels, &mut self.df[..images * d]);
@@ -259,14 +248,13 @@ impl Engine for FewShotEngine {
             }
             sums
         };
-        let Sums { loss, judged, correct } = sums;
+        let Sums { loss, judged } = sums;
         if first && scale < 1.0 && self.learner.moments.steps().is_multiple_of(NOISE_EVERY) {
             self.sums.small_squared = Some(self.squares() / f64::from(scale).powi(2));
             self.sums.small_tokens = judged;
         }
         self.sums.loss += loss;
         self.sums.tokens += judged;
-        self.correct += correct;
         Ok(())
     }
 

@@ -63,8 +63,6 @@ pub struct Sums {
     pub loss: f64,
     /// Images that were classified: all of a batch, or the queries of its episodes.
     pub judged: u64,
-    /// Those of them that were right.
-    pub correct: u64,
 }
 
 enum Kind {
@@ -144,10 +142,10 @@ impl Learner {
         match (&mut self.kind, targets) {
             (Kind::Classes(classifier), Targets::Classes(classes)) => {
                 let given = (f, &classes[..]);
-                let (loss, correct) = classifier.train(set, &self.weights, given, scale, df, &mut self.own);
+                let (loss, _) = classifier.train(set, &self.weights, given, scale, df, &mut self.own);
                 self.gradients.iter_mut().zip(&*self.own).for_each(|(sum, g)| *sum += g);
                 let judged = classes.len() as u64;
-                Sums { loss: loss * judged as f64, judged, correct: correct as u64 }
+                Sums { loss: loss * judged as f64, judged }
             }
             (Kind::Episodes(head), &Targets::Episodes { shape, first }) => {
                 let each = shape.images() * head.config().width;
@@ -162,7 +160,6 @@ impl Learner {
                         head.train(set, shape, &self.weights, f, (share, mask), df, &mut self.gradients);
                     sums.loss += (made.loss + weight * made.auxiliary) * queries as f64;
                     sums.judged += queries;
-                    sums.correct += made.correct as u64;
                 }
                 sums
             }

@@ -3,7 +3,7 @@
 use super::FewShotInput;
 use super::input::DifferenceRow;
 use super::methods::Methods;
-use super::words::{fitted, plus_minus, shots, signed, wider};
+use super::words::{fitted, plus_minus, shots, signed};
 use crate::page::{self, Figures};
 use crate::plot::{Panel, Width};
 use crate::scale::{Axis, Spread, Style};
@@ -52,7 +52,7 @@ pub(super) fn section(figures: &mut Figures, input: &FewShotInput, methods: &Met
 
 /// How far from no difference a row's wider interval reaches, in points.
 fn reach(row: &DifferenceRow) -> f64 {
-    let half = wider(&row.difference);
+    let half = row.difference.wider();
     100.0 * (row.difference.mean.abs() + if half.is_finite() { half } else { 0.0 })
 }
 
@@ -95,7 +95,7 @@ fn draw(
 ) -> Option<String> {
     let held = rows.iter().filter(|row| reach(row) <= limit);
     let ends = held.flat_map(|row| {
-        let (mean, half) = (100.0 * row.difference.mean, 100.0 * wider(&row.difference));
+        let (mean, half) = (100.0 * row.difference.mean, 100.0 * row.difference.wider());
         [mean - half, mean, mean + half]
     });
     // Room for the arrows on the side that needs them.
@@ -182,7 +182,7 @@ fn draw_row(
     svg.text("label", Anchor::Start, width.pick(18.0, panel.left), words, &name);
     let at = width.pick(panel.right + 14.0, panel.right);
     let anchor = width.pick(Anchor::Start, Anchor::End);
-    svg.text("label strong", anchor, at, words, &format!("{figure}{}", plus_minus(wider(d), 2)));
+    svg.text("label strong", anchor, at, words, &format!("{figure}{}", plus_minus(d.wider(), 2)));
     if far {
         let sign = d.mean.signum();
         let edge = if sign < 0.0 { panel.left } else { panel.right };

@@ -4,7 +4,7 @@
 use super::FewShotInput;
 use super::input::{DifferenceRow, Interval, MethodRow};
 use super::methods::Methods;
-use super::words::{and, grouped, percent, plural, plus_minus, shots, signed, wider};
+use super::words::{and, grouped, percent, plural, plus_minus, shots, signed};
 use crate::html::escape;
 use crate::numbers::fixed;
 use crate::page::tile;
@@ -26,7 +26,7 @@ struct Lead<'a> {
 
 impl Lead<'_> {
     fn is_clear(&self) -> bool {
-        self.by.mean - wider(&self.by) > 0.0
+        self.by.mean - self.by.wider() > 0.0
     }
 }
 
@@ -129,11 +129,11 @@ fn details(input: &FewShotInput, all: &[Best<'_>]) -> String {
             shots(best.row.shots),
             best.row.method,
             percent(accuracy.mean, 1),
-            plus_minus(wider(accuracy), 1)
+            plus_minus(accuracy.wider(), 1)
         );
         let Some(lead) = &best.lead else { return format!("{right}.") };
         let over = std::mem::replace(&mut episodes, "those episodes".to_owned());
-        let by = format!("{}{} points", signed(lead.by.mean, 2), plus_minus(wider(&lead.by), 2));
+        let by = format!("{}{} points", signed(lead.by.mean, 2), plus_minus(lead.by.wider(), 2));
         if lead.is_clear() {
             format!("{right}, {by} against {} on {over}.", lead.over)
         } else {
@@ -160,7 +160,7 @@ fn gains<'a>(input: &'a FewShotInput, methods: &Methods<'_>) -> Vec<&'a Differen
 
 /// `helps at 1 shot (feat against proto: +1.22 ± 0.62 points)`.
 fn gain_words(best: &DifferenceRow) -> String {
-    let (mean, half) = (best.difference.mean, wider(&best.difference));
+    let (mean, half) = (best.difference.mean, best.difference.wider());
     let what = if mean - half > 0.0 {
         "helps"
     } else if mean + half < 0.0 {
@@ -204,7 +204,7 @@ fn to_the_letter(input: &FewShotInput, row: &MethodRow) -> String {
         Some(d) => format!(
             "The module to the letter (ccd) stands at {}{} points to {}",
             signed(d.difference.mean, 1),
-            plus_minus(wider(&d.difference), 1),
+            plus_minus(d.difference.wider(), 1),
             d.against
         ),
         None => format!(
@@ -246,7 +246,7 @@ fn tiles(input: &FewShotInput, methods: &Methods<'_>, all: &[Best<'_>]) -> Strin
     }
     if let Some(best) = gains(input, methods).pop() {
         let big = format!("{} points", signed(best.difference.mean, 1));
-        let half = plus_minus(wider(&best.difference), 2);
+        let half = plus_minus(best.difference.wider(), 2);
         let small = format!("{} to {},{half}, {}", best.method, best.against, shots(best.shots));
         tiles.push(tile("what attention adds", &escape(&big), &escape(&small)));
     }

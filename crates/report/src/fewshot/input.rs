@@ -90,6 +90,16 @@ pub struct Interval {
     pub seeds_half: Option<f64>,
 }
 
+impl Interval {
+    /// The wider half of both intervals: over episodes, and over seeds where there are several.
+    pub fn wider(&self) -> f64 {
+        match self.seeds_half {
+            Some(seeds) if seeds.is_finite() => seeds.max(self.half),
+            _ => self.half,
+        }
+    }
+}
+
 /// Prototypes before and after they saw each other, means over episodes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GeometryRow {

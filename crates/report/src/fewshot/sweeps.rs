@@ -4,7 +4,7 @@ use super::FewShotInput;
 use super::input::{ErrorLaw, SweepRow};
 use super::lines::{self, Axes, Facet, Point, Series};
 use super::methods::Methods;
-use super::words::{capital, percent, plus_minus, shots, wider};
+use super::words::{capital, percent, plus_minus, shots};
 use crate::html::escape;
 use crate::numbers::{self, fixed, interval, significant};
 use crate::page::{Figures, section};
@@ -85,9 +85,9 @@ fn accuracy_against(figures: &mut Figures, axis: &str, rows: &[&SweepRow], metho
             numbers::count(row.value),
             short,
             percent(row.accuracy.mean, 2),
-            plus_minus(wider(&row.accuracy), 2)
+            plus_minus(row.accuracy.wider(), 2)
         );
-        let (y, half) = (100.0 * row.accuracy.mean, 100.0 * wider(&row.accuracy));
+        let (y, half) = (100.0 * row.accuracy.mean, 100.0 * row.accuracy.wider());
         (row.value.is_finite() && y.is_finite()).then_some(Point { x: row.value, y, half, tip })
     });
     let axes = Axes {

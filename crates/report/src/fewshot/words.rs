@@ -1,16 +1,7 @@
 //! Shares, points and lists as people say them.
 
-use super::input::Interval;
 use crate::numbers::{self, fixed};
 use crate::plot::text_width;
-
-/// The wider half of both intervals: over episodes, and over seeds where there are several.
-pub(super) fn wider(interval: &Interval) -> f64 {
-    match interval.seeds_half {
-        Some(seeds) if seeds.is_finite() => seeds.max(interval.half),
-        _ => interval.half,
-    }
-}
 
 /// `76.63 %`.
 pub(super) fn percent(share: f64, digits: usize) -> String {
@@ -90,6 +81,7 @@ pub(super) fn capital(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::input::Interval;
     use super::*;
 
     #[test]
@@ -108,8 +100,8 @@ mod tests {
         ] {
             assert_eq!(got, want);
         }
-        assert_eq!(wider(&Interval { mean: 0.0, half: 0.1, seeds_half: Some(0.3) }), 0.3);
-        assert_eq!(wider(&Interval { mean: 0.0, half: 0.1, seeds_half: None }), 0.1);
+        assert_eq!(Interval { mean: 0.0, half: 0.1, seeds_half: Some(0.3) }.wider(), 0.3);
+        assert_eq!(Interval { mean: 0.0, half: 0.1, seeds_half: None }.wider(), 0.1);
         assert!(fitted("a name that is much longer than its place", 90.0).ends_with('…'));
         assert_eq!(fitted("short", 90.0), "short");
     }

@@ -119,6 +119,14 @@ impl HeadConfig {
     }
 }
 
+impl HeadConfig {
+    /// What judges features that no head was trained for: the nearest mean, at a temperature of the features' number,
+    /// which keeps their distances of the order of one.
+    pub fn nearest_mean(width: usize) -> Self {
+        Self { temperature: width as f64, ..Self::new(HeadKind::Proto, width) }
+    }
+}
+
 /// What a head made of an episode.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
