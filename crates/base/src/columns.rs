@@ -6,6 +6,7 @@
 
 use crate::mix::{losses_cell, sources_cell};
 use crate::{CurveRow, Measured, Point, Status};
+use std::collections::BTreeMap;
 
 /// What the cells of a column hold, empty ones aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,9 @@ pub const POINT_COLUMNS: &[PointColumn] = &[
     point("tokens_per_s", Kind::Real, |p, _| (&p.tokens_per_s).into()),
     point("sources", Kind::Word, |p, _| sources_cell(&p.sources).into()),
     point("held_out", Kind::Word, |p, _| losses_cell(&p.held_out).into()),
+    point("arm", Kind::Word, |p, _| arm_cell(&p.arm).into()),
+    point("junk", Kind::Real, |p, _| p.junk_share().into()),
+    point("junk_kind", Kind::Word, |p, _| p.arm.get("junk").map(String::as_str).into()),
 ];
 
 /// The columns of `curves.csv`, in order.
@@ -138,11 +142,22 @@ impl Frame {
     }
 }
 
+/// A run's place in its study in one cell of a table: `junk=base64;share=0.5`.
+fn arm_cell(arm: &BTreeMap<String, String>) -> Option<String> {
+    let parts: Vec<String> = arm.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+    (!parts.is_empty()).then(|| parts.join(";"))
+}
+
 fn headings<F>(columns: &[Column<F>]) -> Vec<(&'static str, Kind)> {
     columns.iter().map(|c| (c.name, c.kind)).collect()
 }
 
 impl Point {
+    /// Share of junk among what its run read, in a study of junk.
+    pub fn junk_share(&self) -> Option<f64> {
+        self.arm.get("junk").and(self.arm.get("share")?.parse().ok())
+    }
+
     /// The first column whose number is not finite, or `blocks`.
     pub fn not_finite(&self) -> Option<&'static str> {
         // The status is no number, whichever it is.
@@ -274,6 +289,7 @@ mod tests {
             energy_j: Measured::measured(3.0),
             sources: vec![SourceSeen { name: "a".into(), tokens: 4, unique_tokens: 2, epochs: 0.5 }],
             held_out: vec![SourceLoss { name: "b".into(), loss: 1.5, loss_se: None, tokens: 9 }],
+            arm: [("junk", "base64"), ("share", "0.5")].map(|(a, v)| (a.into(), v.into())).into(),
             blocks: vec![BlockLoss { block: 3, sum: 0.1, tokens: 7 }],
         }
     }
@@ -309,13 +325,13 @@ mod tests {
             header.join(","),
             "run,params,params_total,tokens,flops,flops_6nd,loss,loss_se,bits_per_byte,epochs,unique_tokens,\
              steps,batch_tokens,lr,schedule,init,n_layer,d_model,context,vocab,seed,status,seconds,energy_j,n_head,\
-             kind,precision,kernels,tokens_per_s,sources,held_out"
+             kind,precision,kernels,tokens_per_s,sources,held_out,arm,junk,junk_kind"
         );
         assert_eq!(
             line(&frame),
             "a,24576,50000,1152921504606846976,333333333333.3333,3000000000000000000000,2.5,0.01,0.3333333333333333,\
              0.1,7,100,2048,0.001,wsd,scaled,2,32,256,255,18446744073709551615,done,1.5,3,4,branch,f32,portable,100000,\
-             a:4:2:0.5,b:1.5:"
+             a:4:2:0.5,b:1.5:,junk=base64;share=0.5,0.5,base64"
         );
         let missing = Point { loss_se: None, energy_j: Measured::missing("no meter"), ..point() };
         assert!(line(&Frame::of_points([(&missing, &Status::Running)])).contains(",running,1.5,,4,branch,"));

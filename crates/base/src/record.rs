@@ -2,6 +2,7 @@
 
 use crate::{Measured, ModelShape, SourceLoss, SourceSeen};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How a run ended, or has not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +133,9 @@ pub struct Point {
     /// What was read of each source, of a mix.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceSeen>,
+    /// Its run's place in its study, value by axis.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub arm: BTreeMap<String, String>,
     /// Held-out losses of further sources, where the study asks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_out: Vec<SourceLoss>,

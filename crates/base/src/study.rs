@@ -34,6 +34,12 @@ choice! {
         Scaling = "scaling",
         /// The best model size for a budget of compute.
         Isoflop = "isoflop",
+        /// What data are worth: how much, how often, how much junk, in which mixture.
+        Data = "data",
+        /// Which batch to train with.
+        Batch = "batch",
+        /// Which learning rate to train with.
+        Lr = "lr",
     }
 }
 

@@ -105,18 +105,54 @@ impl Corpus {
     }
 }
 
+/// Names of the built-in corpus and its two parts, verse and plays against prose, for mixtures of real sources.
+pub const BUILTIN: [&str; 3] = ["builtin", "builtin-verse", "builtin-prose"];
+
+/// Where verse and plays lie in the text, in bytes: Blake; Milton, Shakespeare, Whitman; Pope's Homer. The works and
+/// their lengths are in `corpus/CREDITS.md`, with two bytes between neighbours.
+const VERSE: [std::ops::Range<usize>; 3] =
+    [2_017_828..2_054_200, 5_481_269..7_003_486, 9_629_679..10_727_186];
+
 /// The built-in corpus: 15.6 MB of English literature, bytes as tokens.
 ///
 /// # Errors
 /// [`DataError::Builtin`] if the embedded text does not decompress to what was embedded.
 pub fn builtin() -> Result<Corpus, DataError> {
+    let (text, sha256) = literature()?;
+    from_bytes(BUILTIN[0], &text, sha256)
+}
+
+/// The built-in corpus or a part of it by name; `None` if there is none of that name.
+///
+/// # Errors
+/// As [`builtin`].
+pub fn builtin_named(name: &str) -> Option<Result<Corpus, DataError>> {
+    let verse = match BUILTIN.iter().position(|known| *known == name)? {
+        0 => return Some(builtin()),
+        index => index == 1,
+    };
+    Some(literature().and_then(|(text, _)| {
+        let part: Vec<u8> = match verse {
+            true => VERSE.iter().flat_map(|range| &text[range.clone()]).copied().collect(),
+            false => {
+                let starts = [0].into_iter().chain(VERSE.iter().map(|range| range.end));
+                let ends = VERSE.iter().map(|range| range.start).chain([text.len()]);
+                starts.zip(ends).flat_map(|(start, end)| &text[start..end]).copied().collect()
+            }
+        };
+        from_bytes(name, &part, sha256(&part))
+    }))
+}
+
+/// The embedded text and its hash.
+fn literature() -> Result<(Vec<u8>, String), DataError> {
     let damaged = |what: String| DataError::Builtin { what };
     let text = unpack::unzstd(LITERATURE_ZST).map_err(damaged)?;
     let sha256 = sha256(&text);
     if text.len() != LITERATURE_BYTES || sha256 != LITERATURE_SHA256 {
         return Err(damaged(format!("{} bytes with SHA-256 {sha256}", text.len())));
     }
-    from_bytes("builtin", &text, sha256)
+    Ok((text, sha256))
 }
 
 /// A UTF-8 text file, or one compressed with Zstandard (`.zst`), bytes as tokens, a sixteenth held out
@@ -192,6 +228,21 @@ pub fn from_bin(train: &Path, val: &Path, options: &BinOptions) -> Result<Corpus
         block_tokens: block_tokens(bytes_per_token),
     };
     Ok(Corpus { train: Box::new(train), val: Box::new(val), info, sources: Vec::new(), tokenizer_json: None })
+}
+
+impl Corpus {
+    /// The corpus as its own only source, so that runs can mix it with junk or read a part of it.
+    #[must_use]
+    pub fn with_itself_as(self, name: &str) -> Self {
+        let (train, val): (Arc<dyn Tokens>, Arc<dyn Tokens>) = (Arc::from(self.train), Arc::from(self.val));
+        let source = CorpusSource {
+            name: name.to_owned(),
+            train: Arc::clone(&train),
+            val: Some(Arc::clone(&val)),
+            info: self.info.clone(),
+        };
+        Self { train: Box::new(train), val: Box::new(val), sources: vec![source], ..self }
+    }
 }
 
 impl CorpusSource {

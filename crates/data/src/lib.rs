@@ -47,7 +47,9 @@ mod tokens;
 mod unpack;
 
 pub use bin::{BinFile, BinOptions, Scan};
-pub use corpus::{Corpus, CorpusInfo, CorpusSource, builtin, from_bin, from_prepared, from_text};
+pub use corpus::{
+    BUILTIN, Corpus, CorpusInfo, CorpusSource, builtin, builtin_named, from_bin, from_prepared, from_text,
+};
 pub use dialect::TokenDtype;
 pub use error::DataError;
 pub use eval::{EvalBatch, Window, eval_batches, eval_windows};

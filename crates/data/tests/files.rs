@@ -1,8 +1,8 @@
 //! What a user's files can be, and what is said of each.
 
 use isoflop_data::{
-    BinFile, BinOptions, Corpus, DataError, Sampler, Scan, TokenDtype, TokenizerKind, Tokens, builtin,
-    eval_windows, from_bin, from_text, read_checked,
+    BUILTIN, BinFile, BinOptions, Corpus, DataError, Sampler, Scan, TokenDtype, TokenizerKind, Tokens,
+    builtin, builtin_named, eval_windows, from_bin, from_text, read_checked,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -231,6 +231,28 @@ fn text_is_split_by_blocks_and_bad_text_is_located() {
     check_error(from_text(&write(&dir, "e.txt.zst", b"not zstd")), &["e.txt.zst", "Zstandard"]);
     check_error(from_text(&dir.path().join("f.txt")), &["no such file"]);
     check_error(from_text(dir.path()), &["is a directory"]);
+}
+
+#[test]
+fn verse_and_prose_are_the_builtin_corpus_in_two() {
+    let [all, verse, prose] = BUILTIN.map(|name| builtin_named(name).unwrap().unwrap());
+    let bytes = |corpus: &Corpus| corpus.info.train_tokens + corpus.info.val_tokens;
+    assert_eq!(bytes(&verse) + bytes(&prose), bytes(&all));
+    // The first line of Blake's, of Emma, and what follows where verse was cut out: Alice.
+    let start = |corpus: &Corpus, at: u64, length: usize| {
+        let mut row = vec![0; length];
+        corpus.train.read(at, &mut row);
+        row.iter().map(|id| *id as u8 as char).collect::<String>()
+    };
+    assert_eq!(start(&verse, 0, 33), "SONGS OF INNOCENCE AND OF EXPERIE");
+    assert_eq!(start(&prose, 0, 33), start(&all, 0, 33));
+    let whole = |corpus: &Corpus| start(corpus, 0, corpus.info.train_tokens as usize);
+    for (text, own, foreign) in
+        [(whole(&verse), "Achilles", "Dashwood"), (whole(&prose), "Dashwood", "Patroclus")]
+    {
+        assert!(text.contains(own) && !text.contains(foreign), "{own}, not {foreign}");
+    }
+    assert!(builtin_named("builtin-letters").is_none());
 }
 
 #[test]

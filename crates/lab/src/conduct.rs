@@ -5,7 +5,7 @@ use crate::collect;
 use crate::error::{Stopped, UserError};
 use crate::executor::{Executed, Executor};
 use crate::forecasts::{self, StoredForecast};
-use crate::kinds::{self, Then};
+use crate::kinds::{self, Found, Then};
 use crate::out;
 use crate::page::{self, Page};
 use crate::plan::{self, Plan, Speed};
@@ -168,13 +168,26 @@ impl Conductor<'_> {
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<ReportInput> {
         let _alone = store.lock_study(&self.study.name)?;
-        let gathered = collect::gather(self.study, store)?;
-        let (points, curves) = (gathered.collected.points_frame(), gathered.collected.curves()?);
+        let mut gathered = collect::gather(self.study, store)?;
+        let (points, mut curves) = (gathered.collected.points_frame(), gathered.collected.curves()?);
         out::write(&self.out, out::POINTS, &isoflop_store::csv(&points))?;
         out::write(&self.out, out::POINTS_PARQUET, &tables::parquet(&points))?;
         out::write(&self.out, out::CURVES, &isoflop_store::csv(&Frame::of_curves(&curves)))?;
         let mut notes = Vec::new();
-        let laws = self.laws(&gathered.collected, &mut notes, recorder)?;
+        let all = gathered.collected.clone();
+        let kind = kinds::of(self.study.kind);
+        let of_the_law: Vec<&str> = self
+            .study
+            .runs
+            .iter()
+            .filter(|run| kind.is_of_the_law(self.study, run))
+            .map(|run| run.id.as_str())
+            .collect();
+        gathered.collected.runs.retain(|run| of_the_law.contains(&run.id()));
+        let options = Options { threads: self.study.machine.threads, ..Options::default() };
+        let laws = self.laws(&gathered.collected, &options, &mut notes, recorder)?;
+        let findings = kind.findings(&Found::of(self.study, &all, &curves, Some(&laws), &options));
+        curves.retain(|row| of_the_law.contains(&row.run.as_str()));
         let (registered, changed) = registry::registered(&self.store_root, &gathered.collected);
         notes.extend(changed);
         let page = Page {
@@ -189,6 +202,7 @@ impl Conductor<'_> {
             notes,
             gathered,
             curves,
+            findings,
         };
         let input = page.input()?;
         out::write(&self.out, out::REPORT_INPUT, input.to_json()?.as_bytes())?;
@@ -199,11 +213,11 @@ impl Conductor<'_> {
     fn laws(
         &self,
         collected: &Collected,
+        options: &Options,
         notes: &mut Vec<String>,
         recorder: &mut dyn Recorder,
     ) -> anyhow::Result<LawDocument> {
-        let options = Options { threads: self.study.machine.threads, ..Options::default() };
-        let (laws, why) = collect::laws(collected, &options);
+        let (laws, why) = collect::laws(collected, options);
         match why {
             None => {
                 let json = serde_json::to_string_pretty(&laws)?

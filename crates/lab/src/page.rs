@@ -3,7 +3,7 @@
 use crate::collect::{Gathered, joules};
 use crate::forecasts::StoredForecast;
 use crate::gpt;
-use crate::kinds;
+use crate::kinds::Findings;
 use crate::sampling::{Draw, generate};
 use crate::stop::Stop;
 use crate::study::recipe;
@@ -56,8 +56,12 @@ fn complete(checkpoint: &mut Checkpoint, stop: &Stop) -> anyhow::Result<String> 
 pub struct Page<'a> {
     pub study: &'a Study,
     pub corpus: &'a Corpus,
+    /// The runs that the laws are of, with a row for every run.
     pub gathered: Gathered,
+    /// Their training curves.
     pub curves: Vec<CurveRow>,
+    /// What the study's kind says.
+    pub findings: Findings,
     pub laws: Option<LawDocument>,
     /// The study's own forecasts.
     pub forecasts: Vec<StoredForecast>,
@@ -91,7 +95,8 @@ impl Page<'_> {
             machine: machine_facts(study),
             study: serde_json::to_value(study)?,
             study_toml: toml::to_string(study).context("writing the resolved study as TOML")?,
-            sections: kinds::of(study.kind).findings(study, self.laws.as_ref()),
+            sections: self.findings.sections,
+            judged: self.findings.verdicts,
             ledger: ledger(study),
             learning_rate: learning_rate(study),
             claims: study.claims.clone(),

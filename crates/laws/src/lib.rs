@@ -19,9 +19,11 @@
 //! | [`allocation`] | where a budget is best spent, by three approaches |
 //! | [`fit_table`] | all the laws of a table, and which of them the data support |
 //! | [`forecast`](mod@forecast), [`design`] | runs that are not there yet |
+//! | [`arms`] | arms of a study against each other: means, slopes, sweeps |
 //! | [`text`] | a document as people read it |
 
 pub mod allocation;
+pub mod arms;
 pub mod design;
 pub mod document;
 pub mod error;

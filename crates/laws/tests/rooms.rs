@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up. `error` and `options` are words of all.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "numeric",
     "document",
     "table",
@@ -14,6 +14,7 @@ const ROOMS: [&str; 12] = [
     "fit_table",
     "forecast",
     "design",
+    "arms",
     "text",
     "lib",
 ];

@@ -1,6 +1,7 @@
 //! What a page is drawn from: plain data, handed over by the binary and kept as JSON beside the page, so that the
 //! same page can be drawn again, byte for byte.
 
+use crate::claims::Verdict;
 use crate::section::Section;
 use isoflop_base::study::ClaimSpec;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
@@ -48,6 +49,8 @@ pub struct ReportInput {
     pub completions: Vec<Completion>,
     /// What the study's kind found.
     pub sections: Vec<Section>,
+    /// What the study's kind says of published claims.
+    pub judged: Vec<Verdict>,
     /// Claims of the study file.
     pub claims: Vec<ClaimSpec>,
     /// How the learning rate was chosen.
@@ -80,6 +83,7 @@ impl Default for ReportInput {
             seed_variance: None,
             completions: Vec::new(),
             sections: Vec::new(),
+            judged: Vec::new(),
             claims: Vec::new(),
             learning_rate: None,
             ledger: Vec::new(),

@@ -16,6 +16,7 @@ mod scale;
 mod section;
 mod svg;
 
+pub use claims::{Ruling, Verdict};
 pub use input::{
     Completion, Corpus, Fact, ForecastRow, LearningRate, LedgerRow, Preset, REPORT_SCHEMA, ReportError,
     ReportInput, RunRow, SeedVariance, Totals,

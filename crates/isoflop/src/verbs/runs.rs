@@ -239,6 +239,7 @@ mod tests {
             energy_j: Measured::missing("no meter"),
             sources: Vec::new(),
             held_out: Vec::new(),
+            arm: Default::default(),
             blocks: block_losses
                 .iter()
                 .enumerate()

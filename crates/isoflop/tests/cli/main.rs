@@ -1,6 +1,7 @@
 //! Whole-command tests: one binary, one module per theme.
 
 mod architecture;
+mod arms;
 mod bad_input;
 mod bench;
 mod common;

@@ -2,17 +2,15 @@
 //! approaches then say where the loss is lowest (Hoffmann et al. 2022, arXiv:2203.15556): the envelope of all
 //! points, a parabola per budget, and L(N, D) fitted to all.
 
-use super::{Kind, Stage, Then};
+use super::{Findings, Found, Kind, Stage, Then};
 use crate::error::UserError;
 use crate::gpt;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Base, Notes};
-use crate::study::series;
+use crate::study::{arms, series};
 use isoflop_base::ModelShape;
 use isoflop_base::study::{Role, RunSpec, Study};
 use isoflop_base::units::parse_count;
-use isoflop_laws::LawDocument;
-use isoflop_report::Section;
 
 /// Sizes a budget needs for a valley to have a bottom.
 const LEAST_SIZES: usize = 3;
@@ -21,6 +19,7 @@ pub(super) struct Isoflop;
 
 impl Kind for Isoflop {
     fn expand(&self, raw: &RawStudy, base: &Base, notes: &mut Notes) -> Result<Vec<RunSpec>, UserError> {
+        arms::only(raw, "isoflop", &[])?;
         let models = resolve::models(raw)?;
         let budgets = budgets(raw)?;
         let range = ratio_range(raw)?;
@@ -57,8 +56,9 @@ impl Kind for Isoflop {
         vec![Stage { name: "grid", runs: (0..study.runs.len()).collect(), then: Then::GoOn }]
     }
 
-    fn findings(&self, _study: &Study, laws: Option<&LawDocument>) -> Vec<Section> {
-        laws.map(super::allocation::section).into_iter().collect()
+    fn findings(&self, found: &Found<'_>) -> Findings {
+        let sections = found.laws.map(super::allocation::section).into_iter().collect();
+        Findings { sections, ..Findings::default() }
     }
 }
 

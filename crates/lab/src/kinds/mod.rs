@@ -1,19 +1,24 @@
 //! Kinds of study: what runs a question needs, in which stages they are trained, and what the page then says.
 //!
-//! A kind is one module. It is asked three things and keeps no state: [`Kind::expand`] makes the runs,
-//! [`Kind::stages`] orders them, [`Kind::findings`] reads the finished points. Training, resuming, fitting and
-//! drawing are the same for all.
+//! A kind is one module. It is asked four things and keeps no state: [`Kind::expand`] makes the runs,
+//! [`Kind::stages`] orders them, [`Kind::is_of_the_law`] says which of them the study's scaling laws are fitted to, and
+//! [`Kind::findings`] reads the finished points. Training, resuming, fitting and drawing are the same for all.
 
 mod allocation;
+mod batch;
+mod data;
+mod found;
 mod isoflop;
+mod lr;
 mod scaling;
+mod words;
+
+pub use found::{Findings, Finished, Found};
 
 use crate::error::UserError;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{Base, Notes};
 use isoflop_base::study::{RunSpec, Study, StudyKind};
-use isoflop_laws::LawDocument;
-use isoflop_report::Section;
 
 /// A kind of study.
 pub trait Kind: Sync {
@@ -26,8 +31,14 @@ pub trait Kind: Sync {
     /// The runs in stages. What follows a stage is done once, by whoever finishes its last run.
     fn stages(&self, study: &Study) -> Vec<Stage>;
 
-    /// Sections of the page beyond those that every study has.
-    fn findings(&self, study: &Study, laws: Option<&LawDocument>) -> Vec<Section>;
+    /// Whether a run is one of the series that the laws of the study are fitted to and the page draws; the others are
+    /// arms that only the findings are about.
+    fn is_of_the_law(&self, _study: &Study, _run: &RunSpec) -> bool {
+        true
+    }
+
+    /// What the page says beyond what every study's does.
+    fn findings(&self, found: &Found<'_>) -> Findings;
 }
 
 /// Runs of a study that are trained together, and what follows once all of them are over.
@@ -55,8 +66,13 @@ pub fn of(kind: StudyKind) -> &'static dyn Kind {
     match kind {
         StudyKind::Scaling => &scaling::Scaling,
         StudyKind::Isoflop => &isoflop::Isoflop,
+        StudyKind::Data => &data::Data,
+        StudyKind::Batch => &batch::Batch,
+        StudyKind::Lr => &lr::Lr,
     }
 }
 
+#[cfg(test)]
+mod made;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,12 @@
 //! `scaling`: loss against model size, tokens and compute. A grid of models and lengths; the two largest sizes are
 //! forecast before they are trained.
 
-use super::{Kind, Stage, Then};
+use super::{Findings, Found, Kind, Stage, Then};
 use crate::error::UserError;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Base, Notes};
-use crate::study::series;
+use crate::study::{arms, series};
 use isoflop_base::study::{RunSpec, Study};
-use isoflop_laws::LawDocument;
-use isoflop_report::Section;
 
 /// Sizes that are forecast.
 const HELD_BACK: usize = 2;
@@ -19,6 +17,7 @@ pub(super) struct Scaling;
 
 impl Kind for Scaling {
     fn expand(&self, raw: &RawStudy, base: &Base, notes: &mut Notes) -> Result<Vec<RunSpec>, UserError> {
+        arms::only(raw, "scaling", &[])?;
         series::runs(raw, base, &resolve::models(raw)?, notes)
     }
 
@@ -37,7 +36,7 @@ impl Kind for Scaling {
         ]
     }
 
-    fn findings(&self, _study: &Study, _laws: Option<&LawDocument>) -> Vec<Section> {
-        Vec::new()
+    fn findings(&self, _found: &Found<'_>) -> Findings {
+        Findings::default()
     }
 }

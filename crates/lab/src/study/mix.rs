@@ -11,7 +11,7 @@ use isoflop_base::units::{parse_count, parse_share, parse_whole, si, whole};
 use isoflop_data::corpus::{self, CorpusSource};
 use isoflop_data::junk::known_tokenizer;
 use isoflop_data::mix::{Assignment, MOST_SOURCES, stages};
-use isoflop_data::{BinOptions, Corpus, CorpusInfo};
+use isoflop_data::{BinOptions, Corpus, CorpusInfo, TokenizerKind};
 use std::path::Path;
 
 /// Weights are whole multiples of one over this.
@@ -88,10 +88,12 @@ fn open_one(raw: &RawStudy, name: &str, options: &BinOptions) -> Result<Option<C
     }
     let found = text(kind)?.unwrap_or_default();
     let opened = match (kind, val) {
-        ("corpus", _) if found == "builtin" => isoflop_data::builtin(),
+        ("corpus", _) if isoflop_data::BUILTIN.contains(&found.as_str()) => {
+            isoflop_data::builtin_named(&found).expect("one of them")
+        }
         ("corpus", _) => {
             return Err(UserError::new(format!("{}: there is no corpus \"{found}\"", place(raw, name)))
-                .hint("write corpus = \"builtin\", or name files with train or text"));
+                .hint("write corpus = \"builtin\", \"builtin-verse\" or \"builtin-prose\", or name files with train or text"));
         }
         ("text", _) => isoflop_data::from_text(Path::new(&found)),
         ("prepared", _) => isoflop_data::from_prepared(Path::new(&found)),
@@ -243,12 +245,7 @@ fn tag(raw: &RawStudy, corpus: &Corpus, name: &str) -> Result<Vec<u32>, UserErro
     let key = key(name, "tag");
     let ids = match raw.entries.get(&key).map(|e| &e.value) {
         None => return Ok(Vec::new()),
-        Some(toml::Value::String(text)) => known_tokenizer(&corpus.info.tokenizer)
-            .map_err(|e| {
-                UserError::new(format!("{}: {}", raw.place(&key), e.to_string().lines().next().unwrap_or("")))
-                    .hint("write the ids of its tokens, tag = [50256]")
-            })?
-            .encode(text),
+        Some(toml::Value::String(text)) => encoded(raw, &key, text, &corpus.info.tokenizer)?,
         Some(_) => {
             let ids = raw.parsed_list(&key, parse_whole)?.unwrap_or_default();
             ids.into_iter().map(|id| u32::try_from(id).unwrap_or(u32::MAX)).collect()
@@ -263,6 +260,23 @@ fn tag(raw: &RawStudy, corpus: &Corpus, name: &str) -> Result<Vec<u32>, UserErro
         ))
         .hint("write a text, or ids of the vocabulary")),
     }
+}
+
+/// The ids of a tag's text.
+///
+/// # Errors
+/// A tokeniser that is not known.
+pub(super) fn encoded(
+    raw: &RawStudy,
+    key: &str,
+    text: &str,
+    tokenizer: &TokenizerKind,
+) -> Result<Vec<u32>, UserError> {
+    let tokenizer = known_tokenizer(tokenizer).map_err(|e| {
+        UserError::new(format!("{}: {}", raw.place(key), e.to_string().lines().next().unwrap_or("")))
+            .hint("write the ids of its tokens, tag = [50256]")
+    })?;
+    Ok(tokenizer.encode(text))
 }
 
 /// The weights of each stage: one where a source has a number, several where it has a list.

@@ -1,6 +1,7 @@
 //! From a study file to what its runs are made of: parse ([`raw`]), resolve every `auto` ([`resolve`]), lay out a
 //! grid of models, lengths and seeds ([`series`]). Which grid a study has is its kind's to say ([`crate::kinds`]).
 
+pub mod arms;
 pub mod claims;
 mod mix;
 pub mod raw;

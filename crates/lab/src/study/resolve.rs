@@ -9,7 +9,7 @@ use isoflop_base::mix::MixSpec;
 use isoflop_base::recipe::*;
 use isoflop_base::study::*;
 use isoflop_base::units::{parse_count, parse_seconds, parse_share, parse_whole, si, whole};
-use isoflop_data::{BinOptions, Corpus, Mixture, TokenDtype};
+use isoflop_data::{BinOptions, Corpus, Mixture, TokenDtype, TokenizerKind};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,8 @@ pub struct Base {
     pub name: String,
     /// The tokens.
     pub data: DataSpec,
+    /// How text becomes tokens.
+    pub tokenizer: TokenizerKind,
     /// Vocabulary V.
     pub vocab: usize,
     /// Context length T.
@@ -62,18 +64,58 @@ pub struct Base {
     pub micro_batch: Option<usize>,
     /// How runs are run here.
     pub machine: MachineSpec,
+    /// Which of the study's arms its runs are of.
+    pub arm: Arm,
+}
+
+/// What a study's one text is called as a source of its arms.
+pub const TEXT: &str = "text";
+
+/// An arm of a study: what its runs share that those of other arms do not.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Arm {
+    /// Part of the names of its runs, e.g. `base64-50`; empty where there are no arms.
+    pub label: String,
+    /// Value by axis, e.g. `share` → `0.5`.
+    pub values: BTreeMap<String, String>,
+    /// Times the rate that the study says.
+    pub rate: Option<f64>,
+    /// Whether steps are divided in two at least, so that the gradient's noise scale can be estimated.
+    pub pairs: bool,
+}
+
+/// Sequences a step from which dividing it in two leaves each part enough to keep several threads busy.
+const PAIRS_FROM: usize = 8;
+
+impl Arm {
+    /// An arm of this name with these values by axis.
+    pub fn new<const K: usize>(label: impl Into<String>, values: [(&str, String); K]) -> Self {
+        let values = values.map(|(axis, value)| (axis.to_owned(), value)).into();
+        Self { label: label.into(), values, ..Self::default() }
+    }
 }
 
 impl Base {
     /// A run of a model under the study's recipe, finishing points after these optimiser steps (ascending).
     pub fn run(&self, shape: ModelShape, lr: f64, seed: u64, ends: Vec<u64>, role: Role) -> RunSpec {
         let sequences = (self.train.batch_tokens / self.context as u64) as usize;
-        let auto = || recipe::auto_micro_batch(shape, self.vocab, self.context, sequences);
+        let auto = || {
+            let most = recipe::auto_micro_batch(shape, self.vocab, self.context, sequences);
+            let half = sequences / 2;
+            if self.arm.pairs && sequences >= PAIRS_FROM && sequences.is_multiple_of(2) {
+                most.min(half)
+            } else {
+                most
+            }
+        };
         let total = *ends.last().expect("a run has an end");
         RunSpec {
-            id: format!("{}-{shape}-s{seed}", self.name),
+            id: match self.arm.label.as_str() {
+                "" => format!("{}-{shape}-s{seed}", self.name),
+                label => format!("{}-{shape}-{label}-s{seed}", self.name),
+            },
             seed,
-            arm: BTreeMap::new(),
+            arm: self.arm.values.clone(),
             role,
             model: ModelSpec::Gpt2(GptSpec {
                 shape,
@@ -107,15 +149,23 @@ pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
     if !raw.mix.is_empty() {
         return mix::open(raw, &options);
     }
+    let opened = open_one(raw, &options)?;
+    // Arms mix it with junk, or read a part of it.
+    Ok(if raw.text("kind")?.as_deref() == Some("data") { opened.with_itself_as(TEXT) } else { opened })
+}
+
+/// The corpus of a study without a mix.
+fn open_one(raw: &RawStudy, options: &BinOptions) -> Result<Corpus, UserError> {
     let (train, val) = (raw.text("data.train")?, raw.text("data.val")?);
     if let Some(dir) = raw.text("data.prepared")? {
         return open_prepared(raw, &dir);
     }
     let opened = match (raw.text("data.corpus")?.as_deref(), train, val, raw.text("data.text")?) {
-        (Some("builtin"), None, None, None) | (None, None, None, None) => isoflop_data::builtin(),
-        (None, Some(train), Some(val), None) => {
-            isoflop_data::from_bin(train.as_ref(), val.as_ref(), &options)
+        (None, None, None, None) => isoflop_data::builtin(),
+        (Some(name), None, None, None) if isoflop_data::BUILTIN.contains(&name) => {
+            isoflop_data::builtin_named(name).expect("one of them")
         }
+        (None, Some(train), Some(val), None) => isoflop_data::from_bin(train.as_ref(), val.as_ref(), options),
         (None, None, None, Some(text)) => isoflop_data::from_text(text.as_ref()),
         (Some(other), None, None, None) => {
             return Err(UserError::new(format!(
@@ -170,6 +220,7 @@ pub fn base(
     Ok(Base {
         name,
         data: data_spec(raw, corpus, train.batch_tokens)?,
+        tokenizer: corpus.info.tokenizer.clone(),
         vocab: corpus.info.vocab,
         context,
         init: raw.choice("train.init")?.unwrap_or(Init::Scaled),
@@ -179,6 +230,7 @@ pub fn base(
             threads: threads(raw, machine, notes)?,
             checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
         },
+        arm: Arm::default(),
     })
 }
 

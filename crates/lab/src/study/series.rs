@@ -99,11 +99,19 @@ pub fn runs(
             .hint("branches end before the run does"));
         }
         ends.extend(&branches);
+        if base.arm.rate.is_some() {
+            // Arms of large batches have fewer points: those with too few steps are left out.
+            ends.retain(|tokens| *tokens >= (LEAST_STEPS * base.train.batch_tokens) as f64);
+            if ends.is_empty() {
+                continue;
+            }
+        }
         let steps = whole_steps(raw, base, shape, &ends)?;
         let more = extra.iter().filter(|(s, _)| *s == shape).flat_map(|(_, seeds)| seeds);
         let series = seeds.iter().map(|s| (*s, Role::Series));
         for (seed, role) in series.chain(more.map(|s| (*s, Role::SeedSpread))) {
-            let run = base.run(shape, lr.of(shape), seed, steps.clone(), role);
+            let rate = base.arm.rate.unwrap_or(1.0) * lr.of(shape);
+            let run = base.run(shape, rate, seed, steps.clone(), role);
             if runs.iter().any(|r: &RunSpec| r.id == run.id) {
                 continue;
             }

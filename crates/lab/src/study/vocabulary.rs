@@ -42,6 +42,21 @@ pub const KEYS: &[&str] = &[
     "data.mix.*.copies",
     "data.mix.*.passages",
     "data.mix.*.passage_tokens",
+    "arms.junk",
+    "arms.shares",
+    "arms.tagged",
+    "arms.tag",
+    "arms.unique",
+    "arms.weight_decay",
+    "arms.copies",
+    "arms.copies_share",
+    "arms.passage_tokens",
+    "arms.mixes",
+    "arms.held_out",
+    "arms.batches",
+    "arms.rates",
+    "arms.rate_exponent",
+    "arms.init",
     "series.models",
     "series.tokens",
     "series.epochs",
@@ -75,5 +90,5 @@ pub const KEYS: &[&str] = &[
     "train.checkpoint_every",
 ];
 
-const SECTIONS: &[&str] = &["data", "series", "train", "claims"];
+const SECTIONS: &[&str] = &["data", "arms", "series", "train", "claims"];
 pub(super) const CLAIM_KEYS: &[&str] = &["law", "param", "value", "within", "source", "needs"];

@@ -58,6 +58,7 @@ impl Finished {
             energy_j,
             sources,
             held_out,
+            arm: spec.arm.clone(),
             blocks: score.blocks,
         }
     }

@@ -346,6 +346,7 @@ fn row_of(line: usize, p: &Point) -> Row {
     ];
     let of_language = [("context", p.context), ("vocab", p.vocab)];
     let of_language = of_language.into_iter().filter_map(|(key, value)| Some((key, value? as f64)));
+    let junk = p.junk_share().map(|share| ("junk", share));
     let labels = [("schedule", &p.schedule), ("init", &p.init), ("precision", &p.precision)];
     Row {
         line,
@@ -358,7 +359,7 @@ fn row_of(line: usize, p: &Point) -> Row {
         run: p.run.clone(),
         cluster: String::new(),
         seed: Some(p.seed),
-        extra: extra.into_iter().chain(of_language).map(|(k, v)| (k.to_owned(), v)).collect(),
+        extra: extra.into_iter().chain(of_language).chain(junk).map(|(k, v)| (k.to_owned(), v)).collect(),
         labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v.clone())).collect(),
     }
 }

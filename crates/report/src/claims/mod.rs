@@ -64,6 +64,11 @@ pub fn judge(input: &ReportInput) -> Vec<Verdict> {
     let empty = LawDocument::default();
     let laws = input.laws.as_ref().unwrap_or(&empty);
     let facts = Facts::of(input);
+    if !input.judged.is_empty() {
+        // A study of another question than how loss scales: its own claims, not the standing ones.
+        let own = input.claims.iter().map(|claim| parameter(claim, laws, &facts));
+        return input.judged.iter().cloned().chain(own).collect();
+    }
     let seed_sd = laws
         .seed_spread
         .as_ref()

@@ -67,6 +67,7 @@ fn point(index: usize, tokens: u64, seed: u64) -> Point {
         energy_j: Measured::missing("no power meter on this machine"),
         sources: Vec::new(),
         held_out: Vec::new(),
+        arm: Default::default(),
         blocks,
     }
 }

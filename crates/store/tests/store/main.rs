@@ -70,6 +70,7 @@ fn point(run: &str, tokens: u64, loss: f64) -> Point {
         energy_j: Measured::missing("no meter"),
         sources: Vec::new(),
         held_out: Vec::new(),
+        arm: Default::default(),
         blocks: vec![BlockLoss { block: 3, sum: 0.1 + 0.2, tokens: 7 }],
     }
 }

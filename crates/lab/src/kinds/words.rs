@@ -1,0 +1,53 @@
+//! How findings say numbers.
+
+use isoflop_laws::arms::Estimate;
+use isoflop_report::{Ruling, Verdict};
+
+/// `0.62 (0.51 to 0.73)`, or that there is no interval.
+pub(super) fn interval(estimate: &Estimate, digits: usize) -> String {
+    match estimate.ends {
+        Some((lo, hi)) => {
+            format!("{:.digits$} ({lo:.digits$} to {hi:.digits$})", estimate.value)
+        }
+        None => format!("{:.digits$} (no interval: one unit)", estimate.value),
+    }
+}
+
+/// The same of what may not be there.
+pub(super) fn maybe(estimate: Option<&Estimate>, digits: usize) -> String {
+    estimate.map_or_else(|| "–".to_owned(), |e| interval(e, digits))
+}
+
+/// `8 runs`, `1 run`.
+pub(super) fn count(n: usize, one: &str) -> String {
+    match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {one}s"),
+    }
+}
+
+/// `a, b and c`.
+pub(super) fn list(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+/// A verdict.
+pub(super) fn verdict(
+    claim: &str,
+    source: &str,
+    measured: impl Into<String>,
+    ruling: Ruling,
+    why: impl Into<String>,
+) -> Verdict {
+    Verdict {
+        claim: claim.to_owned(),
+        source: source.to_owned(),
+        measured: measured.into(),
+        ruling,
+        why: why.into(),
+    }
+}

@@ -1,0 +1,255 @@
+//! Arms of a study against each other: means and slopes with their intervals, what data are worth on another arm's
+//! curve, where a sweep is best.
+//!
+//! A unit of evidence (a run, or runs of one seed that are compared with each other) is one number here; what is
+//! within it has been averaged before. Intervals are Student's, of independent units.
+
+use crate::numeric::linear::least_squares;
+use crate::numeric::quantile::t_quantile;
+
+/// An estimate; without ends where the units are too few for an interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// Its value.
+    pub value: f64,
+    /// Ends of its interval.
+    pub ends: Option<(f64, f64)>,
+    /// Units it is of.
+    pub units: usize,
+}
+
+impl Estimate {
+    /// Whether the whole interval lies above a value.
+    pub fn is_above(&self, value: f64) -> bool {
+        self.ends.is_some_and(|(lo, _)| lo > value)
+    }
+
+    /// Whether the whole interval lies below a value.
+    pub fn is_below(&self, value: f64) -> bool {
+        self.ends.is_some_and(|(_, hi)| hi < value)
+    }
+
+    /// Whether the interval holds a value.
+    pub fn holds(&self, value: f64) -> bool {
+        self.ends.is_some_and(|(lo, hi)| lo <= value && value <= hi)
+    }
+
+    /// Half the interval's width.
+    pub fn half_width(&self) -> Option<f64> {
+        self.ends.map(|(lo, hi)| 0.5 * (hi - lo))
+    }
+
+    /// The estimate of a monotone function of it.
+    #[must_use]
+    pub fn map(&self, f: impl Fn(f64) -> f64) -> Self {
+        let ends = self.ends.map(|(lo, hi)| (f(lo), f(hi))).map(|(a, b)| (a.min(b), a.max(b)));
+        Self { value: f(self.value), ends, units: self.units }
+    }
+}
+
+/// The mean of units with its interval at `level`; `None` of no units.
+pub fn mean(values: &[f64], level: f64) -> Option<Estimate> {
+    let n = values.len();
+    if n == 0 {
+        return None;
+    }
+    let value = values.iter().sum::<f64>() / n as f64;
+    let half = (n > 1).then(|| {
+        let ss: f64 = values.iter().map(|v| (v - value) * (v - value)).sum();
+        let dof = (n - 1) as f64;
+        t_quantile(0.5 + 0.5 * level, dof) * libm::sqrt(ss / dof / n as f64)
+    });
+    Some(Estimate { value, ends: half.map(|h| (value - h, value + h)), units: n })
+}
+
+/// Coefficients of y on the columns of `x` by least squares, each with its interval at `level`.
+pub fn regression(x: &[Vec<f64>], y: &[f64], level: f64) -> Option<Vec<Estimate>> {
+    let fit = least_squares(x, y, &vec![1.0; y.len()])?;
+    let (n, p) = (x.len(), fit.beta.len());
+    let scale = (n > p).then(|| {
+        let dof = (n - p) as f64;
+        t_quantile(0.5 + 0.5 * level, dof) * libm::sqrt(fit.ssr / dof)
+    });
+    let coefficient = |i: usize| {
+        let (value, half) = (fit.beta[i], scale.map(|s| s * libm::sqrt(fit.inverse[i][i])));
+        Estimate { value, ends: half.map(|h| (value - h, value + h)), units: n }
+    };
+    fit.beta.iter().all(|b| b.is_finite()).then(|| (0..p).map(coefficient).collect())
+}
+
+/// Slope of y on x with its interval at `level`; `None` unless x differs.
+pub fn slope(x: &[f64], y: &[f64], level: f64) -> Option<Estimate> {
+    let centre = x.iter().sum::<f64>() / x.len().max(1) as f64;
+    let rows: Vec<Vec<f64>> = x.iter().map(|x| vec![1.0, x - centre]).collect();
+    regression(&rows, y, level).map(|coefficients| coefficients[1])
+}
+
+/// What a curve says of the place where it reaches a value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reached {
+    /// There.
+    At(f64),
+    /// Before its first point.
+    Before(f64),
+    /// Not by its last point.
+    After(f64),
+}
+
+/// Where a falling curve of (x, y) first reaches `y`, between its points straight in ln x and ln y. Points need no
+/// order; all are positive.
+pub fn reaches(curve: &[(f64, f64)], y: f64) -> Option<Reached> {
+    let mut points = curve.to_vec();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (first, last) = (points.first()?, points.last()?);
+    if y > first.1 {
+        return Some(Reached::Before(first.0));
+    }
+    for pair in points.windows(2) {
+        let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+        if y1 <= y && y0 > y1 {
+            let share = ((libm::log(y0) - libm::log(y)) / (libm::log(y0) - libm::log(y1))).clamp(0.0, 1.0);
+            return Some(Reached::At(libm::exp(libm::log(x0) + share * (libm::log(x1) - libm::log(x0)))));
+        }
+    }
+    Some(if y == first.1 { Reached::At(first.0) } else { Reached::After(last.0) })
+}
+
+/// The value of a curve of (x, y) at `x`, straight in ln x and ln y between its points; `None` outside of them.
+pub fn interpolate(curve: &[(f64, f64)], x: f64) -> Option<f64> {
+    let mut points = curve.to_vec();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points.windows(2).find(|pair| pair[0].0 <= x && x <= pair[1].0).map(|pair| {
+        let [(x0, y0), (x1, y1)] = [pair[0], pair[1]].map(|(x, y)| (libm::log(x), libm::log(y)));
+        libm::exp(y0 + (libm::log(x) - x0) / (x1 - x0) * (y1 - y0))
+    })
+}
+
+/// The bottom of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bottom {
+    /// Where, in the sweep's coordinate.
+    pub x: f64,
+    /// Ends of its interval; an end the data do not bound is infinite. `None` where the points leave no freedom.
+    pub ends: Option<(f64, f64)>,
+    /// The parabola's value there.
+    pub y: f64,
+    /// The parabola's curvature, d²y/dx².
+    pub curvature: f64,
+    /// It lies inside what was tried, and the lowest point is not at an end.
+    pub interior: bool,
+}
+
+/// How far from the lowest point a sweep is taken for a parabola: a factor of four in a logarithmic coordinate.
+const NEAR: f64 = 1.40;
+
+/// The bottom of the parabola through a sweep's points near its lowest one, with Fieller's interval at `level`: the
+/// places at which the derivative may be zero.
+pub fn bottom(x: &[f64], y: &[f64], level: f64) -> Option<Bottom> {
+    let mut places: Vec<f64> = x.to_vec();
+    places.sort_by(f64::total_cmp);
+    places.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
+    let mean_at = |place: f64| {
+        let here: Vec<f64> =
+            x.iter().zip(y).filter(|(x, _)| (**x - place).abs() < 1e-9).map(|(_, y)| *y).collect();
+        here.iter().sum::<f64>() / here.len() as f64
+    };
+    let lowest = *places.iter().min_by(|a, b| mean_at(**a).total_cmp(&mean_at(**b)))?;
+    let at_an_end = lowest == places[0] || lowest == places[places.len() - 1];
+    let near: Vec<usize> = (0..x.len()).filter(|i| (x[*i] - lowest).abs() <= NEAR).collect();
+    let rows: Vec<Vec<f64>> = near.iter().map(|i| x[*i] - lowest).map(|t| vec![1.0, t, t * t]).collect();
+    let values: Vec<f64> = near.iter().map(|i| y[*i]).collect();
+    let fit = least_squares(&rows, &values, &vec![1.0; values.len()])?;
+    let (b, c) = (fit.beta[1], fit.beta[2]);
+    let t = -b / (2.0 * c);
+    let (low, high) = (places[0] - lowest, places[places.len() - 1] - lowest);
+    let ends = (near.len() > 3).then(|| {
+        let dof = (near.len() - 3) as f64;
+        let q = t_quantile(0.5 + 0.5 * level, dof);
+        let s = q * q * fit.ssr / dof;
+        let v = |i: usize, j: usize| s * fit.inverse[i][j];
+        fieller(4.0 * (c * c - v(2, 2)), 4.0 * (b * c - v(1, 2)), b * b - v(1, 1), t)
+    });
+    let shifted = ends.map(|(lo, hi)| (lo + lowest, hi + lowest));
+    Some(Bottom {
+        x: t + lowest,
+        ends: shifted,
+        y: fit.beta[0] + b * t + c * t * t,
+        curvature: 2.0 * c,
+        interior: c > 0.0 && t >= low && t <= high && !at_an_end,
+    })
+}
+
+/// Where a·t² + b·t + c ≤ 0 around `centre`: an end that the data do not bound is infinite.
+fn fieller(a: f64, b: f64, c: f64, centre: f64) -> (f64, f64) {
+    let discriminant = b * b - 4.0 * a * c;
+    if a <= 0.0 || discriminant < 0.0 || !centre.is_finite() {
+        return (f64::NEG_INFINITY, f64::INFINITY);
+    }
+    let root = libm::sqrt(discriminant);
+    ((-b - root) / (2.0 * a), (-b + root) / (2.0 * a))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_has_students_interval() {
+        // t_{0.975, 3} = 3.1824463.
+        let m = mean(&[1.0, 2.0, 3.0, 4.0], 0.95).unwrap();
+        let half = 3.182_446_3 * (5.0f64 / 3.0 / 4.0).sqrt();
+        assert!((m.value - 2.5).abs() < 1e-12 && (m.half_width().unwrap() - half).abs() < 1e-6, "{m:?}");
+        assert_eq!(mean(&[3.0], 0.95).unwrap().ends, None);
+        assert!(mean(&[], 0.95).is_none());
+        assert!(m.is_above(0.0) && !m.is_above(1.0) && m.holds(2.0) && m.is_below(5.0));
+        assert_eq!(m.map(|v| -v).value, -2.5);
+    }
+
+    #[test]
+    fn slopes_are_found_and_their_intervals_hold_them() {
+        let x: Vec<f64> = (0..12).map(f64::from).collect();
+        let wiggle = |i: usize| if i.is_multiple_of(2) { 0.1 } else { -0.1 };
+        let y: Vec<f64> = x.iter().enumerate().map(|(i, x)| 3.0 - 0.5 * x + wiggle(i)).collect();
+        let found = slope(&x, &y, 0.95).unwrap();
+        assert!(found.holds(-0.5) && found.half_width().unwrap() < 0.03, "{found:?}");
+        assert!(slope(&[1.0, 1.0, 1.0], &[1.0, 2.0, 3.0], 0.95).is_none());
+    }
+
+    #[test]
+    fn a_curve_is_inverted_along_straight_lines_of_logarithms() {
+        let curve: Vec<(f64, f64)> =
+            [8.0, 1.0, 2.0, 4.0].iter().map(|d: &f64| (*d, 3.0 * d.powf(-0.25))).collect();
+        for d in [1.0, 1.5, 3.0, 8.0] {
+            let Some(Reached::At(x)) = reaches(&curve, 3.0 * f64::powf(d, -0.25)) else { panic!("{d}") };
+            assert!((x - d).abs() < 1e-9, "{d}: {x}");
+        }
+        assert!((interpolate(&curve, 3.0).unwrap() - 3.0 * f64::powf(3.0, -0.25)).abs() < 1e-9);
+        assert_eq!((interpolate(&curve, 0.5), interpolate(&curve, 9.0)), (None, None));
+        assert_eq!(reaches(&curve, 3.1), Some(Reached::Before(1.0)));
+        assert_eq!(reaches(&curve, 0.1), Some(Reached::After(8.0)));
+        // A curve that turns up is reached where it falls.
+        let Some(Reached::At(x)) = reaches(&[(1.0, 3.0), (2.0, 2.0), (4.0, 2.5)], 2.5) else { panic!() };
+        assert!(x > 1.0 && x < 2.0);
+    }
+
+    #[test]
+    fn the_bottom_of_a_sweep_lies_in_its_interval() {
+        let x: Vec<f64> = [0.25f64, 0.5, 1.0, 2.0, 4.0].iter().map(|f| f.ln()).collect();
+        let y: Vec<f64> = x.iter().map(|x| 2.0 + 0.05 * (x - 0.3) * (x - 0.3)).collect();
+        let exact = bottom(&x, &y, 0.95).unwrap();
+        assert!(
+            (exact.x - 0.3).abs() < 1e-9 && exact.interior && (exact.curvature - 0.1).abs() < 1e-9,
+            "{exact:?}"
+        );
+        let rough: Vec<f64> =
+            y.iter().zip([0.001, -0.001, 0.0005, 0.001, -0.001]).map(|(y, e)| y + e).collect();
+        let (lo, hi) = bottom(&x, &rough, 0.95).unwrap().ends.unwrap();
+        assert!(lo < 0.3 && 0.3 < hi && hi - lo < 2.0, "{lo} {hi}");
+        // Flat: nothing is known of the bottom.
+        let flat = bottom(&x, &[2.0, 2.01, 1.99, 2.0, 2.01], 0.95).unwrap();
+        assert_eq!(flat.ends, Some((f64::NEG_INFINITY, f64::INFINITY)));
+        // Falling to the end of the sweep: not found.
+        let falling: Vec<f64> = x.iter().map(|x| 2.0 - 0.1 * x + 0.001 * x * x).collect();
+        assert!(!bottom(&x, &falling, 0.95).unwrap().interior);
+    }
+}
