@@ -54,6 +54,9 @@ pub struct FitRecord {
     pub formula: String,
     /// What was held fixed, e.g. `{"tokens": 3000000}` for L(N) at one D. Empty if nothing was.
     pub condition: BTreeMap<String, f64>,
+    /// What the rows have in common that is no number, e.g. `junk base64`. Empty if the fit is of no group.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub group: String,
     /// e.g. `nats per token`.
     pub loss_unit: String,
     /// How N was counted: `kaplan` (12·L·d²), `total`, or `as given`.

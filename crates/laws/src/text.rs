@@ -73,9 +73,10 @@ pub fn fit(record: &FitRecord) -> String {
     } else {
         format!(" at {}", condition_words(&record.condition))
     };
+    let group = if record.group.is_empty() { String::new() } else { format!(", {}", record.group) };
     let _ = writeln!(
         out,
-        "{}{variant}{at}: {} · {} rows of {} runs · {}, N {}, C {}",
+        "{}{variant}{at}{group}: {} · {} rows of {} runs · {}, N {}, C {}",
         record.form,
         record.formula,
         record.rows_used,

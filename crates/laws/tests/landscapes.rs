@@ -102,6 +102,29 @@ fn cases() -> Vec<Case> {
                 Box::new(move |n, d, q| e + a[0] / n.powf(a[1]) + b[0] / (d * (1.0 - q).powf(g)).powf(b[1]))
             },
         },
+        Case {
+            form: "junk",
+            variant: "offset",
+            extra: Some(("junk", [0.0, 0.3, 0.6])),
+            draw: |r, middle| {
+                let (e, a, b) = chinchilla(r, middle);
+                let k = between(r, -0.1, 1.5);
+                Box::new(move |n, d, q| e + a[0] / n.powf(a[1]) + b[0] / (d * (1.0 - q)).powf(b[1]) + k * q)
+            },
+        },
+        Case {
+            form: "junk",
+            variant: "sizes and data",
+            extra: Some(("junk", [0.0, 0.3, 0.6])),
+            draw: |r, middle| {
+                let (e, a, b) = chinchilla(r, middle);
+                let (g, h) = (between(r, 0.5, 3.0), between(r, 0.0, 1.5));
+                Box::new(move |n, d, q| {
+                    let clean = 1.0 - q;
+                    e + a[0] / (n * clean.powf(h)).powf(a[1]) + b[0] / (d * clean.powf(g)).powf(b[1])
+                })
+            },
+        },
     ]
 }
 

@@ -83,6 +83,45 @@ pub(super) fn surfaces(document: &LawDocument) -> Option<Comparison> {
     (found.len() > 1).then(|| compare("L(N, D): which form?", &found))
 }
 
+/// What junk takes: tokens alone, a constant at every size, or capacity too; for each kind of it.
+pub(super) fn junk(document: &LawDocument) -> Vec<Comparison> {
+    let mut out = Vec::new();
+    for first in document.fits.iter().filter(|f| f.form == "junk" && f.variant == "sizes") {
+        let same = |f: &&FitRecord| f.form == "junk" && f.group == first.group && f.variant != "one size";
+        let found: Vec<(&str, &FitRecord)> =
+            document.fits.iter().filter(same).map(|f| (f.variant.as_str(), f)).collect();
+        if found.len() > 1 {
+            let of = if first.group.is_empty() { "junk" } else { &first.group };
+            out.push(compare(&format!("{of}: tokens alone, a constant, or capacity too?"), &found));
+        }
+    }
+    out
+}
+
+/// The laws of one setting against each other, on the same rows: does the best rate depend on N, on D, on both?
+pub(super) fn settings(document: &LawDocument) -> Vec<Comparison> {
+    let mut out = Vec::new();
+    for (prefix, question) in [
+        ("lr_", "best learning rate: on what does it depend?"),
+        ("batch_", "best batch: on what does it depend?"),
+        ("b_crit_", "critical batch: on what does it depend?"),
+    ] {
+        let of_it = |f: &&FitRecord| f.form.starts_with(prefix);
+        let Some(rows) = document.fits.iter().filter(of_it).map(|f| f.rows_used).max() else { continue };
+        let found: Vec<(&str, &FitRecord)> = document
+            .fits
+            .iter()
+            .filter(of_it)
+            .filter(|f| f.rows_used == rows)
+            .map(|f| (f.form.as_str(), f))
+            .collect();
+        if found.len() > 1 {
+            out.push(compare(question, &found));
+        }
+    }
+    out
+}
+
 /// The candidate with the lowest score, if it is clearly lower than the next.
 fn winner(
     candidates: &[Candidate],

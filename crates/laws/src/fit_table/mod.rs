@@ -3,6 +3,8 @@
 pub mod compare;
 mod scrub;
 mod slices;
+#[cfg(test)]
+mod tests;
 
 use crate::allocation::allocate;
 use crate::document::{Convention, FitRecord, LawDocument, NotFitted, SCHEMA, condition_words};
@@ -11,9 +13,9 @@ use crate::forms::{self, Form, RECIPES};
 use crate::table::paired::paired_differences;
 use crate::table::seeds::Repeats;
 use crate::{LawError, Options, Row, Table};
-use compare::{floors, surfaces};
+use compare::{floors, junk, settings, surfaces};
 use isoflop_base::{Point, Status};
-use slices::{Slice, frontier_slice, groups, pools, slices, with_s_min, worthwhile};
+use slices::{Slice, frontier_slice, groups, kinds_of_junk, pools, slices, with_s_min, worthwhile};
 use std::collections::BTreeMap;
 
 /// Fits every form in `options.forms` (or all the columns allow) to the table.
@@ -90,6 +92,8 @@ pub fn fit_watched(
     document.notes.extend(hidden_runs(table, &document));
     document.comparisons.extend(floors(&document));
     document.comparisons.extend(surfaces(&document));
+    document.comparisons.extend(junk(&document));
+    document.comparisons.extend(settings(&document));
     if asked.is_empty() || asked.iter().any(|f| f.starts_with("l_nd") || RECIPES.contains(f)) {
         document.allocation = allocate(table, &document, options);
     }
@@ -247,19 +251,16 @@ fn one(
         "mixture" => match forms::mixture::shares(table) {
             Ok(shares) => {
                 variants.retain(|f| f.variables.len() == shares.count);
-                vec![Slice { table: shares.table, condition: BTreeMap::new(), notes: shares.notes }]
+                vec![Slice::of(shares.table, shares.notes)]
             }
             Err(error) => return Ok(Some(error)),
         },
         "l_t" => forms::curve::by_run(table)
             .into_iter()
-            .map(|(run, rows)| Slice {
-                table: rows,
-                condition: BTreeMap::new(),
-                notes: vec![format!("run {run}; S1 and S2 from its column lr")],
-            })
+            .map(|(run, rows)| Slice::of(rows, vec![format!("run {run}; S1 and S2 from its column lr")]))
             .collect(),
-        _ => vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }],
+        "junk" => kinds_of_junk(table),
+        _ => vec![Slice::of(table.clone(), Vec::new())],
     };
     let unasked = !options.forms.iter().any(|f| f == id);
     if unasked && matches!(id, "l_n" | "l_d") && slices.iter().any(|s| !s.condition.is_empty()) {
@@ -274,14 +275,16 @@ fn one(
         for form in &variants {
             match fit_form(form, &slice.table, &setting, options) {
                 Ok(mut record) => {
+                    record.group.clone_from(&slice.group);
                     record.notes.extend(slice.notes.clone());
                     document.fits.push(record);
                 }
                 Err(error) => {
-                    if !slice.condition.is_empty() {
-                        let at = condition_words(&slice.condition);
+                    let places = [condition_words(&slice.condition), slice.group.clone()];
+                    let place: Vec<String> = places.into_iter().filter(|p| !p.is_empty()).collect();
+                    if !place.is_empty() {
                         document.not_fitted.push(NotFitted {
-                            form: format!("{} at {at}", form.label()),
+                            form: format!("{} at {}", form.label(), place.join(", ")),
                             reason: error.in_a_line(),
                         });
                     }

@@ -6,17 +6,26 @@ use crate::{Row, Table};
 use std::collections::BTreeMap;
 
 /// A selection of rows with what was held fixed.
+#[derive(Default)]
 pub(super) struct Slice {
     pub(super) table: Table,
     pub(super) condition: BTreeMap<String, f64>,
+    /// What the rows have in common that is no number.
+    pub(super) group: String,
     pub(super) notes: Vec<String>,
+}
+
+impl Slice {
+    pub(super) fn of(table: Table, notes: Vec<String>) -> Self {
+        Self { table, notes, ..Self::default() }
+    }
 }
 
 /// The rows at each level of `fixed` that has at least three different `varied`; all rows when the table has no `fixed`
 /// at all.
 pub(super) fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Vec<Slice> {
     if !table.rows.iter().any(|r| r.get(fixed).is_some()) {
-        return vec![Slice { table: table.clone(), condition: BTreeMap::new(), notes: Vec::new() }];
+        return vec![Slice::of(table.clone(), Vec::new())];
     }
     table
         .levels(fixed)
@@ -24,7 +33,7 @@ pub(super) fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Ve
         .map(|level| {
             let rows = table.filtered(|r| r.get(fixed).is_some_and(|x| same_level(x, level)));
             let condition = BTreeMap::from([(name.to_owned(), level)]);
-            Slice { table: rows, condition, notes: Vec::new() }
+            Slice { table: rows, condition, ..Slice::default() }
         })
         .filter(|s| s.table.levels(varied).len() >= 3)
         .collect()
@@ -121,7 +130,7 @@ pub(super) fn frontier_slice(table: &Table, cost: &str) -> Slice {
         rows.rows.len(),
         table.rows.len()
     );
-    Slice { table: rows, condition: BTreeMap::new(), notes: vec![note] }
+    Slice::of(rows, vec![note])
 }
 
 /// S_min where the table has it, else the steps as they were, with a note.
@@ -138,7 +147,7 @@ pub(super) fn with_s_min(table: &Table) -> Slice {
             "no column s_min: the steps were taken as they are, without S_min = S/(1 + B_crit/B)".to_owned(),
         );
     }
-    Slice { table: rows, condition: BTreeMap::new(), notes }
+    Slice::of(rows, notes)
 }
 
 /// One slice per model (a text column `model`, else N) and target loss.
@@ -165,7 +174,39 @@ pub(super) fn groups(table: &Table) -> Vec<Slice> {
             if let Some(t) = first.get("target") {
                 condition.insert("target loss".to_owned(), t);
             }
-            Slice { table: rows, condition, notes: vec![format!("model {}", k.0)] }
+            Slice { table: rows, condition, notes: vec![format!("model {}", k.0)], ..Slice::default() }
+        })
+        .collect()
+}
+
+/// One slice per kind of junk (column `junk_kind`, words or numbers) with the rows without junk in each, whatever
+/// kind they name; all rows where no kind is named.
+pub(super) fn kinds_of_junk(table: &Table) -> Vec<Slice> {
+    const NO_KIND: &str = "of no named kind";
+    let kind = |r: &Row| {
+        let number = || r.get("junk_kind").map(|k| k.to_string());
+        r.labels.get("junk_kind").cloned().or_else(number).unwrap_or_else(|| NO_KIND.to_owned())
+    };
+    let is_clean = |r: &Row| r.get("junk") == Some(0.0);
+    let mut kinds: Vec<String> = Vec::new();
+    for row in table.rows.iter().filter(|r| r.get("junk").is_some() && !is_clean(r)) {
+        let k = kind(row);
+        if !kinds.contains(&k) {
+            kinds.push(k);
+        }
+    }
+    if kinds.iter().all(|k| k == NO_KIND) {
+        return vec![Slice::of(table.clone(), Vec::new())];
+    }
+    let clean = table.rows.iter().filter(|r| is_clean(r)).count();
+    let shared = if kinds.len() > 1 { "shared by all kinds" } else { "with it" };
+    kinds
+        .into_iter()
+        .map(|k| Slice {
+            table: table.filtered(|r| is_clean(r) || kind(r) == k),
+            group: format!("junk {k}"),
+            notes: vec![format!("{clean} rows without junk are {shared}")],
+            ..Slice::default()
         })
         .collect()
 }

@@ -40,8 +40,13 @@ fn grid(extra: &[&[f64]]) -> Vec<crate::numeric::Theta> {
     out
 }
 
-/// Repeats (data alone; data and parameters), junk (with and without sizes), mixtures.
-pub static FORMS: [Form; 4] = [
+/// ln(1 − q) of a junk share; what is no share (a damaged table) stays finite.
+fn ln_clean(junk: f64) -> f64 {
+    libm::log1p(-junk.clamp(-10.0, 1.0 - 1e-9))
+}
+
+/// Repeats (data alone; data and parameters), junk (with sizes, with an offset, with capacity, for one size).
+pub static FORMS: [Form; 6] = [
     Form {
         id: "repeat",
         variant: "data",
@@ -149,13 +154,75 @@ pub static FORMS: [Form; 4] = [
             reported!("g", Exponent, false, 5, "1: junk is only wasted; above 1: it harms"),
         ],
         kernel: Kernel::Row(|x, t| {
-            let clean = libm::log1p(-x[2].clamp(-10.0, 1.0 - 1e-9));
-            let data = t[5] * clean + x[1];
+            let data = t[5] * ln_clean(x[2]) + x[1];
             (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2])
         }),
         starts: |_, _| grid(&[&[1.0], &[3.0]]),
         linear: None,
         min_rows: 8,
+    },
+    Form {
+        id: "junk",
+        variant: "offset",
+        formula: "L = E + A/N^alpha + B/(D*(1-q))^beta + k*q",
+        latex: "L = E + A/N^{\\alpha} + B/(D(1-q))^{\\beta} + k q",
+        source: "junk costs its tokens, and a constant at every size: the other reading of arXiv 2510.03313's rows",
+        variables: &[N, D, Variable { name: "junk", log: false, distinct: 2 }],
+        response: "loss",
+        log_response: true,
+        coords: &[ABE[0], ABE[1], ABE[2], ABE[3], ABE[4], Coord { name: "k", lo: -3.0, hi: 20.0 }],
+        reported: &[
+            reported!("E", Floor, true, 2, "irreducible loss on clean data"),
+            reported!("A", Scale, true, 0, "coefficient of the size term"),
+            reported!("B", Scale, true, 1, "coefficient of the data term"),
+            reported!("alpha", Exponent, false, 3, "exponent of N"),
+            reported!("beta", Exponent, false, 4, "exponent of D"),
+            reported!("k", Exponent, false, 5, "loss added per share of junk, at every size; 0: only wasted"),
+        ],
+        kernel: Kernel::Row(|x, t| {
+            let data = Dual::constant(ln_clean(x[2]) + x[1]);
+            let clean = (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2]);
+            (clean.exp() + t[5] * x[2].clamp(-10.0, 1.0)).ln()
+        }),
+        starts: |_, _| grid(&[&[0.0], &[0.3]]),
+        linear: None,
+        min_rows: 8,
+    },
+    Form {
+        id: "junk",
+        variant: "sizes and data",
+        formula: "L = E + A/(N*(1-q)^h)^alpha + B/(D*(1-q)^g)^beta",
+        latex: "L = E + A/(N(1-q)^h)^{\\alpha} + B/(D(1-q)^g)^{\\beta}",
+        source: "junk also takes capacity (arXiv 2404.05405); N_eff = N(1-q)^h, D_eff = D(1-q)^g",
+        variables: &[N, D, Variable { name: "junk", log: false, distinct: 2 }],
+        response: "loss",
+        log_response: true,
+        coords: &[
+            ABE[0],
+            ABE[1],
+            ABE[2],
+            ABE[3],
+            ABE[4],
+            Coord { name: "g", lo: -20.0, hi: 50.0 },
+            Coord { name: "h", lo: -20.0, hi: 50.0 },
+        ],
+        reported: &[
+            reported!("E", Floor, true, 2, "irreducible loss"),
+            reported!("A", Scale, true, 0, "coefficient of the size term"),
+            reported!("B", Scale, true, 1, "coefficient of the data term"),
+            reported!("alpha", Exponent, false, 3, "exponent of N"),
+            reported!("beta", Exponent, false, 4, "exponent of D"),
+            reported!("g", Exponent, false, 5, "1: junk is only wasted; above 1: it harms as data"),
+            reported!("h", Exponent, false, 6, "0: junk takes no capacity; 1: it takes its share of it"),
+        ],
+        kernel: Kernel::Row(|x, t| {
+            let clean = ln_clean(x[2]);
+            let (size, data) = (t[6] * clean + x[0], t[5] * clean + x[1]);
+            (t[0] - t[3] * size).log_add(t[1] - t[4] * data).log_add(t[2])
+        }),
+        starts: |_, _| grid(&[&[1.0, 0.0], &[1.0, 1.0], &[3.0, 0.3]]),
+        linear: None,
+        min_rows: 10,
     },
     Form {
         id: "junk",
@@ -178,10 +245,7 @@ pub static FORMS: [Form; 4] = [
             reported!("beta", Exponent, false, 2, "exponent of D"),
             reported!("g", Exponent, false, 3, "1: junk is only wasted; above 1: it harms"),
         ],
-        kernel: Kernel::Row(|x, t| {
-            let clean = libm::log1p(-x[1].clamp(-10.0, 1.0 - 1e-9));
-            (t[0] - t[2] * (t[3] * clean + x[0])).log_add(t[1])
-        }),
+        kernel: Kernel::Row(|x, t| (t[0] - t[2] * (t[3] * ln_clean(x[1]) + x[0])).log_add(t[1])),
         starts: |_, _| {
             let mut out = Vec::new();
             for beta in [0.1, 0.3, 0.6] {

@@ -214,7 +214,8 @@ pub struct Shares {
     pub notes: Vec<String>,
 }
 
-/// The shares of a table: columns `p1`, `p2`, … or `mix_<name>`; one column `p` alone is left as it is.
+/// The shares of a table: columns `p1`, `p2`, …, `mix_<name>`, `share_<name>`, or weights `weight_<name>`, which are
+/// divided by their sum; one column `p` alone is left as it is.
 ///
 /// # Errors
 /// More sources than are fitted, or shares that never vary.
@@ -228,6 +229,7 @@ pub fn shares(table: &Table) -> Result<Shares, LawError> {
     if names.len() < 2 {
         return Ok(Shares { table: table.clone(), count: 1, notes: Vec::new() });
     }
+    let weights = names.iter().all(|n| n.starts_with("weight"));
     names.sort_by_key(|n| (n.strip_prefix('p').and_then(|d| d.parse::<u32>().ok()), (*n).clone()));
     let sums: Vec<f64> = table
         .rows
@@ -236,8 +238,14 @@ pub fn shares(table: &Table) -> Result<Shares, LawError> {
         .collect();
     let near = |total: f64| !sums.is_empty() && sums.iter().all(|s| (s - total).abs() <= 0.01 * total);
     let scale = if near(100.0) { 0.01 } else { 1.0 };
-    let closed = near(1.0) || near(100.0);
+    let normalised = weights.then(|| by_their_sum(table, &names));
+    let closed = near(1.0) || near(100.0) || weights;
+    let scale = if weights { 1.0 } else { scale };
+    let table = normalised.as_ref().unwrap_or(table);
     let mut notes = Vec::new();
+    if weights {
+        notes.push("the shares are the weights over their sum".to_owned());
+    }
     let varies = |name: &&String| table.levels(name).len() > 1;
     let (mut free, fixed): (Vec<&String>, Vec<&String>) = names.into_iter().partition(varies);
     for name in fixed {
@@ -272,12 +280,30 @@ pub fn shares(table: &Table) -> Result<Shares, LawError> {
     Ok(Shares { table: out, count: free.len(), notes })
 }
 
-/// `p1`, `p2`, …, or `mix_<name>` (also with a dot or slash).
+/// Weights such as 3 : 1 as shares of their sum, in the rows that have all of them.
+fn by_their_sum(table: &Table, names: &[&String]) -> Table {
+    let mut out = table.clone();
+    for row in &mut out.rows {
+        let sum = names.iter().map(|n| row.extra.get(*n).copied()).sum::<Option<f64>>();
+        let Some(sum) = sum.filter(|s| *s > 0.0 && s.is_finite()) else { continue };
+        for name in names {
+            row.extra.entry((*name).clone()).and_modify(|w| *w /= sum);
+        }
+    }
+    out
+}
+
+/// `p1`, `p2`, …, or `mix_<name>`, `share_<name>`, `weight_<name>` (also with a dot, slash, colon, blank or hyphen).
 fn is_share(name: &str) -> bool {
     let numbered =
         name.strip_prefix('p').is_some_and(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
-    numbered
-        || ["mix_", "mix.", "mix/"].iter().any(|p| name.strip_prefix(p).is_some_and(|rest| !rest.is_empty()))
+    let of_a_source = |word: &str| {
+        let rest = name.strip_prefix(word).and_then(|r| r.strip_prefix(['_', '.', '/', ':', ' ', '-']));
+        rest.is_some_and(|source| !source.trim().is_empty())
+    };
+    let of_the_optimiser = name.starts_with("weight") && name.ends_with("decay");
+    !of_the_optimiser
+        && (numbered || ["mix", "share", "weight", "proportion"].iter().any(|word| of_a_source(word)))
 }
 
 #[cfg(test)]
@@ -322,6 +348,34 @@ mod tests {
                 "{:?}",
                 record.notes
             );
+        }
+    }
+
+    #[test]
+    fn weights_are_shares_of_their_sum_and_weight_decay_is_none() {
+        let mut text = String::from("weight_web,weight_code,weight_decay,loss\n");
+        for i in 0..8 {
+            let p = (f64::from(i) + 0.5) / 8.0;
+            let loss = 2.0 + (-1.5 * p - 0.5).exp();
+            // The same mixture whatever the weights add up to.
+            let of = f64::from(1 + i % 3);
+            text.push_str(&format!("{},{},{},{loss}\n", of * (1.0 - p), of * p, 0.01 * f64::from(i % 2)));
+        }
+        let options = Options { forms: vec!["mixture".into()], ..Options::default() };
+        for written in
+            [text.clone(), text.replace("weight_web", "share:web").replace("weight_code", "share:code")]
+        {
+            let table = read_table(written.as_bytes(), &ReadOptions::default()).unwrap();
+            let document = fit(&table, &options);
+            if written == text {
+                let document = document.unwrap();
+                let k = document.fits[0].params.get("k").unwrap().value;
+                assert!((k + 1.5).abs() < 1e-5, "{k}");
+                assert!(document.fits[0].notes.iter().any(|n| n.contains("over their sum")));
+            } else {
+                // Called shares, they are taken as they stand: two that vary freely.
+                assert_eq!(document.unwrap().fits[0].variant, "2 shares");
+            }
         }
     }
 

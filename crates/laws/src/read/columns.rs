@@ -1,203 +1,10 @@
 //! Which column is which.
 
+use super::names::{CORE, COUNTS, FILLERS, MEASURED, SYNONYMS, WORDS};
 use super::units::{self, LossUnit, Meaning, Title};
 use crate::table::same_level;
 use crate::{LawError, Table};
 use isoflop_base::nearest::distance;
-
-/// Columns that become fields of a row; all others are kept under their names.
-pub(super) const CORE: &[&str] = &["n", "d", "c", "loss", "loss_se", "weight", "run", "seed", "status"];
-
-/// Canonical names with the headers that mean them, best first, compared without case, spaces and punctuation.
-pub const SYNONYMS: &[(&str, &[&str])] = &[
-    (
-        "n",
-        &[
-            "n",
-            "params",
-            "nparams",
-            "parameters",
-            "numparams",
-            "numparameters",
-            "nparameters",
-            "modelparams",
-            "modelparameters",
-            "paramcount",
-            "parametercount",
-            "modelsize",
-            "nonembeddingparams",
-            "nnonembedding",
-            "paramsnonembedding",
-            "paramstotal",
-            "totalparams",
-            "effparams",
-            "effectiveparams",
-            "effectiveparameters",
-            "activeparams",
-            "size",
-        ],
-    ),
-    (
-        "d",
-        &[
-            "d",
-            "tokens",
-            "ntokens",
-            "numtokens",
-            "traintokens",
-            "trainingtokens",
-            "tokensseen",
-            "totaltokens",
-            "datasettokens",
-            "trainingdatasetsize",
-            "datasetsize",
-            "datatokens",
-            "data",
-            "t",
-        ],
-    ),
-    (
-        "c",
-        &[
-            "c",
-            "flops",
-            "flop",
-            "compute",
-            "computebudget",
-            "trainingflops",
-            "trainingflop",
-            "trainflops",
-            "totalflops",
-            "computeflops",
-            "computeflop",
-            "budget",
-            "flops6nd",
-        ],
-    ),
-    (
-        "loss",
-        &[
-            "loss",
-            "finalloss",
-            "valloss",
-            "validationloss",
-            "evalloss",
-            "testloss",
-            "l",
-            "lossval",
-            "finalvalloss",
-            "crossentropy",
-            "crossentropyloss",
-            "nll",
-            "lossc4val",
-            "trainloss",
-            "meanloss",
-            "bitsperbyte",
-            "bpb",
-            "valbpb",
-            "validationbpb",
-            "evalbpb",
-            "testbpb",
-            "trainbpb",
-            "valbitsperbyte",
-            "bitspertoken",
-            "bitsperchar",
-            "bitspercharacter",
-            "bpc",
-            "valbpc",
-            "perplexity",
-            "ppl",
-            "valperplexity",
-            "valppl",
-        ],
-    ),
-    ("loss_se", &["lossse", "lossstderr", "losssem", "losserr", "losserror", "stderr", "se", "lossstd"]),
-    ("weight", &["weight", "weights", "w"]),
-    (
-        "run",
-        &[
-            "run",
-            "runid",
-            "runname",
-            "runpath",
-            "name",
-            "id",
-            "experiment",
-            "experimentname",
-            "trial",
-            "trialid",
-            "jobid",
-            "curve",
-        ],
-    ),
-    ("seed", &["seed", "randomseed"]),
-    ("status", &["status", "state"]),
-    ("c_min", &["cmin", "mincompute", "minflops"]),
-    ("s_min", &["smin", "minsteps"]),
-    ("steps", &["steps", "step", "numsteps", "nsteps", "stepstotarget", "updates", "trainsteps"]),
-    (
-        "batch",
-        &[
-            "batch",
-            "batchtokens",
-            "batchsize",
-            "batchsizetokens",
-            "batchsizesequences",
-            "globalbatchsize",
-            "bs",
-            "globalbsseq",
-        ],
-    ),
-    (
-        "seq_len",
-        &[
-            "seqlen",
-            "seqlength",
-            "sequencelength",
-            "contextlength",
-            "contextsize",
-            "contextwindow",
-            "blocksize",
-            "maxseqlen",
-            "maxlength",
-            "nctx",
-            "ctxlen",
-        ],
-    ),
-    ("b_crit", &["bcrit", "criticalbatch", "criticalbatchsize", "cbs"]),
-    ("unique_tokens", &["uniquetokens", "unique", "u", "uniqued"]),
-    ("epochs", &["epochs", "epoch", "repeats"]),
-    ("junk", &["junk", "junkshare", "junkfraction", "q"]),
-    ("lr", &["lr", "learningrate", "peaklr", "maxlr"]),
-    ("target", &["target", "targetloss", "targetc4valloss"]),
-    ("n_opt", &["nopt", "noptimal", "nstar"]),
-    ("d_opt", &["dopt", "doptimal", "tstar"]),
-    ("lr_opt", &["lropt", "bestlr", "optimallr"]),
-    ("batch_opt", &["batchopt", "bestbatch", "optimalbatch"]),
-    ("log_se", &["logse", "lnse", "selog"]),
-    ("p", &["p", "share", "proportion"]),
-    ("s1", &["s1"]),
-    ("s2", &["s2"]),
-];
-
-/// Columns whose units must be understood: a law reads them.
-const MEASURED: &[&str] = &["n", "d", "c", "loss", "loss_se", "weight"];
-
-/// Canonical columns that are counts, which a multiple at the end of a name may scale (`model_size_M`).
-const COUNTS: &[&str] = &[
-    "n",
-    "d",
-    "c",
-    "c_min",
-    "s_min",
-    "steps",
-    "batch",
-    "b_crit",
-    "unique_tokens",
-    "n_opt",
-    "d_opt",
-    "batch_opt",
-];
 
 /// What a header says of its cells.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -256,17 +63,16 @@ impl Unit {
     }
 }
 
-/// Words before a name that add nothing to it.
-const FILLERS: [&str; 7] = ["numberof", "totalnumberof", "final", "best", "mean", "average", "total"];
-
 /// Whether a header without case and punctuation is one of the names of a canonical column.
 fn named(p: &str, canonical: &str) -> bool {
     SYNONYMS.iter().any(|(c, names)| *c == canonical && names.iter().any(|n| is_name(p, n)))
 }
 
-/// As it stands, or without a word before it (`Number of Parameters`, `best val loss`).
+/// As it stands, or without a word before it (`Number of Parameters`, `best val loss`), unless that says something
+/// else (`best lr` is the best of a sweep).
 fn is_name(p: &str, name: &str) -> bool {
-    p == name || FILLERS.iter().any(|f| p.strip_prefix(f) == Some(name))
+    let means_another = || SYNONYMS.iter().any(|(_, names)| names.contains(&p));
+    p == name || FILLERS.iter().any(|f| p.strip_prefix(f) == Some(name)) && !means_another()
 }
 
 /// The unit that a loss column's name says.
@@ -378,7 +184,7 @@ impl Mapping {
                 .flat_map(|n| positions(header, move |h| last_part(h).is_some_and(|l| means(l, n))));
             let unit = positions(header, |h| *canonical == "c" && is_bare_unit_of_compute(h));
             let free: Vec<usize> = whole.chain(last).chain(unit).filter(|i| !taken(*i)).collect();
-            let words = matches!(*canonical, "run" | "status");
+            let words = WORDS.contains(canonical);
             let mut matches: Vec<usize> = Vec::new();
             for i in free.iter().copied().filter(|i| words || numeric(*i)) {
                 if !matches.contains(&i) {
@@ -399,7 +205,7 @@ impl Mapping {
                     others.join(", ")
                 ));
             }
-            let words = matches!(*canonical, "run" | "status" | "seed");
+            let words = WORDS.contains(canonical) || *canonical == "seed";
             match Unit::of(&header[index], canonical, false) {
                 Ok(unit) => out.found.push(((*canonical).to_owned(), index, unit)),
                 Err(_) if words => out.found.push(((*canonical).to_owned(), index, Unit::NONE)),

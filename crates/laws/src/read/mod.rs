@@ -11,6 +11,8 @@ mod delimited;
 mod encoding;
 mod json;
 mod marks;
+mod names;
+mod studies;
 mod units;
 mod wide;
 
@@ -100,7 +102,7 @@ fn understood(
     };
     let mapping = Mapping::of(header, &options.columns, name, options.loss_optional, &numeric)?;
     for (canonical, index) in mapping.recognised() {
-        if !matches!(canonical, "run" | "status") {
+        if !names::WORDS.contains(&canonical) {
             columns[index].check(name, &header[index])?;
         }
     }
@@ -125,6 +127,8 @@ fn understood(
         unit.clone_into(&mut table.loss_unit);
     }
     tokens_from_steps(&mut table, header, &mapping);
+    studies::shares_of_junk(&mut table);
+    studies::epochs_and_unique_tokens(&mut table);
     derive(&mut table);
     table = table.without_copies();
     if conventions(&mut table, header) {
@@ -163,7 +167,7 @@ fn plausible(table: &Table, header: &[String], mapping: &Mapping, name: &str) ->
 /// What stands where a column was not recognised: one that holds no number, one in a strange unit, or the nearest.
 fn unreadable(header: &[String], raws: &[Raw], mapping: &Mapping) -> BTreeMap<String, String> {
     let mut out: BTreeMap<String, String> = mapping.not_understood.iter().cloned().collect();
-    for (name, _) in columns::SYNONYMS.iter().filter(|(n, _)| mapping.index(n).is_none()) {
+    for (name, _) in names::SYNONYMS.iter().filter(|(n, _)| mapping.index(n).is_none()) {
         let first =
             |index: &usize| raws.iter().filter_map(|r| r.cells.get(*index)).find(|c| **c != Cell::Empty);
         let index = header.iter().position(|h| columns::canonical_name(h) == *name);
@@ -284,7 +288,7 @@ impl Grid<'_> {
             .map(|s| s as u64);
         for (index, title) in self.header.iter().enumerate() {
             let key = self.mapping.key(index, title);
-            if columns::CORE.contains(&key.as_str()) {
+            if names::CORE.contains(&key.as_str()) {
                 continue;
             }
             match (&raw.cells[index], number(&raw.cells[index], &self.columns[index])) {

@@ -40,8 +40,10 @@ fn conditions(fit: &FitRecord) -> String {
 }
 
 fn row(fit: &FitRecord) -> String {
-    let what: Vec<String> =
-        [fit.variant.clone(), conditions(fit)].into_iter().filter(|s| !s.is_empty()).collect();
+    let what: Vec<String> = [fit.variant.clone(), conditions(fit), fit.group.clone()]
+        .into_iter()
+        .filter(|s| !s.is_empty())
+        .collect();
     let params: String = fit
         .params
         .iter()
@@ -112,7 +114,7 @@ pub(crate) fn laws(laws: Option<&LawDocument>) -> String {
         laws.fits
             .iter()
             .flat_map(|f| {
-                let name = format!("{} {} {}", f.form, f.variant, conditions(f));
+                let name = format!("{} {} {} {}", f.form, f.variant, conditions(f), f.group);
                 f.not_identified.iter().map(move |w| {
                     format!("<code>{}</code>: {}", escape(name.trim()), escape(&end_sentence(w)))
                 })
