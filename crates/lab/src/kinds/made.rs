@@ -223,6 +223,17 @@ fn the_worth_of_repeats_is_found() {
     );
     assert!(words.contains("nowhere did repetition make it turn up"), "{words}");
     assert_eq!(ruling(&found, "R* of about 15.4"), Ruling::NotReproduced);
+    // By Kaplan's law of overfitting: 2 % at 800·N^0.74 unique tokens.
+    let by_size = |run: &RunSpec, _tokens: f64| {
+        let n = run.model.params() as f64;
+        let excess = |u: f64| 0.02 * (u / n.powf(0.74) / 800.0).powf(-0.8);
+        let wobble = 1.0 + 0.002 * noise(&run.id);
+        2.0 * wobble * run.arm.get("unique").map_or(1.0, |u| excess(u.parse().unwrap()).exp())
+    };
+    let found_it = findings(&study, &points(&study, &by_size));
+    let needed = numbers(found_it.sections[1].paragraphs[0].split("parameters needs").nth(1).unwrap());
+    assert!((needed[0] / 800.0 - 1.0).abs() < 0.2 && needed[1] < 800.0 && 800.0 < needed[2], "{needed:?}");
+    assert_eq!(ruling(&found_it, "5·10³·N^0.74"), Ruling::Reproduced);
     // One that overfits turns up.
     let overfits = |run: &RunSpec, tokens: f64| {
         let unique = run.arm.get("unique").map_or(8e6, |u| u.parse().unwrap());

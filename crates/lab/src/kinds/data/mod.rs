@@ -9,6 +9,7 @@ mod compare;
 mod copies;
 mod junk;
 mod mixture;
+mod overfit;
 mod repeat;
 
 use super::{Findings, Found, Kind, Stage, Then};
@@ -56,7 +57,9 @@ impl Kind for Data {
 
     fn findings(&self, found: &Found<'_>) -> Findings {
         let mut all = Findings::default();
-        for of_question in [junk::findings, repeat::findings, copies::findings, mixture::findings] {
+        for of_question in
+            [junk::findings, repeat::findings, overfit::findings, copies::findings, mixture::findings]
+        {
             let Findings { sections, verdicts } = of_question(found);
             all.sections.extend(sections);
             all.verdicts.extend(verdicts);
