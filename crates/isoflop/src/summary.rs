@@ -8,6 +8,7 @@ use isoflop_laws::FitRecord;
 use isoflop_report::ReportInput;
 use isoflop_report::ascii::{law_plot, loglog};
 use isoflop_report::claims::{Ruling, judge};
+use isoflop_report::diagnosis::{diagnose, is_bent};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -36,12 +37,28 @@ pub(crate) fn text(input: &ReportInput, seconds: f64, out: &Path) -> String {
         };
         let _ = writeln!(text, "  {ruling:15} {}: {}", v.claim, v.measured);
     }
+    text.push_str(&diagnosis(input));
     for run in input.runs.iter().filter(|r| r.status != isoflop_base::Status::Done) {
         let _ = writeln!(text, "{}: {}, left out of every fit", run.run, run.status.word());
     }
     let _ = writeln!(text, "\n{} runs in {}", input.runs.len(), duration(seconds));
     let _ = writeln!(text, "points, curves and law: {}", out.display());
     let _ = writeln!(text, "report: {}", out::report(out).display());
+    text
+}
+
+/// What the evidence points to, if to anything; what it cannot tell is on the page.
+fn diagnosis(input: &ReportInput) -> String {
+    let mut text = String::new();
+    for d in diagnose(input).iter().filter(|d| d.found) {
+        if text.is_empty() {
+            let head =
+                if is_bent(input) { "why the line is not straight" } else { "what could bend this line" };
+            let _ = writeln!(text, "\n{head}");
+        }
+        let _ = writeln!(text, "  {}: {}", d.fault.words(), d.evidence);
+        let _ = writeln!(text, "    {}", d.what_to_do);
+    }
     text
 }
 
@@ -88,6 +105,7 @@ pub(crate) fn document(input: &ReportInput, plan: &Plan, out: &Path) -> serde_js
         "law": input.laws,
         "forecasts": input.forecasts,
         "claims": judge(input),
+        "diagnosis": diagnose(input),
         "totals": input.totals,
     })
 }

@@ -34,13 +34,15 @@ fn b_simple(pairs: Option<NoisePairs>) -> Measured<f64> {
     if small >= big {
         return Measured::missing("the small batch is no smaller than the big one");
     }
-    let signal = (big * pairs.big_sq - small * pairs.small_sq) / (big - small);
-    let trace = (pairs.small_sq - pairs.big_sq) / (1.0 / small - 1.0 / big);
-    if signal > 0.0 && trace > 0.0 {
-        let how = format!("{} pairs of |G|², batches of {} and {} tokens", pairs.pairs, small, big);
-        Measured::estimated(trace / signal, how)
-    } else {
-        Measured::missing(format!("{} pairs are too few to tell the gradient from its noise", pairs.pairs))
+    match pairs.scale_tokens() {
+        Some(scale) => {
+            let how = format!("{} pairs of |G|², batches of {} and {} tokens", pairs.pairs, small, big);
+            Measured::estimated(scale, how)
+        }
+        None => Measured::missing(format!(
+            "{} pairs are too few to tell the gradient from its noise",
+            pairs.pairs
+        )),
     }
 }
 

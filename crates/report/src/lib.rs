@@ -4,6 +4,7 @@
 pub mod ascii;
 pub mod claims;
 mod data;
+pub mod diagnosis;
 pub mod fewshot;
 mod figures;
 mod html;

@@ -9,7 +9,7 @@ use crate::console::{self, Place};
 use isoflop_base::{Measured, RunDocument};
 use isoflop_lab::{UserError, collect, out, registry};
 use isoflop_laws::{LawDocument, Table};
-use isoflop_report::{ReportInput, RunRow, claims};
+use isoflop_report::{ReportInput, RunRow, claims, diagnosis};
 use isoflop_store::{CollectedRun, Store};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,7 +57,12 @@ pub(crate) fn run(args: ReportArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         Source::Study(input) => (
             isoflop_report::render(input),
             isoflop_report::law_svg(input),
-            serde_json::json!({ "law": input.laws, "claims": claims::judge(input), "forecasts": input.forecasts }),
+            serde_json::json!({
+                "law": input.laws,
+                "claims": claims::judge(input),
+                "diagnosis": diagnosis::diagnose(input),
+                "forecasts": input.forecasts,
+            }),
         ),
         Source::Table { name, table, laws } => {
             let made_by = format!("isoflop {}", env!("CARGO_PKG_VERSION"));

@@ -1,5 +1,6 @@
 //! The page: what is said, in which order, and with which figures.
 
+mod diagnosis;
 mod findings;
 mod headline;
 mod laws_table;
@@ -100,6 +101,7 @@ pub(crate) fn study(input: &ReportInput) -> String {
     let mut body = headline::study(input, &data, &verdicts);
     body.push_str(&findings::all(&mut figures, &input.sections));
     body.push_str(&sections::size(&mut figures, &data, laws));
+    body.push_str(&diagnosis::study(input));
     body.push_str(&sections::compute(&mut figures, &data, Some(input), laws));
     body.push_str(&sections::curves(&mut figures, input, &data));
     body.push_str(&sections::forecasts(&mut figures, input, &data));
