@@ -81,6 +81,7 @@ fn defaults() -> &'static [(&'static str, Value)] {
             ("data.mix.sources", Value::Null),
             ("data.mix.stages", Value::Null),
             ("data.held_out", Value::Null),
+            ("data.end_of_text", Value::Null),
             ("train.optimizer", json!("adamw")),
             ("train.schedule", json!("wsd")),
             ("train.decay", json!(0.2)),
@@ -145,6 +146,7 @@ impl RunIdentity {
         }
         put("data.fingerprint", json!(data.fingerprint));
         put("data.bytes_per_token", json!(data.bytes_per_token));
+        put("data.end_of_text", json!(data.end_of_text));
         if let Some(mix) = &data.mix {
             put("data.mix.sources", mix.sources_identity());
             put("data.mix.stages", mix.stages_identity());

@@ -134,6 +134,10 @@ pub struct DataSpec {
     /// The sources, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mix: Option<MixSpec>,
+    /// The id between documents, where rows are not to reach from one into the next; then `train_tokens` are those
+    /// that rows have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_of_text: Option<u32>,
 }
 
 /// Batch, optimiser, schedule, evaluation.

@@ -256,6 +256,10 @@ impl Tokens for BinFile {
     fn check_source(&self) -> Result<(), DataError> {
         self.map.still_whole()
     }
+
+    fn will_read(&self, start: u64, count: usize) {
+        self.map.will_read(self.byte_range(start, count));
+    }
 }
 
 fn count_tokens(map: &Map, offset: usize, dtype: TokenDtype) -> Result<u64, DataError> {

@@ -1,8 +1,9 @@
 //! A corpus: tokens to train on, tokens held out, and what is known of both.
 
 use crate::bin::{BinFile, BinOptions};
+use crate::boundaries::Separated;
 use crate::fingerprint::sha256;
-use crate::prepared::Prepared;
+use crate::prepared::{Prepared, TOKENIZER};
 use crate::split::{BLOCK_BYTES, split};
 use crate::tokenize::Tokenizer as _;
 use crate::tokenize::gpt2::gpt2;
@@ -48,6 +49,8 @@ pub struct CorpusSource {
     pub val: Option<Arc<dyn Tokens>>,
     /// What is known of it.
     pub info: CorpusInfo,
+    /// The `tokenizer.json` it was made with, where that came with it.
+    pub tokenizer_json: Option<String>,
 }
 
 /// What is known of a corpus; stored with every run.
@@ -89,6 +92,51 @@ impl Corpus {
             }
         }
         Ok(())
+    }
+
+    /// The same, read in windows that do not reach from one document into the next ([`crate::boundaries`]): of the
+    /// text, or of each text that has documents where there are several. `end_of_text` is the id between them, else
+    /// the tokeniser's.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] for a tokeniser whose id is not known, and where no text has documents.
+    pub fn separated(mut self, end_of_text: Option<u32>) -> Result<Self, DataError> {
+        let id = end_of_text.map_or_else(|| self.end_of_text(), Ok)?;
+        if self.sources.is_empty() {
+            self.train = Box::new(Separated::new(Arc::from(self.train), id)?);
+            return Ok(self);
+        }
+        let (mut separated, mut refused) = (0, None);
+        for source in &mut self.sources {
+            match Separated::new(Arc::clone(&source.train), id) {
+                Ok(tokens) => (source.train, separated) = (Arc::new(tokens), separated + 1),
+                Err(e @ DataError::Setting { .. }) => refused = Some(e),
+                Err(e) => return Err(e),
+            }
+        }
+        match refused {
+            Some(e) if separated == 0 => Err(e),
+            _ => Ok(Self { train: Box::new(Arc::clone(&self.sources[0].train)), ..self }),
+        }
+    }
+
+    /// The id between documents.
+    ///
+    /// # Errors
+    /// A tokeniser that has none, or is not known.
+    pub fn end_of_text(&self) -> Result<u32, DataError> {
+        let id = match (&self.tokenizer_json, &self.info.tokenizer) {
+            (Some(json), _) => crate::tokenize::json::read(&self.info.name, json.as_bytes())?.end_of_text(),
+            (None, TokenizerKind::Gpt2) => gpt2().end_of_text(),
+            (None, _) => None,
+        };
+        id.ok_or_else(|| DataError::Setting {
+            what: format!("what stands between the documents of {} is not known", self.info.name),
+            hint:
+                "name its id with end_of_text under [data], or prepare the text with a tokeniser that has an \
+                   end-of-text, such as gpt2"
+                    .to_owned(),
+        })
     }
 
     /// The `tokenizer.json` that belongs into a checkpoint trained on this corpus, if we have it.
@@ -207,7 +255,7 @@ fn from_bytes(name: &str, text: &[u8], sha256: String) -> Result<Corpus, DataErr
 /// What [`BinFile::open`] says of either; files of different vocabularies or tokenisers.
 pub fn from_bin(train: &Path, val: &Path, options: &BinOptions) -> Result<Corpus, DataError> {
     let (train, val) = (BinFile::open(train, options)?, BinFile::open(val, options)?);
-    if train.vocab() != val.vocab() || train.tokenizer() != val.tokenizer() {
+    if train.vocab() != val.vocab() || !train.tokenizer().is(val.tokenizer()) {
         let (train, val) = (describe(&train), describe(&val));
         return Err(DataError::Setting {
             what: format!("training and validation tokens do not go together: {train}; {val}"),
@@ -227,7 +275,8 @@ pub fn from_bin(train: &Path, val: &Path, options: &BinOptions) -> Result<Corpus
         sha256_covers: format!("hashes of train ({train_covers}) and val ({val_covers})"),
         block_tokens: block_tokens(bytes_per_token),
     };
-    Ok(Corpus { train: Box::new(train), val: Box::new(val), info, sources: Vec::new(), tokenizer_json: None })
+    let tokenizer_json = tokenizer_beside(&train);
+    Ok(Corpus { train: Box::new(train), val: Box::new(val), info, sources: Vec::new(), tokenizer_json })
 }
 
 impl Corpus {
@@ -240,6 +289,7 @@ impl Corpus {
             train: Arc::clone(&train),
             val: Some(Arc::clone(&val)),
             info: self.info.clone(),
+            tokenizer_json: self.tokenizer_json.clone(),
         };
         Self { train: Box::new(train), val: Box::new(val), sources: vec![source], ..self }
     }
@@ -248,8 +298,9 @@ impl Corpus {
 impl CorpusSource {
     /// A corpus as one of several.
     pub fn new(name: &str, corpus: Corpus) -> Self {
-        let Corpus { train, val, info, .. } = corpus;
-        Self { name: name.to_owned(), train: Arc::from(train), val: Some(Arc::from(val)), info }
+        let Corpus { train, val, info, tokenizer_json, .. } = corpus;
+        let (train, val) = (Arc::from(train), Some(Arc::from(val)));
+        Self { name: name.to_owned(), train, val, info, tokenizer_json }
     }
 
     /// One token file, nothing of it held out.
@@ -270,7 +321,8 @@ impl CorpusSource {
             sha256_covers: sha256_covers.to_owned(),
             block_tokens: block_tokens(train.bytes_per_token()),
         };
-        Ok(Self { name: name.to_owned(), train: Arc::new(train), val: None, info })
+        let tokenizer_json = tokenizer_beside(&train);
+        Ok(Self { name: name.to_owned(), train: Arc::new(train), val: None, info, tokenizer_json })
     }
 }
 
@@ -283,18 +335,17 @@ impl CorpusSource {
 /// Without sources, or without that one.
 pub fn of_several(sources: Vec<CorpusSource>, held_out: usize) -> Result<Corpus, DataError> {
     let (first, scored) = (&sources[0], &sources[held_out]);
-    let words = |s: &CorpusSource| {
-        format!("{} has a vocabulary of {} ({:?})", s.name, s.info.vocab, s.info.tokenizer)
-    };
-    if let Some(other) = sources
-        .iter()
-        .find(|s| (s.info.vocab, &s.info.tokenizer) != (first.info.vocab, &first.info.tokenizer))
-    {
+    let words =
+        |s: &CorpusSource| format!("{} has a vocabulary of {} ({})", s.name, s.info.vocab, s.info.tokenizer);
+    let fits =
+        |s: &&CorpusSource| s.info.vocab == first.info.vocab && s.info.tokenizer.is(&first.info.tokenizer);
+    if let Some(other) = sources.iter().find(|s| !fits(s)) {
         return Err(DataError::Setting {
             what: format!("the sources do not go together: {}; {}", words(first), words(other)),
-            hint: "make all of them with the same tokeniser".into(),
+            hint: "make all of them with the same tokeniser, e.g. isoflop prepare --tokenizer gpt2".into(),
         });
     }
+    let tokenizer_json = sources.iter().find_map(|s| s.tokenizer_json.clone());
     let Some(val) = scored.val.clone() else {
         return Err(DataError::Setting {
             what: format!("nothing of {} is held out, so its loss cannot be scored", scored.name),
@@ -313,7 +364,7 @@ pub fn of_several(sources: Vec<CorpusSource>, held_out: usize) -> Result<Corpus,
         ..first.info.clone()
     };
     let train = Box::new(Arc::clone(&first.train));
-    Ok(Corpus { train, val: Box::new(val), info, sources, tokenizer_json: None })
+    Ok(Corpus { train, val: Box::new(val), info, sources, tokenizer_json })
 }
 
 /// A directory that `isoflop prepare` has made: any number of shards, with their tokeniser and its bytes per token.
@@ -333,5 +384,12 @@ pub fn block_tokens(bytes_per_token: Option<f64>) -> u64 {
 }
 
 fn describe(file: &BinFile) -> String {
-    format!("{} has a vocabulary of {} ({:?})", file.name(), file.vocab(), file.tokenizer())
+    format!("{} has a vocabulary of {} ({})", file.name(), file.vocab(), file.tokenizer())
+}
+
+/// The `tokenizer.json` in a token file's directory, if it is the one the file says it was made with.
+fn tokenizer_beside(file: &BinFile) -> Option<String> {
+    let said = file.tokenizer().sha256()?;
+    let text = std::fs::read_to_string(file.path().with_file_name(TOKENIZER)).ok()?;
+    (sha256(text.as_bytes()) == said).then_some(text)
 }

@@ -152,7 +152,8 @@ pub enum DataError {
     /// Not UTF-8.
     #[error(
         "{}: not UTF-8 at byte {offset} (line {line}, byte value 0x{byte:02x})\nhint: convert it first, e.g. \
-         iconv -f latin1 -t utf-8 {} > text.txt", path.display(), path.display()
+         iconv -f {} -t UTF-8 {} > utf8.txt", path.display(),
+        if *offset == 0 && *byte >= 0xfe { "UTF-16" } else { "WINDOWS-1252" }, path.display()
     )]
     NotUtf8 {
         /// The file.

@@ -14,6 +14,7 @@
 //! | [`junk`] | text that teaches nothing, made from a seed as it is read |
 //! | [`documents`] | texts out of JSON Lines, Parquet, CSV and plain files, packed or not, as a stream |
 //! | [`prepared`] | a directory of token shards as one corpus |
+//! | [`boundaries`] | where documents end, and the windows that lie inside of them |
 //! | [`sampler`] | which window of the training stream each row of each step reads |
 //! | [`eval`] | the windows of an evaluation, and the block each belongs to |
 //! | [`tokenizer`] | how text became tokens; bytes as tokens |
@@ -26,6 +27,7 @@
 //! predicted.
 
 pub mod bin;
+pub mod boundaries;
 pub mod corpus;
 pub mod dialect;
 pub mod documents;
@@ -47,6 +49,7 @@ mod tokens;
 mod unpack;
 
 pub use bin::{BinFile, BinOptions, Scan};
+pub use boundaries::{Boundaries, Separated};
 pub use corpus::{
     BUILTIN, Corpus, CorpusInfo, CorpusSource, builtin, builtin_named, from_bin, from_prepared, from_text,
 };

@@ -6,6 +6,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// Bytes from which on a file may not fit into memory, so that what will be read is worth saying. Smaller ones are
+/// taken to stay in memory once they were read.
+#[cfg(unix)]
+const LARGE: usize = 4 << 30;
+
 /// A read-only map of a whole file, with the length it had at open.
 #[derive(Debug)]
 pub(crate) struct Map {
@@ -72,6 +77,19 @@ impl Map {
             Bytes::Mapped(map) => map,
             Bytes::Read(bytes) => bytes,
         }
+    }
+
+    /// Says that bytes of the file are about to be read: of a large file they are fetched by the system while others are
+    /// looked at, without what lies around them. A hint; that it is not taken changes nothing.
+    pub(crate) fn will_read(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.bytes
+            && map.len() >= LARGE
+        {
+            let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 
     /// Whether the file is still as long as it was at open: to be asked before its bytes are touched.

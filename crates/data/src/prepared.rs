@@ -216,6 +216,13 @@ impl Tokens for Shards {
         }
     }
 
+    fn will_read(&self, start: u64, count: usize) {
+        let index = self.starts.partition_point(|first| *first <= start) - 1;
+        let room = usize::try_from(self.starts[index + 1] - start).unwrap_or(usize::MAX);
+        // What lies in the next file is read when it is read.
+        self.files[index].will_read(start - self.starts[index], count.min(room));
+    }
+
     fn check_source(&self) -> Result<(), DataError> {
         self.files.iter().try_for_each(Tokens::check_source)
     }

@@ -5,6 +5,7 @@
 //! inside (Black & Rogaway 2002, "Ciphers with arbitrary finite domains"): constant memory for any file size, and row
 //! `i` is found without its predecessors, so a resumed run needs no sampler state.
 
+use crate::boundaries::DocumentWindows;
 use crate::{DataError, Tokens, read_rows};
 use isoflop_base::TokenBatch;
 pub(crate) use isoflop_base::bits::mix;
@@ -24,6 +25,8 @@ pub struct Sampler {
     seed: u64,
     /// Where an epoch is only a part of the stream: which windows are its.
     part: Option<Part>,
+    /// Where windows lie, if not at multiples of the context.
+    documents: Option<DocumentWindows>,
 }
 
 /// The first windows of a permutation of all: those a stream is read down to.
@@ -48,7 +51,43 @@ impl Sampler {
             let source_name = "training split".to_owned();
             return Err(DataError::TooFewTokens { source_name, tokens: tokens_len, context });
         }
-        Ok(Self { context: context as u64, windows, half_bits: half_bits(windows), seed, part: None })
+        Ok(Self::of_windows(windows, context as u64, seed))
+    }
+
+    fn of_windows(windows: u64, context: u64, seed: u64) -> Self {
+        Self { context, windows, half_bits: half_bits(windows), seed, part: None, documents: None }
+    }
+
+    /// As [`Self::of_part`], of a stream: in windows inside of its documents where it keeps them apart.
+    ///
+    /// # Errors
+    /// As [`Self::of_part`]; [`DataError::Setting`] where no document is long enough.
+    pub fn over(
+        tokens: &dyn Tokens,
+        context: usize,
+        seed: u64,
+        part: Option<u64>,
+    ) -> Result<Self, DataError> {
+        let Some(boundaries) = tokens.boundaries() else {
+            return Self::of_part(tokens.len(), context, seed, part);
+        };
+        if context == 0 {
+            return Err(zero_context());
+        }
+        let documents = DocumentWindows::new(boundaries, context as u64, seed);
+        let windows = documents.total();
+        if windows == 0 {
+            return Err(DataError::Setting {
+                what: format!(
+                    "no document of {} has a window of {context} tokens inside of it ({} documents)",
+                    tokens.name(),
+                    boundaries.documents()
+                ),
+                hint: "use a shorter context, or leave documents = \"separate\" out".to_owned(),
+            });
+        }
+        let whole = Self { documents: Some(documents), ..Self::of_windows(windows, context as u64, seed) };
+        whole.part(part)
     }
 
     /// As [`Self::new`], but only so many tokens of the stream are read, in whole windows that the seed chooses from
@@ -62,20 +101,23 @@ impl Sampler {
         seed: u64,
         tokens: Option<u64>,
     ) -> Result<Self, DataError> {
-        let whole = Self::new(tokens_len, context, seed)?;
-        let Some(tokens) = tokens else { return Ok(whole) };
-        let windows = tokens / whole.context;
+        Self::new(tokens_len, context, seed)?.part(tokens)
+    }
+
+    fn part(self, tokens: Option<u64>) -> Result<Self, DataError> {
+        let Some(tokens) = tokens else { return Ok(self) };
+        let windows = tokens / self.context;
         if windows == 0 {
             return Err(DataError::Setting {
-                what: format!("{tokens} tokens are less than one window of {context}"),
+                what: format!("{tokens} tokens are less than one window of {}", self.context),
                 hint: "read more of it, or use a shorter context".into(),
             });
         }
-        if windows >= whole.windows {
-            return Ok(whole);
+        if windows >= self.windows {
+            return Ok(self);
         }
-        let part = Part { all: whole.windows, half_bits: whole.half_bits, key: mix(seed ^ PART) };
-        Ok(Self { windows, half_bits: half_bits(windows), part: Some(part), ..whole })
+        let part = Part { all: self.windows, half_bits: self.half_bits, key: mix(self.seed ^ PART) };
+        Ok(Self { windows, half_bits: half_bits(windows), part: Some(part), ..self })
     }
 
     /// Windows in one epoch.
@@ -92,7 +134,10 @@ impl Sampler {
             Some(part) => permuted(window, part.all, part.half_bits, part.key),
             None => window,
         };
-        window * self.context
+        match &self.documents {
+            Some(documents) => documents.start(window),
+            None => window * self.context,
+        }
     }
 
     /// Rows `first .. first + B` into a batch of B rows of T positions.

@@ -40,6 +40,37 @@ impl TokenizerKind {
             (None, _) => Self::Unknown,
         }
     }
+
+    /// Whether it gives the same ids, as far as known: the same `tokenizer.json` where both have one, whatever the
+    /// file was called.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Named { sha256: Some(a), .. }, Self::Named { sha256: Some(b), .. }) => a == b,
+            (a, b) => a == b,
+        }
+    }
+
+    /// SHA-256 of its `tokenizer.json`, if known.
+    pub(crate) fn sha256(&self) -> Option<&str> {
+        match self {
+            Self::Named { sha256, .. } => sha256.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for TokenizerKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bytes => f.write_str("bytes"),
+            Self::Gpt2 => f.write_str("GPT-2's BPE"),
+            Self::Named { name, sha256: None } => write!(f, "`{name}`"),
+            Self::Named { name, sha256: Some(hash) } => {
+                write!(f, "`{name}`, SHA-256 {}…", hash.get(..12).unwrap_or(hash))
+            }
+            Self::Unknown => f.write_str("a tokeniser that is not known"),
+        }
+    }
 }
 
 /// The ids of a text: its UTF-8 bytes.

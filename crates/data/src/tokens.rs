@@ -1,6 +1,7 @@
 //! A stream of tokens, wherever it lies.
 
 use crate::DataError;
+use crate::boundaries::Boundaries;
 use isoflop_base::TokenBatch;
 use std::sync::Arc;
 
@@ -31,6 +32,14 @@ pub trait Tokens: Send + Sync {
     fn check_source(&self) -> Result<(), DataError> {
         Ok(())
     }
+
+    /// Says which tokens are about to be read. A hint.
+    fn will_read(&self, _start: u64, _count: usize) {}
+
+    /// Where its documents end, if windows are not to cross from one into the next.
+    fn boundaries(&self) -> Option<&Arc<Boundaries>> {
+        None
+    }
 }
 
 impl<T: Tokens + ?Sized> Tokens for Arc<T> {
@@ -52,6 +61,14 @@ impl<T: Tokens + ?Sized> Tokens for Arc<T> {
 
     fn check_source(&self) -> Result<(), DataError> {
         (**self).check_source()
+    }
+
+    fn will_read(&self, start: u64, count: usize) {
+        (**self).will_read(start, count);
+    }
+
+    fn boundaries(&self) -> Option<&Arc<Boundaries>> {
+        (**self).boundaries()
     }
 }
 
@@ -85,6 +102,7 @@ pub fn read_rows(
     start: impl Fn(usize) -> u64,
 ) -> Result<(), DataError> {
     tokens.check_source()?;
+    (0..batch.sequences()).for_each(|index| tokens.will_read(start(index), batch.length() + 1));
     batch.fill(|index, row| {
         tokens.read(start(index), row);
         Ok(())

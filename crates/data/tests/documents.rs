@@ -111,8 +111,13 @@ fn reading_goes_on_anywhere_with_the_same_texts() {
         (write("e.txt", &expected().join("\n\n\n")), Divide::BlankLine),
         (write("f.txt", &expected().join("\n")), Divide::Line),
     ];
+    let wide: Vec<u8> =
+        [&[0xff, 0xfe][..], &lines.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()].concat();
+    let path = dir.path().join("wide.jsonl");
+    std::fs::write(&path, wide).unwrap();
+    let cases = cases.into_iter().chain([(path, Divide::File)]);
     let packed = PARQUET.iter().chain(&PACKED).map(|name| (fixture(name), Divide::File));
-    for (path, divide) in cases.into_iter().chain(packed) {
+    for (path, divide) in cases.chain(packed) {
         let source = source(&path);
         let fields = Fields { divide, ..Fields::default() };
         let (all, problems, _) = read(&source, &fields, Position::default(), 1 << 20);
@@ -224,6 +229,10 @@ fn rows_of_tables_are_found_whatever_divides_them() {
     check("b.csv", "text\na\n\n\"b\nc\"\n", &["a", "b\nc"], 0);
     check("c.csv", "id,text\n1,a,too many\n2\n3,b\n", &["b"], 2);
     check("d.csv", "\u{feff}text|id\na|1", &["a"], 0);
+    // A quote that is not closed swallows what follows: no document, and said so.
+    check("f.csv", "id,text\n1,a\n2,\"b\n3,c\n", &["a"], 1);
+    check("g.csv", "id,text\n1,\"a\"\n2,5\" disk", &["a", "5\" disk"], 0);
+    check("h.csv", "id,text\n1,\"a\"", &["a"], 0);
     let path = dir.path().join("e.csv");
     std::fs::write(&path, "id,body\n1,a\n").unwrap();
     let (_, problems, _) = read(&source(&path), &Fields::default(), Position::default(), 1000);

@@ -33,6 +33,7 @@ pub mod prepare;
 pub mod record;
 pub mod registry;
 pub mod sampling;
+pub mod sources;
 pub mod stop;
 pub mod study;
 pub mod tables;

@@ -5,6 +5,7 @@ use crate::forecasts::StoredForecast;
 use crate::gpt;
 use crate::kinds::Findings;
 use crate::sampling::{Draw, generate};
+use crate::sources;
 use crate::stop::Stop;
 use crate::study::recipe;
 use crate::train::program::point_label;
@@ -95,7 +96,11 @@ impl Page<'_> {
             machine: machine_facts(study),
             study: serde_json::to_value(study)?,
             study_toml: toml::to_string(study).context("writing the resolved study as TOML")?,
-            sections: self.findings.sections,
+            sections: {
+                let mut sections = self.findings.sections;
+                sections.extend(sources::section(study, &points, &self.curves));
+                sections
+            },
             judged: self.findings.verdicts,
             ledger: ledger(study),
             learning_rate: learning_rate(study),

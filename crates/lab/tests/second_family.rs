@@ -265,6 +265,7 @@ fn spec(features: usize) -> RunSpec {
             bytes_per_token: None,
             fingerprint: "made up".to_owned(),
             mix: None,
+            end_of_text: None,
         },
         train: TrainSpec {
             lr: 0.05,

@@ -27,6 +27,7 @@ fn run() -> RunSpec {
             bytes_per_token: Some(4.5),
             fingerprint: "f00d".to_owned(),
             mix: None,
+            end_of_text: None,
         },
         train: TrainSpec {
             lr: 1e-2,

@@ -31,6 +31,8 @@ struct Row {
     taken: u64,
     /// What does not fit is thrown away.
     too_long: bool,
+    /// The file ends inside of its quotes.
+    unclosed: bool,
 }
 
 impl CsvReader {
@@ -101,6 +103,9 @@ impl CsvReader {
                 self.used = 0;
                 self.ended = !self.feed.append(&mut self.input, 256 << 10)?;
             }
+            if self.used == self.input.len() && self.ended {
+                self.row.unclosed = self.inside_quotes();
+            }
             let row = &mut self.row;
             let (result, read, written, ends) = self.parser.read_record(
                 &self.input[self.used..],
@@ -125,6 +130,12 @@ impl CsvReader {
         }
     }
 
+    /// Whether a line feed would be a part of a field here.
+    fn inside_quotes(&self) -> bool {
+        let (result, ..) = self.parser.clone().read_record(b"\n", &mut [0; 4], &mut [0; 4]);
+        self.row.taken > 0 && matches!(result, ReadRecordResult::InputEmpty)
+    }
+
     fn fields(&self) -> Vec<String> {
         let ends = &self.row.ends[..self.row.num_ends];
         let starts = std::iter::once(&0).chain(ends);
@@ -139,7 +150,7 @@ impl CsvReader {
         self.at.line = self.parser.line() - 1;
         self.at.record += 1;
         let row = &mut self.row;
-        (row.filled, row.num_ends, row.taken, row.too_long) = (0, 0, 0, false);
+        (row.filled, row.num_ends, row.taken, row.too_long, row.unclosed) = (0, 0, 0, false, false);
         if row.bytes.len() > LARGE {
             row.bytes = vec![0; 4096];
         }
@@ -183,6 +194,9 @@ impl Reader for CsvReader {
                     row.taken
                 );
                 problem(ProblemKind::TooLong, what);
+            } else if row.unclosed {
+                let what = "a quote that is not closed up to the end of the file".to_owned();
+                problem(ProblemKind::Malformed, what);
             } else if row.num_ends != self.columns {
                 let what = format!("{} fields where the header has {}", row.num_ends, self.columns);
                 problem(ProblemKind::Malformed, what);

@@ -1,8 +1,9 @@
-//! A stream of text with a beginning to look at: unpacked, its byte order mark taken off, and refused by name where it
-//! is UTF-16 or no text at all.
+//! A stream of text with a beginning to look at: unpacked, its byte order mark taken off, made UTF-8, and refused by
+//! name where it is no text at all.
 
-use super::Source;
+use super::encoding::Converted;
 use super::packing::{Counted, LARGE_WINDOW, Packing, unpack};
+use super::{Encoding, Source};
 use crate::DataError;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
@@ -41,7 +42,7 @@ impl Feed {
     /// Opens a source at its beginning.
     ///
     /// # Errors
-    /// It cannot be read, is packed in a way that is not read here, is UTF-16, or is no text.
+    /// It cannot be read, is packed in a way that is not read here, is in another encoding than said, or is no text.
     pub fn open(source: &Source) -> Result<Self, DataError> {
         let fail = |e: io::Error| DataError::from_io(Path::new(&source.name), e);
         let (file, plain): (Box<dyn Read + Send>, Option<File>) = match &source.path {
@@ -74,15 +75,25 @@ impl Feed {
             plain,
             failed: None,
         };
-        let mut head = Vec::new();
-        feed.inner
-            .by_ref()
-            .take(HEAD as u64)
-            .read_to_end(&mut head)
-            .map_err(|e| damaged(&feed.name, packing, &e))?;
-        feed.mark = mark_of(&feed.name, &head)?;
-        (feed.head, feed.at) = (head, feed.mark);
+        feed.look_ahead()?;
+        match encoding_of(&feed.name, packing, &feed.head, source.encoding)? {
+            None => feed.mark = mark_of(&feed.name, packing, &feed.head)?,
+            Some((encoding, mark)) => {
+                let rest = std::mem::replace(&mut feed.inner, Box::new(io::empty()));
+                let head = io::Cursor::new(feed.head.split_off(mark));
+                feed.inner = Box::new(Converted::new(head.chain(rest), encoding));
+                feed.plain = None;
+                feed.look_ahead()?;
+            }
+        }
+        feed.at = feed.mark;
         Ok(feed)
+    }
+
+    fn look_ahead(&mut self) -> Result<(), DataError> {
+        self.head.clear();
+        let read = self.inner.by_ref().take(HEAD as u64).read_to_end(&mut self.head);
+        read.map(|_| ()).map_err(|e| damaged(&self.name, self.packing, &e))
     }
 
     /// The beginning, without its mark.
@@ -208,16 +219,44 @@ fn damaged(name: &str, packing: Packing, error: &io::Error) -> DataError {
     DataError::Compressed { source_name: name.to_owned(), what: error.to_string(), hint: packing.test() }
 }
 
+/// What a stream has to be converted from, and the bytes of its mark; nothing for UTF-8.
+fn encoding_of(
+    name: &str,
+    packing: Packing,
+    head: &[u8],
+    said: Encoding,
+) -> Result<Option<(Encoding, usize)>, DataError> {
+    let marked = Encoding::marked(head);
+    match (said, marked) {
+        (Encoding::Auto, marked) => Ok(marked),
+        (said, Some((found, mark))) if said == found => Ok(Some((said, mark))),
+        (said, None) if !head.starts_with(b"\xef\xbb\xbf") => {
+            if matches!(said, Encoding::Latin1 | Encoding::Windows1252) {
+                mark_of(name, packing, head)?;
+            }
+            Ok(Some((said, 0)))
+        }
+        (said, marked) => Err(DataError::NoText {
+            name: name.to_owned(),
+            what: format!("begins with the mark of {}", marked.map_or("utf-8", |(found, _)| found.word())),
+            hint: format!("leave --encoding {} out: the mark is recognised", said.word()),
+        }),
+    }
+}
+
 /// Bytes of the mark at the beginning of a UTF-8 text.
-fn mark_of(name: &str, head: &[u8]) -> Result<usize, DataError> {
+fn mark_of(name: &str, packing: Packing, head: &[u8]) -> Result<usize, DataError> {
     let refuse = |what: &str, hint: String| {
         Err(DataError::NoText { name: name.to_owned(), what: what.to_owned(), hint })
     };
-    let convert = |from: &str| format!("convert it first: iconv -f {from} -t UTF-8 {name} > utf8.txt");
+    let convert = |from: &str| format!("convert it first: {}", packing.convert(name, from));
+    let wide = |order: &str| {
+        let (lower, from) = (order.to_lowercase(), convert(&format!("UTF-16{order}")));
+        format!("say so: --encoding utf-16{lower}; or {from}")
+    };
     match head {
         [0xef, 0xbb, 0xbf, ..] => return Ok(3),
         [0xff, 0xfe, 0, 0, ..] => return refuse("is UTF-32", convert("UTF-32")),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return refuse("is UTF-16", convert("UTF-16")),
         _ => {}
     }
     if head.get(257..262) == Some(b"ustar") {
@@ -240,10 +279,10 @@ fn mark_of(name: &str, head: &[u8]) -> Result<usize, DataError> {
     let zeros = |from: usize| head.iter().skip(from).step_by(2).filter(|&&b| b == 0).count();
     let (even, odd, half) = (zeros(0), zeros(1), head.len() / 2);
     if half >= 2 && odd * 5 > half * 2 && even * 20 < half {
-        return refuse("looks like UTF-16 (every second byte is zero)", convert("UTF-16LE"));
+        return refuse("looks like UTF-16 (every second byte is zero)", wide("LE"));
     }
     if half >= 2 && even * 5 > half * 2 && odd * 20 < half {
-        return refuse("looks like UTF-16 (every second byte is zero)", convert("UTF-16BE"));
+        return refuse("looks like UTF-16 (every second byte is zero)", wide("BE"));
     }
     let control = head.iter().filter(|&&b| b < 9 || (14..27).contains(&b) || (28..32).contains(&b)).count();
     if control * 10 > head.len() && std::str::from_utf8(&head[..head.len().min(1024)]).is_err() {
@@ -254,26 +293,27 @@ fn mark_of(name: &str, head: &[u8]) -> Result<usize, DataError> {
 
 #[cfg(test)]
 mod tests {
-    use super::mark_of;
+    use super::{Packing, mark_of};
 
     #[test]
     fn marks_are_taken_off_and_other_encodings_named() {
-        assert_eq!(mark_of("a", b"\xef\xbb\xbfabc").unwrap(), 3);
-        assert_eq!(mark_of("a", "naïve 日本語".as_bytes()).unwrap(), 0);
-        assert_eq!(mark_of("a", b"").unwrap(), 0);
-        assert_eq!(mark_of("a", b"caf\xe9 au lait").unwrap(), 0);
+        assert_eq!(mark_of("a", Packing::None, b"\xef\xbb\xbfabc").unwrap(), 3);
+        assert_eq!(mark_of("a", Packing::None, "naïve 日本語".as_bytes()).unwrap(), 0);
+        assert_eq!(mark_of("a", Packing::None, b"").unwrap(), 0);
+        assert_eq!(mark_of("a", Packing::None, b"caf\xe9 au lait").unwrap(), 0);
         let wide = |text: &str| text.bytes().flat_map(|b| [b, 0]).collect::<Vec<u8>>();
         let swapped = |text: &str| text.bytes().flat_map(|b| [0, b]).collect::<Vec<u8>>();
         for (bytes, word) in [
-            (b"\xff\xfea\0b\0".to_vec(), "iconv -f UTF-16 -t UTF-8 a"),
-            (wide("some words"), "UTF-16LE"),
-            (swapped("some words"), "UTF-16BE"),
+            (wide("some words"), "--encoding utf-16le; or convert it first: iconv -f UTF-16LE -t UTF-8 a"),
+            (swapped("some words"), "--encoding utf-16be; or convert it first: iconv -f UTF-16BE"),
             (b"\xff\xfe\0\0a\0\0\0".to_vec(), "UTF-32"),
             (b"%PDF-1.7 ...".to_vec(), "PDF"),
             ((0..=255).cycle().take(4096).collect::<Vec<u8>>(), "no text"),
         ] {
-            let error = mark_of("a", &bytes).unwrap_err().to_string();
+            let error = mark_of("a", Packing::None, &bytes).unwrap_err().to_string();
             assert!(error.contains(word) && error.contains("hint: "), "{error}");
         }
+        let packed = mark_of("a.gz", Packing::Gzip, &wide("some words")).unwrap_err().to_string();
+        assert!(packed.contains("gzip -dc a.gz | iconv -f UTF-16LE -t UTF-8 > utf8.txt"), "{packed}");
     }
 }

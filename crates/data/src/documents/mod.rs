@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`sources`] | what a user names (files, folders, patterns, `-`) as a list of sources |
 //! | [`packing`] | gzip, Zstandard, xz, bzip2, as a stream |
-//! | [`feed`] | a stream with a beginning to look at: byte order marks, UTF-16, what is no text |
+//! | [`feed`] | a stream with a beginning to look at: byte order marks, what is no text |
+//! | `encoding` | UTF-16 and Latin-1, made UTF-8 as they are read |
 //! | `lines` | JSON Lines: a record is a line |
 //! | `json` | the text in a line of JSON |
 //! | `csv` | tables of text with a header: a record is a row |
@@ -22,6 +23,7 @@
 
 mod csv;
 pub mod digest;
+mod encoding;
 pub mod feed;
 mod json;
 mod lines;
@@ -31,6 +33,7 @@ mod passages;
 pub mod sources;
 mod table;
 
+pub use encoding::Encoding;
 pub use feed::BINARY_HINT;
 pub use packing::Packing;
 pub use sources::{Format, Found, Source, find};

@@ -73,6 +73,18 @@ impl Packing {
         &name[..cut.unwrap_or(name.len())]
     }
 
+    /// The command that makes a file of it UTF-8.
+    pub(crate) fn convert(self, name: &str, from: &str) -> String {
+        let unpack = match self {
+            Self::None => return format!("iconv -f {from} -t UTF-8 {name} > utf8.txt"),
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        };
+        format!("{unpack} -dc {name} | iconv -f {from} -t UTF-8 > utf8.txt")
+    }
+
     /// What tests a file of it.
     pub(crate) fn test(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! What a user names, as a list of sources: files, folders, patterns, standard input.
 
+use super::encoding::Encoding;
 use super::feed::{BINARY_HINT, Feed, looks_like_objects};
 use super::packing::Packing;
 use crate::DataError;
@@ -71,6 +72,8 @@ pub struct Source {
     pub format: Format,
     /// Nobody said so, and its beginning could not be looked at: it is a stream.
     pub is_guess: bool,
+    /// How its characters are stored; Parquet says so itself.
+    pub encoding: Encoding,
     /// Bytes on disk; 0 if that is not known.
     pub bytes: u64,
     /// When it was changed last, nanoseconds since 1970; 0 if that is not known.
@@ -139,6 +142,7 @@ fn stdin(format: Option<Format>) -> Source {
         path: None,
         format: format.unwrap_or(Format::Text),
         is_guess: format.is_none(),
+        encoding: Encoding::Auto,
         bytes: 0,
         modified_ns: 0,
     }
@@ -229,6 +233,7 @@ fn file(path: PathBuf, metadata: &std::fs::Metadata, format: Option<Format>) -> 
         path: Some(path),
         format: Format::Text,
         is_guess: false,
+        encoding: Encoding::Auto,
         bytes: if metadata.is_file() { metadata.len() } else { 0 },
         modified_ns: modified.map_or(0, |at| u64::try_from(at.as_nanos()).unwrap_or(0)),
     };

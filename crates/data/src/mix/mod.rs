@@ -90,6 +90,12 @@ impl Mixture {
             source.tokens.check_source()?;
         }
         let mut counts = self.assignment.counts(first);
+        for row in first..first + batch.sequences() as u64 {
+            let source = self.assignment.source(row);
+            self.sources[source].will_read(counts[source], batch.length() + 1);
+            counts[source] += 1;
+        }
+        let mut counts = self.assignment.counts(first);
         batch.fill(|index, row| {
             let source = self.assignment.source(first + index as u64);
             self.sources[source].read(counts[source], row);
@@ -137,7 +143,7 @@ impl Source {
             corpus.sources.iter().find(|s| s.name == *name).expect("a source the study has opened")
         };
         let shuffled = |tokens: Arc<dyn Tokens>, seed| -> Result<(Arc<dyn Tokens>, Order), DataError> {
-            let sampler = Sampler::of_part(tokens.len(), content, seed, source.unique_tokens);
+            let sampler = Sampler::over(&*tokens, content, seed, source.unique_tokens);
             let sampler = sampler.map_err(|e| named(e, tokens.name()))?;
             Ok((tokens, Order::Shuffled(sampler)))
         };
@@ -172,6 +178,11 @@ impl Source {
             Order::Shuffled(sampler) => sampler.row_start(number),
             Order::Endless { .. } => number * (content as u64 - 1),
         }
+    }
+
+    fn will_read(&self, number: u64, row: usize) {
+        let content = row - self.tag.len();
+        self.tokens.will_read(self.start(number, content), content);
     }
 
     fn read(&self, number: u64, row: &mut [u32]) {

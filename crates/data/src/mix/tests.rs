@@ -22,7 +22,7 @@ fn text(name: &str, letter: u8, tokens: usize) -> CorpusSource {
     };
     let val = ByteTokens::new(format!("{name}, held out"), bytes[..100].to_vec());
     let train = Arc::new(ByteTokens::new(name, bytes));
-    CorpusSource { name: name.to_owned(), train, val: Some(Arc::new(val)), info }
+    CorpusSource { name: name.to_owned(), train, val: Some(Arc::new(val)), info, tokenizer_json: None }
 }
 
 fn tokens(source: &CorpusSource) -> SourceSpec {

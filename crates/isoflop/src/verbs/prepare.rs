@@ -5,7 +5,7 @@ use crate::signals;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use isoflop_base::units::{duration, parse_seconds, parse_share, parse_whole, si};
 use isoflop_data::TokenDtype;
-use isoflop_data::documents::{Divide, Fields, Format, ProblemKind, find};
+use isoflop_data::documents::{Divide, Encoding, Fields, Format, ProblemKind, find};
 use isoflop_data::tokenize::pattern::Pattern;
 use isoflop_lab::prepare::{Dedup, Prepared, Settings, Status, prepare};
 use isoflop_lab::{Stopped, UserError};
@@ -33,6 +33,9 @@ pub(crate) struct PrepareArgs {
     /// What the inputs hold [default: by their names, else by how they begin].
     #[arg(long, value_parser = word::<Format>())]
     format: Option<Format>,
+    /// How characters are stored in inputs that do not tell; UTF-8, and UTF-16 with a byte order mark, do.
+    #[arg(long, default_value = "auto", value_parser = word::<Encoding>())]
+    encoding: Encoding,
     /// The field or column with the text; a.b is field b of field a.
     #[arg(long, value_name = "NAME", default_value = "text")]
     field: String,
@@ -109,6 +112,7 @@ impl PrepareArgs {
     fn resolve(&self) -> anyhow::Result<Settings> {
         crate::console::directory(&self.out, "--out")?;
         let mut found = find(&self.inputs, self.format).map_err(UserError::from_error)?;
+        found.sources.iter_mut().for_each(|source| source.encoding = self.encoding);
         // What is written is not read, where the one lies in the other.
         if let Ok(out) = self.out.canonicalize() {
             let inside = |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&out));
@@ -263,7 +267,8 @@ fn say_problems(prepared: &Prepared, settings: &Settings) {
     let list = settings.out.join("problems.jsonl");
     eprintln!("{}: all in {}", counts.join(", "), list.display());
     if kinds.contains_key("not-utf8") {
-        eprintln!("hint: Latin-1 is converted with iconv -f LATIN1 -t UTF-8 FILE > utf8.txt");
+        let instead = "or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE > utf8.txt";
+        eprintln!("hint: if that is Latin-1, say --encoding windows-1252 (or latin-1), {instead}");
     }
 }
 

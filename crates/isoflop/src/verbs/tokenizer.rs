@@ -386,7 +386,10 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
     String::from_utf8(read_bytes(path)?).map_err(|e| {
         let offset = e.utf8_error().valid_up_to();
         UserError::new(format!("{}: not UTF-8 at byte {offset}", path.display()))
-            .hint("convert it first, e.g. iconv -f latin1 -t utf-8")
+            .hint(format!(
+                "convert it first, e.g. iconv -f WINDOWS-1252 -t UTF-8 {} > utf8.txt",
+                path.display()
+            ))
             .into()
     })
 }

@@ -254,7 +254,7 @@ fn what_cannot_be_used_is_listed_and_fatal_only_when_asked() {
     {
         assert!(err.contains(words), "{words}: {err}");
     }
-    assert!(err.contains("1 documents are empty") && err.contains("iconv -f LATIN1"), "{err}");
+    assert!(err.contains("1 documents are empty") && err.contains("--encoding windows-1252"), "{err}");
     let list = std::fs::read_to_string(dir.join("out/problems.jsonl")).unwrap();
     let lines: Vec<u64> = list
         .lines()
@@ -267,6 +267,59 @@ fn what_cannot_be_used_is_listed_and_fatal_only_when_asked() {
     assert!(code == 2 && err.contains("a.jsonl:2: ") && err.contains("hint: "), "{err}");
 }
 
+/// The same documents in every encoding, plain and packed, are the same shards.
+#[test]
+fn text_in_other_encodings_becomes_the_shards_of_utf_8() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let text = "café “so” — naïve €5\n".repeat(40);
+    let lines: String = (0..9).map(|i| json!({"text": format!("{i} {text}")}).to_string() + "\n").collect();
+    let table = format!("id,text\r\n1,\"{}\"\r\n2,x\r\n", text.replace('\u{22}', "'"));
+    let wide =
+        |text: &str, order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+    let single = |text: &str| -> Vec<u8> {
+        let byte = |c: char| match c {
+            '“' => 0x93,
+            '”' => 0x94,
+            '—' => 0x97,
+            '€' => 0x80,
+            c => u8::try_from(c).unwrap(),
+        };
+        text.chars().map(byte).collect()
+    };
+    let shards = |name: &str, args: &[&str]| {
+        let out = format!("out-{name}");
+        let said = prepared(dir, &[&[name, "-o", &out, "-t", "bytes", "--val-share", "0"], args].concat());
+        assert_eq!(said["counts"]["problems"], json!({}), "{name}: {said}");
+        std::fs::read(dir.join(out).join("train-00000.bin")).unwrap()
+    };
+    for (format, text) in [("txt", &text), ("jsonl", &lines), ("csv", &table)] {
+        std::fs::write(dir.join(format!("utf8.{format}")), text).unwrap();
+        let expected = shards(&format!("utf8.{format}"), &[]);
+        let marked = format!("\u{feff}{text}");
+        for (name, bytes, args) in [
+            ("marked-le", wide(&marked, u16::to_le_bytes), &[][..]),
+            ("marked-be", wide(&marked, u16::to_be_bytes), &[]),
+            ("le", wide(text, u16::to_le_bytes), &["--encoding", "utf-16le"]),
+            ("be", wide(text, u16::to_be_bytes), &["--encoding", "utf-16be"]),
+            ("windows", single(text), &["--encoding", "windows-1252"]),
+        ] {
+            for (packed, bytes) in [("", bytes.clone()), (".gz", flate2_gz(&bytes))] {
+                let name = format!("{name}.{format}{packed}");
+                std::fs::write(dir.join(&name), bytes).unwrap();
+                assert!(shards(&name, args) == expected, "{name}");
+            }
+        }
+    }
+    // Half a surrogate pair is no text: its line is left out, and said so.
+    let broken =
+        [&wide("good\n", u16::to_le_bytes)[..], b"b\0\0\xd8a\0\n\0", &wide("end\n", u16::to_le_bytes)];
+    std::fs::write(dir.join("half.txt"), [&b"\xff\xfe"[..], &broken.concat()].concat()).unwrap();
+    let (code, _, err) = run(dir, &["prepare", "half.txt", "-o", "half", "-t", "bytes", "--val-share", "0"]);
+    assert!(code == 0 && err.contains("half.txt:2: ") && err.contains("not UTF-8"), "{err}");
+    assert_eq!(std::fs::read(dir.join("half/train-00000.bin")).unwrap().len(), 2 * "good\nend\n\n\n".len());
+}
+
 #[test]
 fn what_cannot_be_prepared_is_refused_with_a_hint_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -275,7 +328,11 @@ fn what_cannot_be_prepared_is_refused_with_a_hint_and_leaves_nothing() {
     write("empty.txt", b"");
     write("blank.txt", b"\n \n");
     write("text.txt", b"some words");
-    write("wide.txt", b"\xff\xfes\0o\0m\0e\0");
+    write("wide.txt", b"s\0o\0m\0e\0");
+    write("wide.txt.gz", &flate2_gz(b"s\0o\0m\0e\0"));
+    write("wide.jsonl", b"\0{\0\"\0t\0e\0x\0t\0\"\0:\0\"\0x\0\"\0}");
+    write("wide.csv", b"t\0e\0x\0t\0\n\0x\0\n\0");
+    write("marked.txt", b"\xff\xfes\0o\0m\0e\0");
     write("a.jsonl", b"{\"id\": 1, \"content\": \"x\"}\n");
     write("t.csv", b"id,content\n1,x\n");
     write("cut.jsonl.gz", &flate2_gz(b"{\"text\": \"x\"}\n")[..20]);
@@ -292,7 +349,11 @@ fn what_cannot_be_prepared_is_refused_with_a_hint_and_leaves_nothing() {
         (&["bare"], "no files"),
         (&["empty.txt"], "there is no text in empty.txt"),
         (&["blank.txt"], "empty"),
-        (&["wide.txt"], "iconv -f UTF-16 -t UTF-8 wide.txt"),
+        (&["wide.txt"], "iconv -f UTF-16LE -t UTF-8 wide.txt > utf8.txt"),
+        (&["wide.txt.gz"], "gzip -dc wide.txt.gz | iconv -f UTF-16LE -t UTF-8 > utf8.txt"),
+        (&["wide.jsonl"], "--encoding utf-16be"),
+        (&["wide.csv"], "--encoding utf-16le"),
+        (&["marked.txt", "--encoding", "utf-16be"], "mark of utf-16le"),
         (&["a.jsonl"], "no field `text`; there are: id, content"),
         (&["t.csv"], "no column `text`; there are: id, content"),
         (&["cut.jsonl.gz"], "gzip -t"),
@@ -361,4 +422,61 @@ eval_tokens = 1000
     assert!(points.contains("bits") || points.contains("bytes") || !points.is_empty(), "{points}");
     let (code, _, err) = run(dir, &["plan", "study.toml", "--set", "data.vocab=290"]);
     assert!(code == 2 && err.contains("does not go with data.prepared"), "{err}");
+}
+
+/// Two preparations by one tokeniser, called by two names, and one by another.
+#[test]
+fn a_mix_of_preparations_takes_its_tokeniser_along_and_refuses_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (folder, from) in [("a", 0), ("b", 60)] {
+        std::fs::create_dir(dir.join(folder)).unwrap();
+        for i in from..from + 60 {
+            std::fs::write(dir.join(format!("{folder}/{i}.txt")), words(i, 300)).unwrap();
+        }
+    }
+    std::fs::write(dir.join("all"), (0..90).map(|i| words(i, 300)).collect::<String>()).unwrap();
+    for (name, vocab) in [("t.json", "290"), ("other.json", "289")] {
+        assert_eq!(run(dir, &["tokenizer", "train", "all", "--vocab", vocab, "-o", name]).0, 0);
+    }
+    std::fs::copy(dir.join("t.json"), dir.join("copy.json")).unwrap();
+    for (name, from, tokenizer) in
+        [("pa", "a", "t.json"), ("pb", "b", "copy.json"), ("pc", "b", "other.json")]
+    {
+        prepared(dir, &[from, "-o", name, "-t", tokenizer, "--val-share", "20%"]);
+    }
+    let study = r#"
+name = "both"
+[data]
+documents = "separate"
+[data.mix]
+a = { prepared = "pa", weight = 1 }
+b = { prepared = "pb", weight = 1 }
+[series]
+models = ["L1-d16-h2"]
+tokens = 5120
+[train]
+context = 32
+batch_tokens = 256
+lr = 1e-2
+eval_tokens = 1000
+"#;
+    std::fs::write(dir.join("study.toml"), study).unwrap();
+    let (code, _, err) = run(dir, &["run", "study.toml"]);
+    assert!(code == 0 || err.contains("law"), "{err}");
+    let checkpoints = dir.join("runs/both-L1-d16-h2-s1/checkpoints");
+    let checkpoint = std::fs::read_dir(checkpoints).unwrap().next().unwrap().unwrap().path();
+    assert!(checkpoint.join("tokenizer.json").exists());
+    let checkpoint = checkpoint.to_str().unwrap();
+    let (code, out, err) =
+        run(dir, &["sample", "--checkpoint", checkpoint, "--prompt", "the loss", "--json"]);
+    assert!(code == 0 && out.contains("\"text\""), "{err}");
+    let (code, _, err) = run(dir, &["plan", "study.toml", "--set", "data.mix.b.prepared=pc"]);
+    assert!(
+        code == 2 && err.contains("t.json") && err.contains("other.json") && err.contains("hint: "),
+        "{err}"
+    );
+    // Rows across documents are another run.
+    let (code, _, err) = run(dir, &["run", "study.toml", "--set", "data.documents=joined"]);
+    assert!(code == 2 && err.contains("data.end_of_text"), "{err}");
 }

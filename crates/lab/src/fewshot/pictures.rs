@@ -69,6 +69,7 @@ pub fn data_spec(pictures: &Pictures, set: &ImageSet) -> DataSpec {
         bytes_per_token: None,
         fingerprint: set.header().fingerprint.clone(),
         mix: None,
+        end_of_text: None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::shards::Form;
 use crate::error::UserError;
 use isoflop_base::Word;
 use isoflop_data::TokenDtype;
-use isoflop_data::documents::{Divide, Fields, Format, Found};
+use isoflop_data::documents::{Divide, Encoding, Fields, Format, Found};
 use isoflop_data::tokenize::Tokenizer;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -122,7 +122,8 @@ impl Settings {
             .iter()
             .map(|source| json!([source.name, source.format.word(), source.bytes, source.modified_ns]))
             .collect();
-        json!({
+        let encoding = self.found.sources.first().map(|source| source.encoding).unwrap_or_default();
+        let mut identity = json!({
             "sources": sources,
             "field": self.fields.text,
             "divide": divide_word(&self.fields.divide),
@@ -133,7 +134,11 @@ impl Settings {
             "val_share": self.val_share,
             "dedup": self.dedup.word(),
             "similarity": (self.dedup == Dedup::MinHash).then_some(self.similarity),
-        })
+        });
+        if encoding != Encoding::Auto {
+            identity["encoding"] = json!(encoding.word());
+        }
+        identity
     }
 
     /// Whether any source is plain text, for which it is said how it is divided.
@@ -219,6 +224,7 @@ mod tests {
                 path: None,
                 format: Format::Text,
                 is_guess: false,
+                encoding: Encoding::Auto,
                 bytes,
                 modified_ns: 0,
             };

@@ -1,6 +1,7 @@
 //! `[data.mix]`: named sources with weights. From the study's keys to opened texts, and to what a run's recipe has of
 //! them.
 
+use super::documents;
 use super::raw::RawStudy;
 use super::resolve::Notes;
 use crate::error::UserError;
@@ -130,7 +131,13 @@ fn no_such(raw: &RawStudy, name: &str) -> UserError {
 ///
 /// # Errors
 /// Weights, tags, passages or names that make no sense.
-pub(super) fn spec(raw: &RawStudy, corpus: &Corpus, batch_tokens: u64) -> Result<Option<MixSpec>, UserError> {
+pub(super) fn spec(
+    raw: &RawStudy,
+    corpus: &Corpus,
+    context: usize,
+    batch_tokens: u64,
+    notes: &mut Notes,
+) -> Result<Option<MixSpec>, UserError> {
     if raw.mix.is_empty() {
         for key in ["data.held_out", "data.stages"] {
             if raw.entries.contains_key(key) {
@@ -140,7 +147,11 @@ pub(super) fn spec(raw: &RawStudy, corpus: &Corpus, batch_tokens: u64) -> Result
         }
         return Ok(None);
     }
-    let sources = raw.mix.iter().map(|name| source(raw, corpus, name)).collect::<Result<Vec<_>, _>>()?;
+    let sources = raw
+        .mix
+        .iter()
+        .map(|name| source(raw, corpus, name, context, notes))
+        .collect::<Result<Vec<_>, _>>()?;
     let index =
         |name: &String| raw.mix.iter().position(|n| n == name).filter(|i| val_tokens(&sources[*i]) > 0);
     let mut held_out = Vec::new();
@@ -160,9 +171,16 @@ fn val_tokens(source: &SourceSpec) -> u64 {
     }
 }
 
-fn source(raw: &RawStudy, corpus: &Corpus, name: &str) -> Result<SourceSpec, UserError> {
+fn source(
+    raw: &RawStudy,
+    corpus: &Corpus,
+    name: &str,
+    context: usize,
+    notes: &mut Notes,
+) -> Result<SourceSpec, UserError> {
+    let tag = tag(raw, corpus, name)?;
     let origin = match corpus.sources.iter().find(|s| s.name == name) {
-        Some(CorpusSource { info, .. }) => {
+        Some(CorpusSource { info, train, .. }) => {
             for of_junk in ["of", "seed", "copies", "passages", "passage_tokens"] {
                 if raw.entries.contains_key(&key(name, of_junk)) {
                     return Err(UserError::new(format!(
@@ -171,10 +189,12 @@ fn source(raw: &RawStudy, corpus: &Corpus, name: &str) -> Result<SourceSpec, Use
                     )));
                 }
             }
-            let CorpusInfo { train_tokens, val_tokens, sha256, .. } = info;
+            let CorpusInfo { val_tokens, sha256, .. } = info;
+            // A tag that fills a row is refused where rows are made.
+            let content = context.saturating_sub(tag.len()).max(1);
             Origin::Tokens {
                 fingerprint: sha256.clone(),
-                train_tokens: *train_tokens,
+                train_tokens: documents::readable(raw, &**train, &key(name, "documents"), content, notes)?,
                 val_tokens: *val_tokens,
             }
         }
@@ -185,7 +205,7 @@ fn source(raw: &RawStudy, corpus: &Corpus, name: &str) -> Result<SourceSpec, Use
         return Err(UserError::new(format!("{}: junk never ends", raw.place(&key(name, "unique_tokens"))))
             .hint("for text that repeats, write junk = \"repeated\" with passages or copies"));
     }
-    Ok(SourceSpec { name: name.to_owned(), origin, tag: tag(raw, corpus, name)?, unique_tokens })
+    Ok(SourceSpec { name: name.to_owned(), origin, tag, unique_tokens })
 }
 
 fn junk(raw: &RawStudy, corpus: &Corpus, name: &str) -> Result<Origin, UserError> {

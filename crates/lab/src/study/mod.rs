@@ -3,6 +3,7 @@
 
 pub mod arms;
 pub mod claims;
+mod documents;
 mod mix;
 pub mod raw;
 pub mod recipe;

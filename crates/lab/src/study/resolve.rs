@@ -2,7 +2,7 @@
 //! validated once so that nothing after this checks again.
 
 use super::raw::RawStudy;
-use super::{mix, recipe};
+use super::{documents, mix, recipe};
 use crate::error::UserError;
 use isoflop_base::ModelShape;
 use isoflop_base::mix::MixSpec;
@@ -137,6 +137,10 @@ impl Base {
 
 /// Opens the corpus a study names. Paths are relative to where the command is run.
 pub fn open_corpus(raw: &RawStudy) -> Result<Corpus, UserError> {
+    documents::open(raw, open_texts(raw)?)
+}
+
+fn open_texts(raw: &RawStudy) -> Result<Corpus, UserError> {
     let options = BinOptions {
         vocab: match raw.parsed("data.vocab", parse_whole)? {
             Some(vocab) => Some(at_most(raw, "data.vocab", vocab, MOST_VOCAB)? as usize),
@@ -219,7 +223,7 @@ pub fn base(
     let sequences = (train.batch_tokens / context as u64) as usize;
     Ok(Base {
         name,
-        data: data_spec(raw, corpus, train.batch_tokens)?,
+        data: data_spec(raw, corpus, context, train.batch_tokens, notes)?,
         tokenizer: corpus.info.tokenizer.clone(),
         vocab: corpus.info.vocab,
         context,
@@ -515,16 +519,29 @@ pub fn threads(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<u
     }
 }
 
-fn data_spec(raw: &RawStudy, corpus: &Corpus, batch_tokens: u64) -> Result<DataSpec, UserError> {
+fn data_spec(
+    raw: &RawStudy,
+    corpus: &Corpus,
+    context: usize,
+    batch_tokens: u64,
+    notes: &mut Notes,
+) -> Result<DataSpec, UserError> {
     let info = &corpus.info;
+    let end_of_text = documents::end_of_text(raw, corpus)?;
     Ok(DataSpec {
         corpus: info.name.clone(),
         train: raw.text("data.train")?.map(PathBuf::from),
         val: raw.text("data.val")?.map(PathBuf::from),
-        train_tokens: info.train_tokens,
+        train_tokens: match end_of_text {
+            Some(_) if corpus.sources.is_empty() => {
+                documents::readable(raw, &*corpus.train, "data.documents", context, notes)?
+            }
+            _ => info.train_tokens,
+        },
         val_tokens: info.val_tokens,
         bytes_per_token: info.bytes_per_token,
         fingerprint: info.sha256.clone(),
-        mix: mix::spec(raw, corpus, batch_tokens)?,
+        mix: mix::spec(raw, corpus, context, batch_tokens, notes)?,
+        end_of_text,
     })
 }

@@ -26,6 +26,8 @@ pub const KEYS: &[&str] = &[
     "data.dtype",
     "data.vocab",
     "data.bytes_per_token",
+    "data.documents",
+    "data.end_of_text",
     "data.held_out",
     "data.stages",
     "data.mix.*.corpus",

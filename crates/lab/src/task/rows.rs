@@ -34,7 +34,7 @@ impl Rows {
         let context = spec.gpt().context;
         let sequences = spec.train.batch_tokens / context as u64;
         let order = match &spec.data.mix {
-            None => Sampler::new(corpus.train.len(), context, spec.seed).map(Order::One),
+            None => Sampler::over(&*corpus.train, context, spec.seed, None).map(Order::One),
             Some(mix) => {
                 // A step is read ahead, also of the last one.
                 let rows = (spec.end() + 1) * sequences;

@@ -197,6 +197,7 @@ pub mod tests {
                 bytes_per_token: Some(1.0),
                 fingerprint: "0".to_owned(),
                 mix: None,
+                end_of_text: None,
             },
             train: TrainSpec {
                 lr: 0.1,

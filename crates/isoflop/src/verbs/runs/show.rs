@@ -4,10 +4,10 @@ use super::{
     Answer,
     table::{self, Table},
 };
-use isoflop_base::{CurveRow, Measured, Point, SourceSeen, Status, units};
+use isoflop_base::{Measured, Point, SourceSeen, Status, units};
 use isoflop_lab::noise::{NoiseScale, noise_scale};
+use isoflop_lab::sources::DataWait;
 use isoflop_store::{Checkpoints, Health, RunView, Store};
-use serde::Serialize;
 use serde_json::json;
 use std::fmt::Write as _;
 
@@ -98,24 +98,6 @@ fn in_words(
     let spec = serde_json::to_string_pretty(run.spec()).expect("JSON values are plain data");
     let _ = write!(out, "\nspecification:\n{spec}\n");
     out
-}
-
-/// How much of the steps' time went by waiting for batches.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct DataWait {
-    /// Mean share over the intervals between rows of the curve.
-    mean: f64,
-    /// The largest share.
-    worst: f64,
-}
-
-impl DataWait {
-    /// Of a training curve; none where no row has it.
-    fn of(rows: &[CurveRow]) -> Option<Self> {
-        let shares: Vec<f64> = rows.iter().filter_map(|row| row.data_wait).collect();
-        let worst = shares.iter().copied().reduce(f64::max)?;
-        Some(Self { mean: shares.iter().sum::<f64>() / shares.len() as f64, worst })
-    }
 }
 
 /// What the last point had read of each source.

@@ -166,3 +166,30 @@ fn what_makes_no_sense_is_named_with_what_to_do() {
     check("held_out = \"c\"\n[data.mix]\n$A", &["`c` is no source", "sources: a"]);
     check("stages = [\"50%\", \"50%\"]\n[data.mix]\n$A", &["from step 500", "step 500", "hint"]);
 }
+
+#[test]
+fn documents_are_kept_apart_and_what_is_left_out_is_said() {
+    // "the cat sat on " has a mark (a space, 32) behind three, three, three and two letters: no row of 16 is inside.
+    let one = |more: &str| format!("train = \"A-BIN\"\nval = \"A-VAL\"\n{more}");
+    let refused = |more: &str, words: &str| {
+        let error = resolved(&one(more), "wsd").unwrap_err();
+        assert!(error.contains(words) && error.contains("hint: "), "{error}");
+    };
+    refused("documents = \"apart\"", "joined, separate");
+    refused("end_of_text = 32", "only where documents are kept apart");
+    refused("documents = \"separate\"", "end_of_text");
+    refused("documents = \"separate\"\nend_of_text = 256", "beyond the vocabulary of 256");
+    refused("documents = \"separate\"\nend_of_text = 0", "the id 0 does not occur");
+    refused("documents = \"separate\"\nend_of_text = 32", "no document");
+    // Nothing but `c` (99) once in 15 tokens: documents that predict 15 tokens, one less than a row.
+    refused("documents = \"separate\"\nend_of_text = 99", "use a shorter context");
+
+    let joined = resolved(&one(""), "wsd").unwrap();
+    assert_eq!((joined.runs[0].data.train_tokens, joined.runs[0].data.end_of_text), (50_000, None));
+    let mix = mix(&format!("documents = \"separate\"\nend_of_text = 97\n[data.mix]\n{A_AND_TAG}"));
+    let Origin::Tokens { train_tokens, .. } = mix.sources[0].origin else { panic!() };
+    // `a` (97) stands in "cat" and "sat": documents predict 4 and 11 tokens, and rows of 10 behind a tag have 10 of 11.
+    assert_eq!(train_tokens, 10 * (50_000 / 15));
+}
+
+const A_AND_TAG: &str = "a = { train = \"A-BIN\", val = \"A-VAL\", weight = 1, tag = [1, 1, 1, 1, 1, 1] }";
