@@ -1,203 +1,10 @@
 //! Which column is which.
 
+use super::names::{CORE, COUNTS, MEASURED, SYNONYMS};
 use super::units::{self, LossUnit, Meaning, Title};
 use crate::table::same_level;
 use crate::{LawError, Table};
 use isoflop_base::nearest::distance;
-
-/// Columns that become fields of a row; all others are kept under their names.
-pub(super) const CORE: &[&str] = &["n", "d", "c", "loss", "loss_se", "weight", "run", "seed", "status"];
-
-/// Canonical names with the headers that mean them, best first, compared without case, spaces and punctuation.
-pub const SYNONYMS: &[(&str, &[&str])] = &[
-    (
-        "n",
-        &[
-            "n",
-            "params",
-            "nparams",
-            "parameters",
-            "numparams",
-            "numparameters",
-            "nparameters",
-            "modelparams",
-            "modelparameters",
-            "paramcount",
-            "parametercount",
-            "modelsize",
-            "nonembeddingparams",
-            "nnonembedding",
-            "paramsnonembedding",
-            "paramstotal",
-            "totalparams",
-            "effparams",
-            "effectiveparams",
-            "effectiveparameters",
-            "activeparams",
-            "size",
-        ],
-    ),
-    (
-        "d",
-        &[
-            "d",
-            "tokens",
-            "ntokens",
-            "numtokens",
-            "traintokens",
-            "trainingtokens",
-            "tokensseen",
-            "totaltokens",
-            "datasettokens",
-            "trainingdatasetsize",
-            "datasetsize",
-            "datatokens",
-            "data",
-            "t",
-        ],
-    ),
-    (
-        "c",
-        &[
-            "c",
-            "flops",
-            "flop",
-            "compute",
-            "computebudget",
-            "trainingflops",
-            "trainingflop",
-            "trainflops",
-            "totalflops",
-            "computeflops",
-            "computeflop",
-            "budget",
-            "flops6nd",
-        ],
-    ),
-    (
-        "loss",
-        &[
-            "loss",
-            "finalloss",
-            "valloss",
-            "validationloss",
-            "evalloss",
-            "testloss",
-            "l",
-            "lossval",
-            "finalvalloss",
-            "crossentropy",
-            "crossentropyloss",
-            "nll",
-            "lossc4val",
-            "trainloss",
-            "meanloss",
-            "bitsperbyte",
-            "bpb",
-            "valbpb",
-            "validationbpb",
-            "evalbpb",
-            "testbpb",
-            "trainbpb",
-            "valbitsperbyte",
-            "bitspertoken",
-            "bitsperchar",
-            "bitspercharacter",
-            "bpc",
-            "valbpc",
-            "perplexity",
-            "ppl",
-            "valperplexity",
-            "valppl",
-        ],
-    ),
-    ("loss_se", &["lossse", "lossstderr", "losssem", "losserr", "losserror", "stderr", "se", "lossstd"]),
-    ("weight", &["weight", "weights", "w"]),
-    (
-        "run",
-        &[
-            "run",
-            "runid",
-            "runname",
-            "runpath",
-            "name",
-            "id",
-            "experiment",
-            "experimentname",
-            "trial",
-            "trialid",
-            "jobid",
-            "curve",
-        ],
-    ),
-    ("seed", &["seed", "randomseed"]),
-    ("status", &["status", "state"]),
-    ("c_min", &["cmin", "mincompute", "minflops"]),
-    ("s_min", &["smin", "minsteps"]),
-    ("steps", &["steps", "step", "numsteps", "nsteps", "stepstotarget", "updates", "trainsteps"]),
-    (
-        "batch",
-        &[
-            "batch",
-            "batchtokens",
-            "batchsize",
-            "batchsizetokens",
-            "batchsizesequences",
-            "globalbatchsize",
-            "bs",
-            "globalbsseq",
-        ],
-    ),
-    (
-        "seq_len",
-        &[
-            "seqlen",
-            "seqlength",
-            "sequencelength",
-            "contextlength",
-            "contextsize",
-            "contextwindow",
-            "blocksize",
-            "maxseqlen",
-            "maxlength",
-            "nctx",
-            "ctxlen",
-        ],
-    ),
-    ("b_crit", &["bcrit", "criticalbatch", "criticalbatchsize", "cbs"]),
-    ("unique_tokens", &["uniquetokens", "unique", "u", "uniqued"]),
-    ("epochs", &["epochs", "epoch", "repeats"]),
-    ("junk", &["junk", "junkshare", "junkfraction", "q"]),
-    ("lr", &["lr", "learningrate", "peaklr", "maxlr"]),
-    ("target", &["target", "targetloss", "targetc4valloss"]),
-    ("n_opt", &["nopt", "noptimal", "nstar"]),
-    ("d_opt", &["dopt", "doptimal", "tstar"]),
-    ("lr_opt", &["lropt", "bestlr", "optimallr"]),
-    ("batch_opt", &["batchopt", "bestbatch", "optimalbatch"]),
-    ("log_se", &["logse", "lnse", "selog"]),
-    ("p", &["p", "share", "proportion"]),
-    ("s1", &["s1"]),
-    ("s2", &["s2"]),
-];
-
-/// Columns whose units must be understood: a law reads them.
-const MEASURED: &[&str] = &["n", "d", "c", "loss", "loss_se", "weight"];
-
-/// Canonical columns that are counts, which a multiple at the end of a name may scale (`model_size_M`).
-const COUNTS: &[&str] = &[
-    "n",
-    "d",
-    "c",
-    "c_min",
-    "s_min",
-    "steps",
-    "batch",
-    "b_crit",
-    "unique_tokens",
-    "n_opt",
-    "d_opt",
-    "batch_opt",
-];
 
 /// What a header says of its cells.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -313,6 +120,13 @@ fn plain(header: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
+/// Whether a name says that the column holds logarithms: `log10(params)`, `ln_N`.
+fn is_logarithm(header: &str) -> bool {
+    let lower = header.to_lowercase();
+    let first = lower.split(|c: char| !c.is_alphanumeric()).find(|w| !w.is_empty());
+    first.is_some_and(|w| ["log", "ln", "lg", "log2", "log10"].contains(&w))
+}
+
 fn positions(header: &[String], is: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
     header.iter().enumerate().filter(move |(_, h)| is(h)).map(|(i, _)| i)
 }
@@ -357,6 +171,15 @@ impl Mapping {
         for (canonical, wanted) in chosen {
             let canonical = canonical_name(canonical);
             let (index, factor) = choose(header, &canonical, wanted, name)?;
+            if COUNTS.contains(&canonical.as_str()) && is_logarithm(&header[index]) {
+                return Err(LawError::BadTable {
+                    what: format!(
+                        "{name}: `{}` holds logarithms, {canonical} is read as it is",
+                        header[index]
+                    ),
+                    hint: "add a column of the numbers themselves, 10**x or exp(x)".to_owned(),
+                });
+            }
             out.found.retain(|(c, _, _)| *c != canonical);
             out.chosen.push(index);
             let unit = match factor {
@@ -391,6 +214,17 @@ impl Mapping {
                 matches.extend(free.first());
             }
             let Some(&index) = matches.first() else { continue };
+            if let Some(twin) = matches[1..].iter().find(|i| header[**i] == header[index]) {
+                return Err(LawError::BadTable {
+                    what: format!(
+                        "{name}: columns {} and {} are both called `{}`",
+                        index + 1,
+                        twin + 1,
+                        header[index]
+                    ),
+                    hint: "rename or delete one of them: a name must say which is meant".to_owned(),
+                });
+            }
             if CORE.contains(canonical) && matches.len() > 1 {
                 let others: Vec<&str> = matches[1..].iter().map(|i| header[*i].as_str()).collect();
                 out.notes.push(format!(

@@ -11,6 +11,7 @@ mod delimited;
 mod encoding;
 mod json;
 mod marks;
+mod names;
 mod units;
 mod wide;
 
@@ -163,7 +164,7 @@ fn plausible(table: &Table, header: &[String], mapping: &Mapping, name: &str) ->
 /// What stands where a column was not recognised: one that holds no number, one in a strange unit, or the nearest.
 fn unreadable(header: &[String], raws: &[Raw], mapping: &Mapping) -> BTreeMap<String, String> {
     let mut out: BTreeMap<String, String> = mapping.not_understood.iter().cloned().collect();
-    for (name, _) in columns::SYNONYMS.iter().filter(|(n, _)| mapping.index(n).is_none()) {
+    for (name, _) in names::SYNONYMS.iter().filter(|(n, _)| mapping.index(n).is_none()) {
         let first =
             |index: &usize| raws.iter().filter_map(|r| r.cells.get(*index)).find(|c| **c != Cell::Empty);
         let index = header.iter().position(|h| columns::canonical_name(h) == *name);
@@ -284,7 +285,7 @@ impl Grid<'_> {
             .map(|s| s as u64);
         for (index, title) in self.header.iter().enumerate() {
             let key = self.mapping.key(index, title);
-            if columns::CORE.contains(&key.as_str()) {
+            if names::CORE.contains(&key.as_str()) {
                 continue;
             }
             match (&raw.cells[index], number(&raw.cells[index], &self.columns[index])) {
@@ -364,7 +365,12 @@ fn tokens_from_steps(table: &mut Table, header: &[String], mapping: &Mapping) {
 fn derive(table: &mut Table) {
     let mut derived: BTreeMap<&str, usize> = BTreeMap::new();
     let mut ratio: Vec<f64> = Vec::new();
+    let mut by_ratio = 0;
     for row in &mut table.rows {
+        if let (Some(n), None, Some(per_param)) = (row.n, row.d, row.get("tokens_per_param")) {
+            row.d = Some(n * per_param).filter(|d| *d > 0.0 && d.is_finite());
+            by_ratio += usize::from(row.d.is_some());
+        }
         match (row.n, row.d, row.c) {
             (Some(n), Some(d), None) => {
                 row.c = Some(6.0 * n * d);
@@ -381,6 +387,9 @@ fn derive(table: &mut Table) {
             (Some(n), Some(d), Some(c)) => ratio.push(c / (6.0 * n * d)),
             _ => {}
         }
+    }
+    if by_ratio > 0 {
+        table.notes.push(format!("{by_ratio} rows: D = N × tokens per parameter"));
     }
     for (formula, count) in derived {
         table.notes.push(format!("{count} rows: {formula} derived from the other two"));
