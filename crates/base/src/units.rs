@@ -19,15 +19,15 @@ pub fn parse_count(text: &str) -> Result<f64, UnitError> {
         hint: "write 4096, 300k, 12M, 1.2B, 2T or 1e13",
     };
     let t = text.trim().replace('_', "");
-    let (digits, scale) = match t.chars().last() {
-        Some('k' | 'K') => (&t[..t.len() - 1], 1e3),
-        Some('m' | 'M') => (&t[..t.len() - 1], 1e6),
-        Some('b' | 'B' | 'g' | 'G') => (&t[..t.len() - 1], 1e9),
-        Some('t' | 'T') => (&t[..t.len() - 1], 1e12),
-        _ => (t.as_str(), 1.0),
+    let (digits, exponent) = match t.chars().last() {
+        Some('k' | 'K') => (&t[..t.len() - 1], "e3"),
+        Some('m' | 'M') => (&t[..t.len() - 1], "e6"),
+        Some('b' | 'B' | 'g' | 'G') => (&t[..t.len() - 1], "e9"),
+        Some('t' | 'T') => (&t[..t.len() - 1], "e12"),
+        _ => (t.as_str(), ""),
     };
-    let value: f64 = digits.trim().parse().map_err(|_| fail())?;
-    let value = value * scale;
+    // By exponent, not by a product: 1.005·1000 is no whole number in doubles.
+    let value: f64 = format!("{}{exponent}", digits.trim()).parse().map_err(|_| fail())?;
     if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(fail()) }
 }
 

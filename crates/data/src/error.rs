@@ -87,8 +87,9 @@ pub enum DataError {
     },
     /// A token id that the vocabulary does not have.
     #[error(
-        "{source_name}: token {position} is {id}, beyond the vocabulary of {vocab}\nhint: set the vocabulary the file was \
-         made with, or its dtype if it holds u32 tokens"
+        "{source_name}: token {position} is {}, beyond the vocabulary of {vocab}\nhint: set the vocabulary the file was \
+         made with, or its dtype if it holds u32 tokens",
+        id_words(*id)
     )]
     TokenBeyondVocab {
         /// File or corpus.
@@ -316,6 +317,11 @@ impl DataError {
         let example = likely.map(|name| format!(", e.g. {}", path.join(name).display())).unwrap_or_default();
         Self::Directory { path: path.to_owned(), example }
     }
+}
+
+/// An id. Beyond 31 bits it is a negative number of a signed file, or one of 64 bits, which is read as the largest.
+fn id_words(id: u32) -> String {
+    if id > i32::MAX as u32 { "negative, or more than 31 bits hold".to_owned() } else { id.to_string() }
 }
 
 /// A hint for a missing file: which part of the path is missing, and what is there instead.

@@ -189,3 +189,18 @@ fn what_is_said_wins_over_what_is_inferred_and_not_over_a_header() {
     let plain = BinOptions { vocab: Some(16), ..BinOptions::default() };
     assert_eq!(folder.open("few.bin", &few, &plain).unwrap().dtype(), TokenDtype::U16);
 }
+
+/// A mask of -100, as loss functions ignore it, is no id, and not the number it wraps to.
+#[test]
+fn negative_ids_are_called_negative() {
+    let folder = Folder::new();
+    let ids: Vec<i64> = std::iter::once(-100).chain(0..2000).collect();
+    let body: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    let wide = npy(1, "'<i8'", "False", "2001,", &body);
+    let body: Vec<u8> = ids.iter().flat_map(|id| (*id as i32).to_le_bytes()).collect();
+    let narrow = npy(1, "'<i4'", "False", "2001,", &body);
+    for (name, bytes) in [("i8.npy", wide), ("i4.npy", narrow)] {
+        let message = folder.ids(name, &bytes, 50_257).unwrap_err().to_string();
+        assert!(message.contains("token 0 is negative") && !message.contains("429496"), "{message}");
+    }
+}

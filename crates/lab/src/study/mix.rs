@@ -344,8 +344,10 @@ fn weights(raw: &RawStudy, batch_tokens: u64) -> Result<Vec<StageSpec>, UserErro
 
 fn weight(text: &str) -> Result<u64, String> {
     let value = parse_share(text).or_else(|_| parse_count(text)).map_err(|e| e.to_string())?;
-    if (0.0..=1e9).contains(&value) {
-        return Ok((value * WEIGHT_UNITS).round() as u64);
+    let units = (value * WEIGHT_UNITS).round();
+    // One that rounds to nothing would leave its source out.
+    if value == 0.0 || (value <= 1e9 && units >= 1.0) {
+        return Ok(units as u64);
     }
     Err(format!("{text} is no weight\nhint: write a number from 0 up, such as 0.25, 3 or \"25%\""))
 }

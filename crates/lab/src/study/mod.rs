@@ -9,6 +9,8 @@ pub mod raw;
 pub mod recipe;
 pub mod resolve;
 pub mod series;
+#[cfg(test)]
+mod tests;
 pub mod vocabulary;
 
 use crate::error::UserError;

@@ -360,7 +360,7 @@ fn resolve_train(
         Ok(raw.parsed(key, parse_share)?.unwrap_or(default))
     };
     let unit = |v: f64| (0.0..1.0).contains(&v);
-    let eval_tokens = raw.whole("train.eval_tokens", 1_000_000)?.min(corpus.info.val_tokens);
+    let eval_tokens = eval_tokens(raw, corpus, notes)?;
     let (eval_every, decay) = (share("train.eval_every", 0.05)?, share("train.decay", 0.2)?);
     for (key, value) in [("train.eval_every", eval_every), ("train.decay", decay)] {
         if value <= 0.0 {
@@ -410,9 +410,23 @@ fn resolve_train(
     })
 }
 
+/// Held-out tokens of a finished point: as many as asked for, or all there are.
+fn eval_tokens(raw: &RawStudy, corpus: &Corpus, notes: &mut Notes) -> Result<u64, UserError> {
+    let asked = raw.whole("train.eval_tokens", 1_000_000)?;
+    let there = corpus.info.val_tokens;
+    if asked > there && raw.entries.contains_key("train.eval_tokens") {
+        notes.add("train.eval_tokens", si(there as f64), "all there are held out", false);
+    }
+    Ok(asked.min(there))
+}
+
 fn curve_tokens(raw: &RawStudy, eval_tokens: u64, notes: &mut Notes) -> Result<u64, UserError> {
-    if let Some(given) = raw.parsed("train.curve_tokens", parse_whole)? {
-        return Ok(given.clamp(1, eval_tokens));
+    if raw.quantity("train.curve_tokens")?.is_some() {
+        let asked = raw.whole("train.curve_tokens", eval_tokens)?;
+        if asked > eval_tokens {
+            notes.add("train.curve_tokens", si(eval_tokens as f64), "no more than eval_tokens", false);
+        }
+        return Ok(asked.min(eval_tokens));
     }
     let auto = (eval_tokens / 16).max(eval_tokens.min(16_384));
     notes.add(

@@ -17,7 +17,7 @@ pub const LEAST_STEPS: u64 = 10;
 /// How much a series trains, before it is known for which model.
 enum Amount {
     Tokens(Vec<f64>),
-    PerParam(f64),
+    PerParam(Vec<f64>),
     Flops(Vec<f64>),
 }
 
@@ -46,7 +46,7 @@ fn amount(raw: &RawStudy, train_tokens: u64) -> Result<Amount, UserError> {
         }
         ["series.tokens_per_param"] => {
             let ratio = positive("series.tokens_per_param", list("series.tokens_per_param")?)?;
-            Ok(Amount::PerParam(ratio[0]))
+            Ok(Amount::PerParam(ratio))
         }
         ["series.flops"] => Ok(Amount::Flops(positive("series.flops", list("series.flops")?)?)),
         [] => Err(UserError::new(format!("{}: [series] does not say how long to train", raw.file))
@@ -82,7 +82,7 @@ pub fn runs(
     for &shape in models {
         let mut ends = match &amount {
             Amount::Tokens(tokens) => tokens.clone(),
-            Amount::PerParam(ratio) => vec![ratio * shape.params() as f64],
+            Amount::PerParam(ratios) => ratios.iter().map(|r| r * shape.params() as f64).collect(),
             Amount::Flops(flops) => {
                 let per_token = gpt::flops_per_token(shape, base.vocab, base.context);
                 flops.iter().map(|c| c / per_token).collect()
@@ -218,6 +218,13 @@ pub fn whole_steps(
             ))
             .hint("lower warmup, or put the first branch later"));
         }
+    } else if let Some(end) = steps.iter().find(|end| train.warmup.steps(**end) >= **end) {
+        return Err(UserError::new(format!(
+            "{}: {shape} ends after {end} steps, before its warm-up of {} does",
+            raw.place("train.warmup"),
+            train.warmup.steps(*end)
+        ))
+        .hint("lower warmup, e.g. 5%"));
     }
     Ok(steps)
 }

@@ -1,7 +1,7 @@
 //! Which rows a law of one variable is fitted to: those at one D, at one N, on the frontier, of one model.
 
 use crate::document::{LawDocument, NotFitted};
-use crate::table::same_level;
+use crate::table::{distinct, same_level};
 use crate::{Row, Table};
 use std::collections::BTreeMap;
 
@@ -27,16 +27,17 @@ pub(super) fn slices(table: &Table, varied: &str, fixed: &str, name: &str) -> Ve
     if !table.rows.iter().any(|r| r.get(fixed).is_some()) {
         return vec![Slice::of(table.clone(), Vec::new())];
     }
-    table
-        .levels(fixed)
-        .into_iter()
-        .map(|level| {
-            let rows = table.filtered(|r| r.get(fixed).is_some_and(|x| same_level(x, level)));
+    let at = |row: &Row, level: f64| row.get(fixed).is_some_and(|x| same_level(x, level));
+    let mut out = Vec::new();
+    for level in table.levels(fixed) {
+        // In a table that is no grid nearly every row is a level of its own: look before copying.
+        let there = table.rows.iter().filter(|r| at(r, level)).filter_map(|r| r.get(varied));
+        if distinct(there).len() >= 3 {
             let condition = BTreeMap::from([(name.to_owned(), level)]);
-            Slice { table: rows, condition, ..Slice::default() }
-        })
-        .filter(|s| s.table.levels(varied).len() >= 3)
-        .collect()
+            out.push(Slice { table: table.filtered(|r| at(r, level)), condition, ..Slice::default() });
+        }
+    }
+    out
 }
 
 /// Whether a law of `varied` alone would pool rows that differ in what the table does not know: no row has `fixed`,

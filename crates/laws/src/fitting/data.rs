@@ -115,20 +115,9 @@ pub fn evaluate(form: &Form, data: &Data, theta: &Theta, work: &mut Work) {
         column.resize(n, 0.0);
     }
     match &form.kernel {
-        Kernel::Row(f) => {
-            let duals = crate::numeric::dual::Dual::coordinates(theta);
-            let mut x = [0.0; 16];
-            let width = data.x.len();
-            for i in 0..n {
-                for (slot, column) in x.iter_mut().zip(&data.x) {
-                    *slot = column[i];
-                }
-                let out = f(&x[..width], &duals);
-                work.f[i] = out.v;
-                for j in 0..p {
-                    work.jac[j][i] = out.g[j];
-                }
-            }
+        Kernel::Row(rows) => {
+            let columns: Vec<&[f64]> = data.x.iter().map(Vec::as_slice).collect();
+            rows(&columns, theta, &mut work.f, &mut work.jac);
         }
         Kernel::Terms(terms) => log_sum_exp(terms, data, theta, work),
     }
@@ -143,8 +132,8 @@ fn log_sum_exp(terms: &[&[Slot]], data: &Data, theta: &Theta, work: &mut Work) {
         for slot in *slots {
             match *slot {
                 Slot::Plus(i) => share.iter_mut().for_each(|u| *u += theta[i]),
-                Slot::Minus(i, j) => {
-                    let t = theta[i];
+                Slot::Minus(i, j) | Slot::Times(i, j) => {
+                    let t = if matches!(slot, Slot::Minus(..)) { theta[i] } else { -theta[i] };
                     share.iter_mut().zip(&data.x[j]).for_each(|(u, x)| *u -= t * x);
                 }
             }
@@ -188,6 +177,11 @@ fn log_sum_exp(terms: &[&[Slot]], data: &Data, theta: &Theta, work: &mut Work) {
                         *g -= s * x;
                     }
                 }
+                Slot::Times(i, j) => {
+                    for ((g, s), x) in work.jac[i].iter_mut().zip(share).zip(&data.x[j]) {
+                        *g += s * x;
+                    }
+                }
             }
         }
     }
@@ -203,6 +197,11 @@ pub struct Curvature<'a> {
 }
 
 impl Curvature<'_> {
+    /// Σ bend·∂f∂fᵀ alone.
+    pub fn squares(bend: &[f64], work: &Work, p: usize, hessian: &mut Square) {
+        add_outer(bend, work, p, hessian);
+    }
+
     /// Adds them to `hessian`, for the θ of the last [`evaluate`] into `work`. ∂²f is exact for log-sum-exp forms, by
     /// central differences of the gradient for the others.
     pub fn add(
@@ -267,15 +266,16 @@ fn add_outer(w: &[f64], work: &Work, p: usize, hessian: &mut Square) {
 fn add_term(w: &[f64], slots: &[Slot], data: &Data, hessian: &mut Square) {
     for a in slots {
         for b in slots {
-            let ((i, xa), (j, xb)) = (part(a, data), part(b, data));
+            let ((i, sa, xa), (j, sb, xb)) = (part(a, data), part(b, data));
             if j > i {
                 continue;
             }
-            let sum = match (xa, xb) {
+            let size = match (xa, xb) {
                 (None, None) => sum(w),
-                (Some(x), None) | (None, Some(x)) => -dot(w, x),
+                (Some(x), None) | (None, Some(x)) => dot(w, x),
                 (Some(x), Some(z)) => dot3(w, x, z),
             };
+            let sum = sa * sb * size;
             hessian[i][j] += sum;
             if i != j {
                 hessian[j][i] += sum;
@@ -297,10 +297,12 @@ fn sum(a: &[f64]) -> f64 {
     (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + tail
 }
 
-fn part<'a>(slot: &Slot, data: &'a Data) -> (usize, Option<&'a [f64]>) {
+/// The coordinate of a slot, its sign, and its variable.
+fn part<'a>(slot: &Slot, data: &'a Data) -> (usize, f64, Option<&'a [f64]>) {
     match *slot {
-        Slot::Plus(i) => (i, None),
-        Slot::Minus(i, j) => (i, Some(&data.x[j])),
+        Slot::Plus(i) => (i, 1.0, None),
+        Slot::Minus(i, j) => (i, -1.0, Some(&data.x[j])),
+        Slot::Times(i, j) => (i, 1.0, Some(&data.x[j])),
     }
 }
 

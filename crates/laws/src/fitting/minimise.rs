@@ -227,8 +227,12 @@ impl Solver {
         if exact {
             let exact = Curvature { coef: &self.coef, bend: &self.bend };
             exact.add(problem.form, problem.data, theta, &self.work, &mut self.scratch, &mut newton);
-        } else {
+        } else if problem.penalty.is_floor() {
             newton = majorant;
+        } else {
+            // Without ∂²f, but with the penalty's own second derivative: near an optimum of many rows the ∂²f of
+            // rows above the law cancel those of rows below it, while the majorant of a kinked penalty creeps.
+            Curvature::squares(&self.bend, &self.work, p, &mut newton);
         }
         if let Some(pull) = &problem.pull {
             let (value, slope) = (pull.of)(theta);

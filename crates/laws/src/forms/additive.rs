@@ -2,6 +2,7 @@
 //! rows.
 
 use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
+use crate::numeric::lanes::each_row;
 use crate::numeric::theta_of;
 
 macro_rules! reported {
@@ -39,9 +40,11 @@ pub static FORMS: [Form; 1] = [Form {
         reported!("beta", Exponent, false, 4, "exponent of D"),
         reported!("k", Scale, true, 5, "power of the sum; 1 is Chinchilla's form"),
     ],
-    kernel: Kernel::Row(|x, t| {
-        let sum = (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * x[1]);
-        (t[5].exp() * sum).log_add(t[2])
+    kernel: Kernel::Row(|x, theta, f, jac| {
+        each_row::<6>(x, theta, f, jac, |x, t| {
+            let sum = (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * x[1]);
+            (t[5].exp() * sum).log_add(t[2])
+        });
     }),
     starts: |_, _| {
         let mut out = Vec::new();

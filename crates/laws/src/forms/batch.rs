@@ -2,6 +2,7 @@
 //! + E_min/B (McCandlish et al. 2018, arXiv 1812.06162, eq. 2.11).
 
 use super::{Form, Kernel, Reported, Role, Variable, ln_coord};
+use crate::numeric::lanes::each_row;
 use crate::numeric::theta_of;
 
 /// The hyperbola.
@@ -34,7 +35,9 @@ pub static FORMS: [Form; 1] = [Form {
             meaning: "batch that costs 20 % more data than linear scaling from 256 (Zhang et al. 2024, arXiv 2410.21676)",
         },
     ],
-    kernel: Kernel::Row(|x, t| t[0].log_add(t[1] - x[0])),
+    kernel: Kernel::Row(|x, theta, f, jac| {
+        each_row::<2>(x, theta, f, jac, |x, t| t[0].log_add(t[1] - x[0]));
+    }),
     starts: |data, _| {
         let fewest = data.y.iter().copied().fold(f64::INFINITY, f64::min);
         let examples: f64 = data.y.iter().zip(&data.x[0]).map(|(s, b)| s + b).fold(f64::INFINITY, f64::min);

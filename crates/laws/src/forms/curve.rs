@@ -3,6 +3,7 @@
 //! forecast from before it.
 
 use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
+use crate::numeric::lanes::each_row;
 use crate::numeric::theta_of;
 use crate::{Row, Table};
 
@@ -49,9 +50,11 @@ pub static FORMS: [Form; 1] = [Form {
             meaning: "loss removed per unit of annealing",
         },
     ],
-    kernel: Kernel::Row(|x, t| {
-        let undecayed = (t[0] - t[1] * x[0]).log_add(t[2]).exp();
-        (undecayed - t[3] * x[1]).ln()
+    kernel: Kernel::Row(|x, theta, f, jac| {
+        each_row::<4>(x, theta, f, jac, |x, t| {
+            let undecayed = (t[0] - t[1] * x[0]).log_add(t[2]).exp();
+            (undecayed - t[3] * x[1]).ln()
+        });
     }),
     starts: |data, _| {
         let lowest = data.y.iter().copied().fold(f64::INFINITY, f64::min);

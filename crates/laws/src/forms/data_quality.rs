@@ -1,7 +1,7 @@
 //! Repeated data and junk: what a token is worth.
 
 use super::{Coord, Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
-use crate::numeric::dual::Dual;
+use crate::numeric::lanes::{Lanes, RowDual, each_row};
 use crate::numeric::theta_of;
 
 macro_rules! reported {
@@ -17,11 +17,16 @@ const ABE: [Coord; 5] =
 const R_STAR: Coord = Coord { name: "ln_r_star", lo: -4.0, hi: 25.0 };
 
 /// ln of U + U·R*·(1 − e^(−R/R*)), R = max(D/U − 1, 0) repeats of U unique tokens.
-fn ln_effective(ln_total: f64, ln_unique: f64, ln_r_star: Dual) -> Dual {
-    let repeats = (libm::exp((ln_total - ln_unique).min(50.0)) - 1.0).max(0.0);
+fn ln_effective<const P: usize>(ln_total: Lanes, ln_unique: Lanes, ln_r_star: RowDual<P>) -> RowDual<P> {
+    let repeats = (ln_total - ln_unique).map(|x| (libm::exp(x.min(50.0)) - 1.0).max(0.0));
     let r_star = ln_r_star.exp();
-    let worth = r_star * (Dual::constant(repeats) / r_star).one_minus_exp_neg();
-    (worth + 1.0).ln() + ln_unique.min(ln_total)
+    let worth = r_star * (RowDual::constant(repeats) / r_star).one_minus_exp_neg();
+    (worth + 1.0).ln() + ln_unique.zip(ln_total, f64::min)
+}
+
+/// ln(1 − q) of junk shares; what is no share (a damaged table) stays finite.
+fn ln_clean(junk: Lanes) -> Lanes {
+    junk.map(|q| libm::log1p(-q.clamp(-10.0, 1.0 - 1e-9)))
 }
 
 fn grid(extra: &[&[f64]]) -> Vec<crate::numeric::Theta> {
@@ -38,11 +43,6 @@ fn grid(extra: &[&[f64]]) -> Vec<crate::numeric::Theta> {
         }
     }
     out
-}
-
-/// ln(1 − q) of a junk share; what is no share (a damaged table) stays finite.
-fn ln_clean(junk: f64) -> f64 {
-    libm::log1p(-junk.clamp(-10.0, 1.0 - 1e-9))
 }
 
 /// Repeats (data alone; data and parameters), junk (with sizes, with an offset, with capacity, for one size).
@@ -71,9 +71,11 @@ pub static FORMS: [Form; 6] = [
                 "repeats after which a repeated token has lost 63 % of its worth"
             ),
         ],
-        kernel: Kernel::Row(|x, t| {
-            let data = ln_effective(x[1], x[2], t[5]);
-            (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2])
+        kernel: Kernel::Row(|x, theta, f, jac| {
+            each_row::<6>(x, theta, f, jac, |x, t| {
+                let data = ln_effective(x[1], x[2], t[5]);
+                (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2])
+            });
         }),
         starts: |_, _| grid(&[&[0.7], &[2.7], &[5.0]]),
         linear: None,
@@ -118,18 +120,18 @@ pub static FORMS: [Form; 6] = [
                 "the same for parameters beyond those the unique tokens support"
             ),
         ],
-        kernel: Kernel::Row(|x, t| {
-            let data = ln_effective(x[1], x[2], t[5]);
-            // Parameters that U unique tokens support: alpha·A/N^alpha = beta·B/U^beta.
-            let supported = (t[0] + t[3].ln() - t[1] - t[4].ln() + t[4] * x[2].min(x[1])) / t[3];
-            let size = if supported.v >= x[0] {
-                Dual::constant(x[0])
-            } else {
-                let excess = (Dual::constant(x[0]) - supported).exp() - 1.0;
+        kernel: Kernel::Row(|x, theta, f, jac| {
+            each_row::<7>(x, theta, f, jac, |x, t| {
+                let data = ln_effective(x[1], x[2], t[5]);
+                // Parameters that U unique tokens support: alpha·A/N^alpha = beta·B/U^beta.
+                let unique = x[2].zip(x[1], f64::min);
+                let supported = (t[0] + t[3].ln() - t[1] - t[4].ln() + t[4] * unique) / t[3];
+                let excess = (RowDual::constant(x[0]) - supported).exp() - 1.0;
                 let r_star = t[6].exp();
-                supported + (r_star * (excess / r_star).one_minus_exp_neg() + 1.0).ln()
-            };
-            (t[0] - t[3] * size).log_add(t[1] - t[4] * data).log_add(t[2])
+                let worth = supported + (r_star * (excess / r_star).one_minus_exp_neg() + 1.0).ln();
+                let size = RowDual::constant(x[0]).at_most_or(supported.v, worth);
+                (t[0] - t[3] * size).log_add(t[1] - t[4] * data).log_add(t[2])
+            });
         }),
         starts: |_, _| grid(&[&[2.7, 1.7], &[1.0, 3.0]]),
         linear: None,
@@ -153,9 +155,11 @@ pub static FORMS: [Form; 6] = [
             reported!("beta", Exponent, false, 4, "exponent of D"),
             reported!("g", Exponent, false, 5, "1: junk is only wasted; above 1: it harms"),
         ],
-        kernel: Kernel::Row(|x, t| {
-            let data = t[5] * ln_clean(x[2]) + x[1];
-            (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2])
+        kernel: Kernel::Row(|x, theta, f, jac| {
+            each_row::<6>(x, theta, f, jac, |x, t| {
+                let data = t[5] * ln_clean(x[2]) + x[1];
+                (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2])
+            });
         }),
         starts: |_, _| grid(&[&[1.0], &[3.0]]),
         linear: None,
@@ -179,10 +183,12 @@ pub static FORMS: [Form; 6] = [
             reported!("beta", Exponent, false, 4, "exponent of D"),
             reported!("k", Exponent, false, 5, "loss added per share of junk, at every size; 0: only wasted"),
         ],
-        kernel: Kernel::Row(|x, t| {
-            let data = Dual::constant(ln_clean(x[2]) + x[1]);
-            let clean = (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2]);
-            (clean.exp() + t[5] * x[2].clamp(-10.0, 1.0)).ln()
+        kernel: Kernel::Row(|x, theta, f, jac| {
+            each_row::<6>(x, theta, f, jac, |x, t| {
+                let data = ln_clean(x[2]) + x[1];
+                let clean = (t[0] - t[3] * x[0]).log_add(t[1] - t[4] * data).log_add(t[2]);
+                (clean.exp() + t[5] * x[2].map(|q| q.clamp(-10.0, 1.0))).ln()
+            });
         }),
         starts: |_, _| grid(&[&[0.0], &[0.3]]),
         linear: None,
@@ -215,10 +221,12 @@ pub static FORMS: [Form; 6] = [
             reported!("g", Exponent, false, 5, "1: junk is only wasted; above 1: it harms as data"),
             reported!("h", Exponent, false, 6, "0: junk takes no capacity; 1: it takes its share of it"),
         ],
-        kernel: Kernel::Row(|x, t| {
-            let clean = ln_clean(x[2]);
-            let (size, data) = (t[6] * clean + x[0], t[5] * clean + x[1]);
-            (t[0] - t[3] * size).log_add(t[1] - t[4] * data).log_add(t[2])
+        kernel: Kernel::Row(|x, theta, f, jac| {
+            each_row::<7>(x, theta, f, jac, |x, t| {
+                let clean = ln_clean(x[2]);
+                let (size, data) = (t[6] * clean + x[0], t[5] * clean + x[1]);
+                (t[0] - t[3] * size).log_add(t[1] - t[4] * data).log_add(t[2])
+            });
         }),
         starts: |_, _| grid(&[&[1.0, 0.0], &[1.0, 1.0], &[3.0, 0.3]]),
         linear: None,
@@ -245,7 +253,11 @@ pub static FORMS: [Form; 6] = [
             reported!("beta", Exponent, false, 2, "exponent of D"),
             reported!("g", Exponent, false, 3, "1: junk is only wasted; above 1: it harms"),
         ],
-        kernel: Kernel::Row(|x, t| (t[0] - t[2] * (t[3] * ln_clean(x[1]) + x[0])).log_add(t[1])),
+        kernel: Kernel::Row(|x, theta, f, jac| {
+            each_row::<4>(x, theta, f, jac, |x, t| {
+                (t[0] - t[2] * (t[3] * ln_clean(x[1]) + x[0])).log_add(t[1])
+            });
+        }),
         starts: |_, _| {
             let mut out = Vec::new();
             for beta in [0.1, 0.3, 0.6] {

@@ -1,6 +1,7 @@
 //! Kaplan et al. 2020 (arXiv 2001.08361): L(N, D) of equation 1.5, L(N, S_min) of 1.6, and B_crit(L) of 5.3.
 
-use super::{Columns, Coord, Form, Kernel, Reported, Role, Variable, exponent, ln_coord};
+use super::{Columns, Coord, Form, Kernel, Reported, Role, Slot, Variable, exponent, ln_coord};
+use crate::numeric::lanes::each_row;
 use crate::numeric::{Theta, theta_of};
 
 macro_rules! reported {
@@ -41,10 +42,12 @@ pub static FORMS: [Form; 3] = [
                 "data at which the loss would be 1 with an endless model"
             ),
         ],
-        kernel: Kernel::Row(|x, t| {
-            let size = t[2] / t[3] * (t[0] - x[0]);
-            let data = t[1] - x[1];
-            t[3] * size.log_add(data)
+        kernel: Kernel::Row(|x, theta, f, jac| {
+            each_row::<4>(x, theta, f, jac, |x, t| {
+                let size = t[2] / t[3] * (t[0] - x[0]);
+                let data = t[1] - x[1];
+                t[3] * size.log_add(data)
+            });
         }),
         starts: |_, _| {
             let mut out = Vec::new();
@@ -80,7 +83,7 @@ pub static FORMS: [Form; 3] = [
             reported!("N_c", Scale, true, |t| t[0] / t[2], "scale of N"),
             reported!("S_c", Scale, true, |t| t[1] / t[3], "scale of S_min"),
         ],
-        kernel: Kernel::Row(|x, t| (t[0] - t[2] * x[0]).log_add(t[1] - t[3] * x[1])),
+        kernel: Kernel::Terms(&[&[Slot::Plus(0), Slot::Minus(2, 0)], &[Slot::Plus(1), Slot::Minus(3, 1)]]),
         starts: pair_starts,
         linear: None,
         min_rows: 5,
@@ -108,7 +111,7 @@ pub static FORMS: [Form; 3] = [
             },
             reported!("B_star", Scale, true, |t| t[0], "critical batch at a loss of 1"),
         ],
-        kernel: Kernel::Row(|x, t| t[0] - t[1] * x[0]),
+        kernel: Kernel::Terms(&[&[Slot::Plus(0), Slot::Minus(1, 0)]]),
         starts: |data, _| {
             let (slope, intercept) = super::power::line(data);
             vec![theta_of(&[intercept, -slope])]

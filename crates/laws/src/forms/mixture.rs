@@ -4,9 +4,10 @@
 //! Shares that add up to one leave one rate free: k·exp(t·Σr) is k again. The last source is then the reference, its
 //! rate zero, and every other t says what a share costs or earns when it is taken from that source.
 
-use super::{Columns, Coord, Form, Kernel, Reported, Role, Variable, floor_coord};
+use super::{Columns, Coord, Form, Kernel, Reported, Role, Slot, Variable, floor_coord};
+use crate::numeric::lanes::each_row;
 use crate::numeric::linear::least_squares;
-use crate::numeric::{Theta, theta_of};
+use crate::numeric::{MAX_COORDS, Theta, theta_of};
 use crate::{LawError, Table};
 
 const RATE: Coord = Coord { name: "t", lo: -200.0, hi: 200.0 };
@@ -112,9 +113,11 @@ const fn of(count: usize, variant: &'static str) -> Form {
         log_response: true,
         coords: COORDS.split_at(count + 2).0,
         reported: REPORTED.split_at(count + 2).0,
-        kernel: Kernel::Row(|x, t| {
-            let rates = x.iter().zip(&t[2..]);
-            rates.fold(t[1], |sum, (share, rate)| sum + *rate * *share).log_add(t[0])
+        kernel: Kernel::Row(|x, theta, f, jac| {
+            each_row::<MAX_COORDS>(x, theta, f, jac, |x, t| {
+                let rates = x.iter().zip(&t[2..]);
+                rates.fold(t[1], |sum, (share, rate)| sum + *rate * *share).log_add(t[0])
+            });
         }),
         starts,
         linear: None,
@@ -161,7 +164,7 @@ pub static FORMS: [Form; 7] = [
                 meaning: "ln of the removable loss at share 0",
             },
         ],
-        kernel: Kernel::Row(|x, t| (t[1] * x[0] + t[2]).log_add(t[0])),
+        kernel: Kernel::Terms(&[&[Slot::Times(1, 0), Slot::Plus(2)], &[Slot::Plus(0)]]),
         starts: |data, _| {
             let lowest = data.y.iter().copied().fold(f64::INFINITY, f64::min);
             let mut out = Vec::new();

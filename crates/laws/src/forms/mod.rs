@@ -120,17 +120,20 @@ pub struct Reported {
 pub enum Kernel {
     /// ln Σ_k exp(u_k), each u_k linear in the coordinates: vectorised, with exact second derivatives.
     Terms(&'static [&'static [Slot]]),
-    /// One row at a time, as the formula reads.
-    Row(fn(&[f64], &[Dual]) -> Dual),
+    /// As the formula reads, [`crate::numeric::lanes::each_row`]: from `x[variable][row]` and the coordinates to
+    /// `f[row]` and `jac[coordinate][row]`.
+    Row(fn(&[&[f64]], &Theta, &mut [f64], &mut [Vec<f64>])),
 }
 
-/// One summand of a term: coordinate times one, or times minus a variable.
+/// One summand of a term: a coordinate times one, or times a variable or minus it.
 #[derive(Debug, Clone, Copy)]
 pub enum Slot {
     /// + θ_i.
     Plus(usize),
     /// − θ_i · x_j.
     Minus(usize, usize),
+    /// + θ_i · x_j.
+    Times(usize, usize),
 }
 
 /// The part of a form that is linear once its exponents are given: y = Σ_k c_k · exp(−exponent_k · x_k) with c_k ≥ 0.
@@ -242,12 +245,20 @@ impl Form {
     pub fn value(&self, x: &[f64], theta: &Theta) -> Dual {
         let t = Dual::coordinates(theta);
         match &self.kernel {
-            Kernel::Row(f) => f(x, &t),
+            Kernel::Row(rows) => {
+                let columns: Vec<&[f64]> = x.iter().map(std::slice::from_ref).collect();
+                let (mut f, mut jac) = ([0.0], vec![vec![0.0]; self.p()]);
+                rows(&columns, theta, &mut f, &mut jac);
+                let mut out = Dual::constant(f[0]);
+                out.g.iter_mut().zip(&jac).for_each(|(g, column)| *g = column[0]);
+                out
+            }
             Kernel::Terms(terms) => {
                 let term = |slots: &[Slot]| {
                     slots.iter().fold(Dual::constant(0.0), |sum, slot| match *slot {
                         Slot::Plus(i) => sum + t[i],
                         Slot::Minus(i, j) => sum - t[i] * x[j],
+                        Slot::Times(i, j) => sum + t[i] * x[j],
                     })
                 };
                 terms[1..].iter().fold(term(terms[0]), |sum, slots| sum.log_add(term(slots)))

@@ -1,7 +1,7 @@
 //! Over-training: L = E + (a·M^eta + b·M^−eta)·C^−eta with M = D/N tokens per parameter (Gadre et al. 2024, arXiv
 //! 2403.08540, eq. 4).
 
-use super::{Form, Kernel, Reported, Role, Variable, exponent, floor_coord, ln_coord};
+use super::{Form, Kernel, Reported, Role, Slot, Variable, exponent, floor_coord, ln_coord};
 use crate::numeric::theta_of;
 
 /// The form.
@@ -43,12 +43,12 @@ pub static FORMS: [Form; 1] = [Form {
             meaning: "exponent of compute",
         },
     ],
-    kernel: Kernel::Row(|x, t| {
-        let ratio = x[1] - x[0];
-        let over = t[0] + t[3] * (ratio - x[2]);
-        let under = t[1] - t[3] * (ratio + x[2]);
-        over.log_add(under).log_add(t[2])
-    }),
+    // a·(D/N)^eta·C^−eta, b·(N/D)^eta·C^−eta, and E.
+    kernel: Kernel::Terms(&[
+        &[Slot::Plus(0), Slot::Times(3, 1), Slot::Minus(3, 0), Slot::Minus(3, 2)],
+        &[Slot::Plus(1), Slot::Minus(3, 1), Slot::Times(3, 0), Slot::Minus(3, 2)],
+        &[Slot::Plus(2)],
+    ]),
     starts: |data, _| {
         let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
         let (n, d, c) = (mean(&data.x[0]), mean(&data.x[1]), mean(&data.x[2]));

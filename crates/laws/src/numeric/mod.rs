@@ -2,6 +2,7 @@
 
 pub mod dual;
 pub mod fast;
+pub mod lanes;
 pub mod linear;
 pub mod quantile;
 pub mod random;

@@ -119,6 +119,13 @@ fn plain(header: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
+/// Whether a name says that the column holds logarithms: `log10(params)`, `ln_N`.
+fn is_logarithm(header: &str) -> bool {
+    let lower = header.to_lowercase();
+    let first = lower.split(|c: char| !c.is_alphanumeric()).find(|w| !w.is_empty());
+    first.is_some_and(|w| ["log", "ln", "lg", "log2", "log10"].contains(&w))
+}
+
 fn positions(header: &[String], is: impl Fn(&str) -> bool) -> impl Iterator<Item = usize> {
     header.iter().enumerate().filter(move |(_, h)| is(h)).map(|(i, _)| i)
 }
@@ -163,6 +170,15 @@ impl Mapping {
         for (canonical, wanted) in chosen {
             let canonical = canonical_name(canonical);
             let (index, factor) = choose(header, &canonical, wanted, name)?;
+            if COUNTS.contains(&canonical.as_str()) && is_logarithm(&header[index]) {
+                return Err(LawError::BadTable {
+                    what: format!(
+                        "{name}: `{}` holds logarithms, {canonical} is read as it is",
+                        header[index]
+                    ),
+                    hint: "add a column of the numbers themselves, 10**x or exp(x)".to_owned(),
+                });
+            }
             out.found.retain(|(c, _, _)| *c != canonical);
             out.chosen.push(index);
             let unit = match factor {
@@ -197,6 +213,17 @@ impl Mapping {
                 matches.extend(free.first());
             }
             let Some(&index) = matches.first() else { continue };
+            if let Some(twin) = matches[1..].iter().find(|i| header[**i] == header[index]) {
+                return Err(LawError::BadTable {
+                    what: format!(
+                        "{name}: columns {} and {} are both called `{}`",
+                        index + 1,
+                        twin + 1,
+                        header[index]
+                    ),
+                    hint: "rename or delete one of them: a name must say which is meant".to_owned(),
+                });
+            }
             if CORE.contains(canonical) && matches.len() > 1 {
                 let others: Vec<&str> = matches[1..].iter().map(|i| header[*i].as_str()).collect();
                 out.notes.push(format!(

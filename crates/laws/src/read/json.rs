@@ -19,7 +19,13 @@ pub(super) fn records(text: &str, name: &str) -> Result<(Vec<String>, Vec<Raw>),
     let objects = match serde_json::from_str::<Value>(text) {
         Ok(whole) => of_document(whole),
         Err(e) if text.trim_start().starts_with('[') => {
-            return Err(bad(format!("{name} is no JSON array: {e}")));
+            let repr = text.trim_start().trim_start_matches('[').trim_start().starts_with("{'");
+            let why = if repr {
+                "its quotes are single, as Python prints a list; json.dump writes JSON".to_owned()
+            } else {
+                e.to_string()
+            };
+            return Err(bad(format!("{name} is no JSON array: {why}")));
         }
         Err(_) => text
             .lines()

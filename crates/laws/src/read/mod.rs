@@ -368,7 +368,12 @@ fn tokens_from_steps(table: &mut Table, header: &[String], mapping: &Mapping) {
 fn derive(table: &mut Table) {
     let mut derived: BTreeMap<&str, usize> = BTreeMap::new();
     let mut ratio: Vec<f64> = Vec::new();
+    let mut by_ratio = 0;
     for row in &mut table.rows {
+        if let (Some(n), None, Some(per_param)) = (row.n, row.d, row.get("tokens_per_param")) {
+            row.d = Some(n * per_param).filter(|d| *d > 0.0 && d.is_finite());
+            by_ratio += usize::from(row.d.is_some());
+        }
         match (row.n, row.d, row.c) {
             (Some(n), Some(d), None) => {
                 row.c = Some(6.0 * n * d);
@@ -385,6 +390,9 @@ fn derive(table: &mut Table) {
             (Some(n), Some(d), Some(c)) => ratio.push(c / (6.0 * n * d)),
             _ => {}
         }
+    }
+    if by_ratio > 0 {
+        table.notes.push(format!("{by_ratio} rows: D = N × tokens per parameter"));
     }
     for (formula, count) in derived {
         table.notes.push(format!("{count} rows: {formula} derived from the other two"));

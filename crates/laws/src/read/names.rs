@@ -141,6 +141,8 @@ pub(super) const SYNONYMS: &[(&str, &[&str])] = &[
             "globalbatchsize",
             "bs",
             "globalbsseq",
+            "tokensperstep",
+            "tokensperbatch",
         ],
     ),
     (
@@ -159,6 +161,7 @@ pub(super) const SYNONYMS: &[(&str, &[&str])] = &[
             "ctxlen",
         ],
     ),
+    ("tokens_per_param", &["tokensperparam", "tokensperparameter", "tokenperparam", "tpp"]),
     ("b_crit", &["bcrit", "criticalbatch", "criticalbatchsize", "criticalbatchtokens", "cbs"]),
     ("unique_tokens", &["uniquetokens", "unique", "u", "uniqued", "uniquedata", "uniquedatatokens"]),
     ("epochs", &["epochs", "epoch", "numepochs", "nepochs", "passes", "repeats"]),

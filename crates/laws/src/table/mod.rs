@@ -152,7 +152,16 @@ impl Table {
 
     /// The rows for which `keep` holds, with everything else as it is.
     pub fn filtered(&self, keep: impl Fn(&Row) -> bool) -> Self {
-        Self { rows: self.rows.iter().filter(|r| keep(r)).cloned().collect(), ..self.clone() }
+        Self {
+            rows: self.rows.iter().filter(|r| keep(r)).cloned().collect(),
+            dropped: self.dropped.clone(),
+            notes: self.notes.clone(),
+            loss_unit: self.loss_unit.clone(),
+            n_convention: self.n_convention.clone(),
+            c_convention: self.c_convention.clone(),
+            unreadable: self.unreadable.clone(),
+            ..*self
+        }
     }
 
     /// Adds the rows of another table; lines keep their own files' numbers.
@@ -306,11 +315,16 @@ impl Table {
 
     /// Distinct values of a column, ascending; values within 0.5 % of each other count as one.
     pub fn levels(&self, name: &str) -> Vec<f64> {
-        let mut values: Vec<f64> = self.rows.iter().filter_map(|r| r.get(name)).collect();
-        values.sort_by(f64::total_cmp);
-        values.dedup_by(|b, a| same_level(*a, *b));
-        values
+        distinct(self.rows.iter().filter_map(|r| r.get(name)))
     }
+}
+
+/// Distinct values, ascending; values within 0.5 % of each other count as one.
+pub(crate) fn distinct(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup_by(|b, a| same_level(*a, *b));
+    values
 }
 
 /// Two budgets or sizes that differ by less than 0.5 % count as the same.

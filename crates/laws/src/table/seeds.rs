@@ -24,7 +24,7 @@ impl Repeats {
     /// The repeated (N, D) of a table.
     pub fn of(table: &Table) -> Self {
         let mut groups: Vec<Vec<usize>> = Vec::new();
-        for (i, row) in table.rows.iter().enumerate() {
+        for (i, row) in table.rows.iter().enumerate().filter(|(_, row)| row.seed.is_some()) {
             let same = |j: usize| {
                 let other = &table.rows[j];
                 let close = |a: Option<f64>, b: Option<f64>| match (a, b) {
@@ -33,8 +33,6 @@ impl Repeats {
                 };
                 close(row.n, other.n)
                     && close(row.d, other.d)
-                    && row.seed.is_some()
-                    && other.seed.is_some()
                     && ["lr", "batch", "junk", "unique_tokens"]
                         .iter()
                         .all(|k| row.extra.get(*k) == other.extra.get(*k))

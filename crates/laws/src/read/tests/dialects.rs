@@ -365,3 +365,34 @@ fn unquoted_decimal_commas_between_commas_are_named() {
         read("t.csv", b"params,tokens,loss\n1000,2000,3,25\n1000,2000,3,5\n").unwrap_err().to_string();
     assert!(error.contains("more cells than the header") && error.contains("decimal commas"), "{error}");
 }
+
+#[test]
+fn what_a_column_holds_is_not_guessed_from_half_of_its_name() {
+    let logs = b"log_params,log10(tokens),loss\n7,8,3\n8,9,2.9\n";
+    for (canonical, column) in [("n", "log_params"), ("d", "log10(tokens)")] {
+        let columns = vec![(canonical.to_owned(), column.to_owned())];
+        let options = ReadOptions { columns, ..ReadOptions::default() };
+        let error = read_table(logs, &options).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("`{column}` holds logarithms")) && error.contains("hint: "),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        read("a.csv", b"params,log_loss\n1e6,3\n").unwrap_err().to_string().matches("hint").count(),
+        1
+    );
+    let error = read("a.csv", b"params,loss,loss\n1e6,3,2\n").unwrap_err().to_string();
+    assert!(error.contains("columns 2 and 3 are both called `loss`"), "{error}");
+    let error = read("a.json", b"[{'params': 1e6, 'loss': 3}]").unwrap_err().to_string();
+    assert!(error.contains("json.dump"), "{error}");
+}
+
+#[test]
+fn tokens_come_from_a_ratio_or_the_tokens_of_a_step() {
+    let table = read("a.csv", b"params,tokens_per_param,loss\n1e6,20,3\n2e6,40,2.9\n").unwrap();
+    assert_eq!(table.rows.iter().map(|r| r.d).collect::<Vec<_>>(), [Some(2e7), Some(8e7)]);
+    assert!(table.notes.iter().any(|n| n.contains("tokens per parameter")), "{:?}", table.notes);
+    let table = read("a.csv", b"params,step,tokens_per_step,loss\n1e6,100,524288,3\n").unwrap();
+    assert_eq!(table.rows[0].d, Some(52_428_800.0));
+}
