@@ -197,8 +197,8 @@ impl NoisePairs {
         }
     }
 
-    /// B_simple = tr Σ / |G|² in tokens, from E|G_B|² = |G|² + tr Σ / B at the two sizes; `None` where they are one size
-    /// or too few to tell the gradient from its noise.
+    /// B_simple = tr Σ / |G|² in tokens, from E|G_B|² = |G|² + tr Σ / B at the two sizes; `None` where they are one
+    /// size or too few to tell the gradient from its noise.
     pub fn scale_tokens(self) -> Option<f64> {
         let (small, big) = (self.small_tokens as f64, self.big_tokens as f64);
         let signal = (big * self.big_sq - small * self.small_sq) / (big - small);

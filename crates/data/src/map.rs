@@ -79,8 +79,8 @@ impl Map {
         }
     }
 
-    /// Says that bytes of the file are about to be read: of a large file they are fetched by the system while others are
-    /// looked at, without what lies around them. A hint; that it is not taken changes nothing.
+    /// Says that bytes of the file are about to be read: of a large file they are fetched by the system while others
+    /// are looked at, without what lies around them. A hint; that it is not taken changes nothing.
     pub(crate) fn will_read(&self, range: std::ops::Range<usize>) {
         #[cfg(unix)]
         if let Bytes::Mapped(map) = &self.bytes

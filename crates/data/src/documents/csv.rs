@@ -18,6 +18,8 @@ pub(super) struct CsvReader {
     row: Row,
     at: Position,
     ended: bool,
+    /// Whether the line feed after the last byte was given to the parser.
+    closing: bool,
 }
 
 /// A row as the parser writes it.
@@ -54,6 +56,7 @@ impl CsvReader {
             row: Row { bytes: vec![0; 4096], ends: vec![0; 64], ..Row::default() },
             at: Position::default(),
             ended: false,
+            closing: false,
         };
         let header = match reader.row(LARGE)? {
             Parsed::Row => reader.fields(),
@@ -103,9 +106,14 @@ impl CsvReader {
                 self.used = 0;
                 self.ended = !self.feed.append(&mut self.input, 256 << 10)?;
             }
-            if self.used == self.input.len() && self.ended {
-                self.row.unclosed = self.inside_quotes();
+            if self.used == self.input.len() && self.ended && self.row.taken > 0 && !self.closing {
+                // A line feed ends the last row, unless it lies inside of quotes.
+                self.closing = true;
+                self.input.clear();
+                self.input.push(b'\n');
+                self.used = 0;
             }
+            let closing = self.closing && self.used < self.input.len();
             let row = &mut self.row;
             let (result, read, written, ends) = self.parser.read_record(
                 &self.input[self.used..],
@@ -113,7 +121,10 @@ impl CsvReader {
                 &mut row.ends[row.num_ends..],
             );
             self.used += read;
-            row.taken += read as u64;
+            if !closing {
+                row.taken += read as u64;
+            }
+            row.unclosed |= closing && written > 0 && matches!(result, ReadRecordResult::InputEmpty);
             row.filled += written;
             row.num_ends += ends;
             match result {
@@ -130,12 +141,6 @@ impl CsvReader {
         }
     }
 
-    /// Whether a line feed would be a part of a field here.
-    fn inside_quotes(&self) -> bool {
-        let (result, ..) = self.parser.clone().read_record(b"\n", &mut [0; 4], &mut [0; 4]);
-        self.row.taken > 0 && matches!(result, ReadRecordResult::InputEmpty)
-    }
-
     fn fields(&self) -> Vec<String> {
         let ends = &self.row.ends[..self.row.num_ends];
         let starts = std::iter::once(&0).chain(ends);
@@ -147,7 +152,7 @@ impl CsvReader {
 
     fn end_row(&mut self) {
         self.at.offset += self.row.taken;
-        self.at.line = self.parser.line() - 1;
+        self.at.line = self.parser.line() - 1 - u64::from(self.closing);
         self.at.record += 1;
         let row = &mut self.row;
         (row.filled, row.num_ends, row.taken, row.too_long, row.unclosed) = (0, 0, 0, false, false);

@@ -177,9 +177,11 @@ fn a_closed_pipe_ends_it_and_a_lost_stderr_does_not() {
         vec!["--help"],
         vec!["report", "p.csv", "-o", "-"],
     ] {
+        // Closed before it starts: an answer short enough for the pipe's buffer would else be gone before.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
         let mut child =
-            isoflop(dir.path()).args(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
+            isoflop(dir.path()).args(&args).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         let mut err = String::new();
         child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(141), "{args:?}: {err}");

@@ -215,7 +215,8 @@ proptest! {
         if let Err(message) = resolved(&text(&[]), &sets) {
             prop_assert!(message.contains("hint: "), "{key} = {value}: {message}");
         }
-        let fewshot = [set(which.get(VOCABULARY.keys), &value)];
+        let key: &&str = which.get(VOCABULARY.keys);
+        let fewshot = [set(key, &value)];
         let outcome = RawStudy::parse_as(&VOCABULARY, "f.toml", "kind = \"fewshot\"\n", &fewshot)
             .and_then(|raw| asked(&raw, &machine()).map(|_| ()));
         if let Err(error) = outcome {
@@ -225,7 +226,7 @@ proptest! {
 
     #[test]
     fn a_misspelt_key_is_named_with_its_line(which in any::<proptest::sample::Index>(), at in any::<usize>()) {
-        let key = which.get(&NUMBERS).0;
+        let key = which.get(NUMBERS).0;
         let (section, name) = key.split_once('.').unwrap();
         let at = at % name.len();
         let wrong = format!("{section}.{}{}", &name[..at], &name[at + 1..]);

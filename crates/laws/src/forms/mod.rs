@@ -122,8 +122,11 @@ pub enum Kernel {
     Terms(&'static [&'static [Slot]]),
     /// As the formula reads, [`crate::numeric::lanes::each_row`]: from `x[variable][row]` and the coordinates to
     /// `f[row]` and `jac[coordinate][row]`.
-    Row(fn(&[&[f64]], &Theta, &mut [f64], &mut [Vec<f64>])),
+    Row(RowKernel),
 }
+
+/// From `x[variable][row]` and the coordinates to `f[row]` and `jac[coordinate][row]`.
+pub type RowKernel = fn(&[&[f64]], &Theta, &mut [f64], &mut [Vec<f64>]);
 
 /// One summand of a term: a coordinate times one, or times a variable or minus it.
 #[derive(Debug, Clone, Copy)]

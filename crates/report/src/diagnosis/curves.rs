@@ -138,7 +138,8 @@ struct Stretch {
     ends: bool,
 }
 
-/// The longest flat stretch of a trunk that it fell after, else the longest of any kind; on means over its rows in [`BINS`] equal parts of ln tokens.
+/// The longest flat stretch of a trunk that it fell after, else the longest of any kind; on means over its rows in
+/// `BINS` equal parts of ln tokens.
 fn longest_flat(rows: &[&CurveRow]) -> Option<Stretch> {
     const BINS: usize = 24;
     let (first, last) = (rows.first()?.tokens.max(1) as f64, rows.last()?.tokens as f64);

@@ -58,6 +58,7 @@ fn point(index: usize, tokens: u64, times: f64) -> Point {
         energy_j: Measured::missing("no meter"),
         sources: Vec::new(),
         held_out: Vec::new(),
+        arm: Default::default(),
         blocks: blocks.collect(),
     }
 }
@@ -74,7 +75,7 @@ fn curve(index: usize) -> Vec<CurveRow> {
             tokens,
             flops: 1e12,
             train_loss: val * (1.0 + 0.02 * hash(i + 1000 * index as u64)),
-            val_loss: (i % 20 == 0).then_some(val),
+            val_loss: (i.is_multiple_of(20)).then_some(val),
             lr: 1e-2,
             grad_norm: 1.0,
             decayed: segment != "trunk",

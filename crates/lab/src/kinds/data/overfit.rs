@@ -1,6 +1,6 @@
 //! How much text a size needs: how far the best loss on U unique tokens, over all its epochs, stays above that on fresh
-//! text, against U/N^0.74 (Kaplan et al. 2020, arXiv:2001.08361, eq. 4.3 and 4.4: to stay within about 2 % a model wants
-//! D ≥ 5·10³·N^0.74 tokens).
+//! text, against U/N^0.74 (Kaplan et al. 2020, arXiv:2001.08361, eq. 4.3 and 4.4: to stay within about 2 % a model
+//! wants D ≥ 5·10³·N^0.74 tokens).
 
 use super::compare::{at, curve, is_clean, levels, units};
 use crate::kinds::words::verdict;
