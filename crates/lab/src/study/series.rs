@@ -204,7 +204,7 @@ pub fn whole_steps(
     if first < LEAST_STEPS {
         return Err(UserError::new(format!(
             "{}: {shape} would end after {first} optimiser steps, which finishes no schedule",
-            raw.file
+            amount_place(raw)
         ))
         .hint(format!("train at least {} tokens, or use smaller batches", si(LEAST_STEPS as f64 * batch))));
     }

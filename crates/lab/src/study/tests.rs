@@ -7,8 +7,10 @@ use super::vocabulary::KEYS;
 use crate::fewshot::study::{VOCABULARY, asked};
 use crate::open::resolve;
 use isoflop_base::study::Study;
+use isoflop_data::Corpus;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 fn machine() -> Machine {
     Machine { kernels: "naive".to_owned(), threads: 2, bf16: false }
@@ -41,6 +43,14 @@ fn text(changes: &[(&str, &str)]) -> String {
 
 fn resolved(text: &str, sets: &[String]) -> Result<Study, String> {
     let raw = RawStudy::parse("t.toml", text, sets).map_err(|e| e.to_string())?;
+    // The usual text is opened once: thousands of studies are read here.
+    static USUAL: OnceLock<Corpus> = OnceLock::new();
+    let of_data: Vec<&String> = raw.entries.keys().filter(|key| key.starts_with("data.")).collect();
+    let builtin = raw.text("data.corpus").is_ok_and(|name| name.as_deref() == Some("builtin"));
+    if of_data == ["data.corpus"] && builtin && raw.text("kind").is_ok_and(|kind| kind.is_none()) {
+        let corpus = USUAL.get_or_init(|| open_corpus(&raw).unwrap());
+        return resolve(&raw, corpus, &machine()).map_err(|e| e.to_string());
+    }
     let corpus = open_corpus(&raw).map_err(|e| e.to_string())?;
     resolve(&raw, &corpus, &machine()).map_err(|e| e.to_string())
 }
