@@ -96,6 +96,11 @@ pub const POINT_COLUMNS: &[PointColumn] = &[
     point("arm", Kind::Word, |p, _| arm_cell(&p.arm).into()),
     point("junk", Kind::Real, |p, _| p.junk_share().into()),
     point("junk_kind", Kind::Word, |p, _| p.arm.get("junk").map(String::as_str).into()),
+    point("flops_per_s", Kind::Real, |p, _| (&p.flops_per_s()).into()),
+    point("peak_share", Kind::Real, |p, _| (&p.peak_share).into()),
+    point("watts", Kind::Real, |p, _| (&p.watts()).into()),
+    point("flops_per_joule", Kind::Real, |p, _| (&p.flops_per_joule()).into()),
+    point("energy_from", Kind::Word, |p, _| provenance(&p.energy_j).into()),
 ];
 
 /// The columns of `curves.csv`, in order.
@@ -118,6 +123,15 @@ pub const CURVE_COLUMNS: &[CurveColumn] = &[
     curve("noise_big_sq", Kind::Real, |r| r.noise.map(|n| n.big_sq).into()),
     curve("data_wait", Kind::Real, |r| r.data_wait.into()),
 ];
+
+/// Where a reading comes from, in words: `measured`, or why it is an estimate or missing.
+fn provenance(reading: &Measured<f64>) -> String {
+    match reading {
+        Measured::Measured { .. } => "measured".to_owned(),
+        Measured::Estimated { how, .. } => format!("estimated: {how}"),
+        Measured::Missing { reason } => format!("missing: {reason}"),
+    }
+}
 
 /// Rows of points or of curves under their columns, ready for any format.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +160,22 @@ impl Frame {
 fn arm_cell(arm: &BTreeMap<String, String>) -> Option<String> {
     let parts: Vec<String> = arm.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
     (!parts.is_empty()).then(|| parts.join(";"))
+}
+
+impl Frame {
+    /// Some of its columns, in the order asked for.
+    ///
+    /// # Errors
+    /// The first name that is no column.
+    pub fn select<'n>(&self, names: &[&'n str]) -> Result<Self, &'n str> {
+        let place = |name: &&'n str| self.columns.iter().position(|(known, _)| known == name).ok_or(*name);
+        let places: Vec<usize> = names.iter().map(place).collect::<Result<_, _>>()?;
+        let row = |row: &Vec<Cell>| places.iter().map(|i| row[*i].clone()).collect();
+        Ok(Self {
+            columns: places.iter().map(|i| self.columns[*i]).collect(),
+            rows: self.rows.iter().map(row).collect(),
+        })
+    }
 }
 
 fn headings<F>(columns: &[Column<F>]) -> Vec<(&'static str, Kind)> {
@@ -287,6 +317,7 @@ mod tests {
             seconds: Measured::measured(1.5),
             tokens_per_s: Measured::estimated(1e5, "mean of the run"),
             energy_j: Measured::measured(3.0),
+            peak_share: Measured::measured(0.5),
             sources: vec![SourceSeen { name: "a".into(), tokens: 4, unique_tokens: 2, epochs: 0.5 }],
             held_out: vec![SourceLoss { name: "b".into(), loss: 1.5, loss_se: None, tokens: 9 }],
             arm: [("junk", "base64"), ("share", "0.5")].map(|(a, v)| (a.into(), v.into())).into(),
@@ -325,16 +356,19 @@ mod tests {
             header.join(","),
             "run,params,params_total,tokens,flops,flops_6nd,loss,loss_se,bits_per_byte,epochs,unique_tokens,\
              steps,batch_tokens,lr,schedule,init,n_layer,d_model,context,vocab,seed,status,seconds,energy_j,n_head,\
-             kind,precision,kernels,tokens_per_s,sources,held_out,arm,junk,junk_kind"
+             kind,precision,kernels,tokens_per_s,sources,held_out,arm,junk,junk_kind,flops_per_s,peak_share,watts,\
+             flops_per_joule,energy_from"
         );
         assert_eq!(
             line(&frame),
             "a,24576,50000,1152921504606846976,333333333333.3333,3000000000000000000000,2.5,0.01,0.3333333333333333,\
              0.1,7,100,2048,0.001,wsd,scaled,2,32,256,255,18446744073709551615,done,1.5,3,4,branch,f32,portable,100000,\
-             a:4:2:0.5,b:1.5:,junk=base64;share=0.5,0.5,base64"
+             a:4:2:0.5,b:1.5:,junk=base64;share=0.5,0.5,base64,222222222222.2222,0.5,2,111111111111.1111,measured"
         );
         let missing = Point { loss_se: None, energy_j: Measured::missing("no meter"), ..point() };
-        assert!(line(&Frame::of_points([(&missing, &Status::Running)])).contains(",running,1.5,,4,branch,"));
+        let line = line(&Frame::of_points([(&missing, &Status::Running)]));
+        assert!(line.contains(",running,1.5,,4,branch,"), "{line}");
+        assert!(line.ends_with(",222222222222.2222,0.5,,,missing: no meter"), "{line}");
     }
 
     #[test]

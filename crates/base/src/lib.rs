@@ -7,6 +7,7 @@ pub mod columns;
 pub mod episode;
 pub mod fewshot;
 pub mod identity;
+pub mod instruments;
 pub mod measured;
 pub mod mix;
 pub mod nearest;

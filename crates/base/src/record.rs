@@ -130,6 +130,9 @@ pub struct Point {
     pub tokens_per_s: Measured<f64>,
     /// Joules over that time.
     pub energy_j: Measured<f64>,
+    /// FLOPs by the exact ledger a second, as a share of what this machine was measured to reach at most.
+    #[serde(default = "no_peak")]
+    pub peak_share: Measured<f64>,
     /// What was read of each source, of a mix.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceSeen>,
@@ -143,6 +146,49 @@ pub struct Point {
     pub blocks: Vec<BlockLoss>,
 }
 
+/// Of points written before the peak was measured.
+fn no_peak() -> Measured<f64> {
+    Measured::missing("the peak was not measured then")
+}
+
+impl Point {
+    /// FLOPs by the exact ledger a second of training.
+    pub fn flops_per_s(&self) -> Measured<f64> {
+        over(self.flops, &self.seconds)
+    }
+
+    /// Mean power of training, watts.
+    pub fn watts(&self) -> Measured<f64> {
+        match self.energy_j.value() {
+            Some(joules) => joined(over(*joules, &self.seconds), &self.energy_j),
+            None => self.energy_j.clone(),
+        }
+    }
+
+    /// FLOPs by the exact ledger a joule: FLOP/s per watt.
+    pub fn flops_per_joule(&self) -> Measured<f64> {
+        over(self.flops, &self.energy_j)
+    }
+}
+
+/// A quotient, of the provenance of what it is divided by; missing where that is nothing.
+fn over(amount: f64, by: &Measured<f64>) -> Measured<f64> {
+    match by.value() {
+        Some(value) if *value <= 0.0 => Measured::missing("too short to be measured"),
+        _ => by.clone().map(|value| amount / value),
+    }
+}
+
+/// A value that is no better known than `of`.
+fn joined(value: Measured<f64>, of: &Measured<f64>) -> Measured<f64> {
+    match (value, of) {
+        (Measured::Measured { value }, Measured::Estimated { how, .. }) => {
+            Measured::estimated(value, how.clone())
+        }
+        (value, _) => value,
+    }
+}
+
 /// What training cost: measured, so outside of what must be equal after an interruption.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
@@ -150,6 +196,9 @@ pub struct Cost {
     pub seconds: f64,
     /// Joules over them; `None` once a reading was missing.
     pub joules: Option<f64>,
+    /// Whether some of the joules are an estimate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
 }
 
 impl Default for Cost {
@@ -160,12 +209,13 @@ impl Default for Cost {
 
 impl Cost {
     /// What nothing costs.
-    pub const NOTHING: Self = Self { seconds: 0.0, joules: Some(0.0) };
+    pub const NOTHING: Self = Self { seconds: 0.0, joules: Some(0.0), estimated: false };
 
     /// Adds the cost of more training.
     pub fn add(&mut self, more: Self) {
         self.seconds += more.seconds;
         self.joules = self.joules.zip(more.joules).map(|(a, b)| a + b);
+        self.estimated |= more.estimated;
     }
 }
 

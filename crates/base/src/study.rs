@@ -4,6 +4,7 @@
 
 use crate::ModelShape;
 use crate::fewshot::FewShotSpec;
+use crate::instruments::InstrumentSpec;
 use crate::mix::MixSpec;
 use crate::recipe::{Init, Optimizer, Precision, Recompute, ScheduleKind, Word, choice};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct MachineSpec {
     pub threads: usize,
     /// Seconds between two checkpoints.
     pub checkpoint_every_s: f64,
+    /// Limits, alarms, and what a meter cannot know.
+    #[serde(default, skip_serializing_if = "InstrumentSpec::is_default")]
+    pub instruments: InstrumentSpec,
 }
 
 /// One run: what is trained, on what, how, and which points it finishes.

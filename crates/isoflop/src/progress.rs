@@ -4,9 +4,11 @@
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use isoflop_base::Point;
 use isoflop_base::units::{duration, si};
+use isoflop_lab::instruments::Voice;
 use isoflop_lab::plan::{Plan, PlanRow};
 use isoflop_lab::record::ExpectedRun;
 use isoflop_lab::{Event, Recorder};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Seconds between two plain lines.
@@ -78,6 +80,11 @@ impl Recorder for Terminal {
             _ => {}
         }
         Ok(())
+    }
+
+    fn voice(&self) -> Voice {
+        // Bars that are drawn are drawn again below the line.
+        Arc::new(|words| eprintln!("{words}"))
     }
 }
 

@@ -68,7 +68,13 @@ fn seconds(run: &CollectedRun) -> Measured<f64> {
 /// Joules of training, branches included.
 pub fn joules(run: &CollectedRun) -> Measured<f64> {
     let read = run.cost.and_then(|cost| cost.joules);
-    read.map_or_else(|| Measured::missing("no energy counter was read during the run"), Measured::measured)
+    match read {
+        Some(joules) if run.cost.is_some_and(|cost| cost.estimated) => {
+            Measured::estimated(joules, "a TDP and the load of the processors")
+        }
+        Some(joules) => Measured::measured(joules),
+        None => Measured::missing("no energy counter was read during the run"),
+    }
 }
 
 /// The points of runs as the laws see them: those of runs that are not done are left out, and listed with the reason.

@@ -5,12 +5,14 @@ use crate::collect;
 use crate::error::{Stopped, UserError};
 use crate::executor::{Executed, Executor};
 use crate::forecasts::{self, StoredForecast};
+use crate::instruments::Instruments;
 use crate::kinds::{self, Found, Then};
 use crate::out;
 use crate::page::{self, Page};
 use crate::plan::{self, Plan, Speed};
 use crate::record::{Event, Recorder};
 use crate::registry;
+use crate::spending::{self, Noted};
 use crate::stop::Stop;
 use crate::tables;
 use isoflop_base::Status;
@@ -70,10 +72,13 @@ impl Conductor<'_> {
         recorder.record(&Event::Planned(&plan))?;
         let store = open_store(&self.store_root)?;
         out::write(&self.out, out::PLAN, serde_json::to_string_pretty(&plan)?.as_bytes())?;
-        let trained = self.train(&store, recorder).map_err(|error| match error.is::<Stopped>() {
-            true => error.context("saved; the same command goes on from here"),
-            false => error,
-        })?;
+        let machine = (self.study.name.as_str(), &self.study.machine);
+        let instruments = Instruments::start(machine, &self.study.runs, &store, self.stop, recorder.voice())?;
+        let trained =
+            self.train(&store, &instruments, recorder).map_err(|error| match error.is::<Stopped>() {
+                true => error.context("saved; the same command goes on from here"),
+                false => error,
+            })?;
         let Trained { diverged, forecasts, waits_for } = trained;
         let report = match waits_for.is_empty() {
             true => {
@@ -87,13 +92,19 @@ impl Conductor<'_> {
 
     /// Goes through the stages. A run that another process holds is passed over; the stages end where runs are left
     /// that are not over, for whoever finishes the last of them to go on.
-    fn train(&self, store: &Store, recorder: &mut dyn Recorder) -> anyhow::Result<Trained> {
+    fn train(
+        &self,
+        store: &Store,
+        instruments: &Instruments,
+        recorder: &mut dyn Recorder,
+    ) -> anyhow::Result<Trained> {
         let executor = Executor {
             study: &self.study.name,
             machine: &self.study.machine,
             corpus: self.corpus,
             store,
             stop: self.stop,
+            instruments,
         };
         let mut trained = Trained { diverged: false, forecasts: Vec::new(), waits_for: Vec::new() };
         for stage in kinds::of(self.study.kind).stages(self.study) {
@@ -187,6 +198,8 @@ impl Conductor<'_> {
         let options = Options { threads: self.study.machine.threads, ..Options::default() };
         let laws = self.laws(&gathered.collected, &options, &mut notes, recorder)?;
         let findings = kind.findings(&Found::of(self.study, &all, &curves, Some(&laws), &options));
+        let noted = Noted::read(store, all.runs.iter().map(|run| run.id()));
+        let cost = spending::section(self.study, (&all, &gathered.rows), &curves, &noted);
         curves.retain(|row| of_the_law.contains(&row.run.as_str()));
         let (registered, changed) = registry::registered(&self.store_root, &gathered.collected);
         notes.extend(changed);
@@ -200,6 +213,8 @@ impl Conductor<'_> {
             preset: self.preset.clone(),
             date: crate::clock::now_utc(),
             notes,
+            cost,
+            energy_j: spending::total(&all),
             gathered,
             curves,
             findings,

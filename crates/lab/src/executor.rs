@@ -2,6 +2,7 @@
 
 use crate::error::{Stopped, UserError};
 use crate::gpt;
+use crate::instruments::{Instruments, Watch};
 use crate::record::{Event, Recorder, RunRecorder};
 use crate::stop::Stop;
 use crate::task::language::LanguageTask;
@@ -10,7 +11,7 @@ use crate::train::program::{Program, point_label};
 use crate::train::train_loop::{Job, Outcome, train};
 use anyhow::Context as _;
 use isoflop_base::study::{MachineSpec, RunSpec};
-use isoflop_base::{RunDocument, Status};
+use isoflop_base::{Measured, RunDocument, Status};
 use isoflop_data::Corpus;
 use isoflop_store::{LockHolder, Run, Store, StoreError};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Executor<'a> {
     pub store: &'a Store,
     /// Asked between two pieces of work.
     pub stop: &'a Stop,
+    /// What watches them.
+    pub instruments: &'a Instruments,
 }
 
 impl Executor<'_> {
@@ -49,7 +52,7 @@ impl Executor<'_> {
         execute(
             (self.study, spec),
             self.store,
-            self.stop,
+            (self.stop, self.instruments),
             world,
             &mut |job, recorder| {
                 let mut task = LanguageTask::new(job.spec, self.corpus)?;
@@ -57,22 +60,28 @@ impl Executor<'_> {
                 train(job, &mut task, &mut engine, recorder)
             },
             self.machine.checkpoint_every_s,
+            match gpt::memory_plan(spec, self.machine) {
+                Ok(plan) => Measured::measured(plan.total()),
+                Err(e) => Measured::missing(e.to_string()),
+            },
         )
     }
 }
 
 /// Trains a run of a study to its end, from wherever it stands. A run that is finished, diverged, or held by another
-/// process is left alone. `train` makes task and engine of its family and goes through the loop.
+/// process is left alone. `train` makes task and engine of its family and goes through the loop; `planned` is the
+/// memory the engine will take.
 ///
 /// # Errors
 /// [`Stopped`]; a run of this name with another identity, a [`UserError`]; whatever ends a training.
 pub fn execute(
     (study, spec): (&str, &RunSpec),
     store: &Store,
-    stop: &Stop,
+    (stop, instruments): (&Stop, &Instruments),
     world: &mut dyn Recorder,
     train: &mut dyn FnMut(&Job<'_>, &mut RunRecorder<'_>) -> anyhow::Result<Outcome>,
     checkpoint_every_s: f64,
+    planned: Measured<u64>,
 ) -> anyhow::Result<Executed> {
     stop.check()?;
     let document = RunDocument::new(study, spec);
@@ -104,8 +113,17 @@ pub fn execute(
     run.set_status(Status::Running)?;
     let mut spec = spec.clone();
     spec.train.warmup_steps = began_with(&run, &spec);
-    let job = Job { spec: &spec, program: Program::new(&spec), checkpoint_every_s, stop };
-    let trained = train(&job, &mut RunRecorder { run: &mut run, world: &mut *world });
+    let (program, meters) = (Program::new(&spec), instruments.meters(&spec));
+    let job = Job { spec: &spec, program, checkpoint_every_s, stop, meters };
+    instruments.attach(&run, &spec, planned);
+    let mut watch = Watch::new(instruments, &mut *world);
+    let trained = train(&job, &mut RunRecorder { run: &mut run, world: &mut watch });
+    if let Ok(Outcome::Diverged) = trained
+        && let Ok(Status::Diverged { step, segment }) = run.status()
+    {
+        watch.diverged(step, &segment);
+    }
+    instruments.detach();
     if let Err(error) = &trained
         && !error.is::<Stopped>()
     {

@@ -1,6 +1,6 @@
 //! The page of a study: what it shows, from what the runs have left.
 
-use crate::collect::{Gathered, joules};
+use crate::collect::Gathered;
 use crate::forecasts::StoredForecast;
 use crate::gpt;
 use crate::kinds::Findings;
@@ -15,7 +15,8 @@ use isoflop_base::{CurveRow, Measured, Point, Status};
 use isoflop_data::{Corpus, TokenizerKind};
 use isoflop_laws::LawDocument;
 use isoflop_report::{
-    Completion, Fact, ForecastRow, LearningRate, LedgerRow, Preset, ReportInput, SeedVariance, Totals,
+    Completion, Fact, ForecastRow, LearningRate, LedgerRow, Preset, ReportInput, Section, SeedVariance,
+    Totals,
 };
 use isoflop_store::{Checkpoint, Store};
 
@@ -63,6 +64,10 @@ pub struct Page<'a> {
     pub curves: Vec<CurveRow>,
     /// What the study's kind says.
     pub findings: Findings,
+    /// What all runs cost, as a section.
+    pub cost: Section,
+    /// Joules of training of all runs.
+    pub energy_j: Measured<f64>,
     pub laws: Option<LawDocument>,
     /// The study's own forecasts.
     pub forecasts: Vec<StoredForecast>,
@@ -84,9 +89,12 @@ impl Page<'_> {
         let totals = Totals {
             flops: trained.map_or_else(|| Measured::missing("a run has no time"), Measured::measured),
             seconds: sum(gathered.rows.iter().map(|r| &r.seconds)),
-            energy_j: sum(&gathered.collected.runs.iter().map(joules).collect::<Vec<_>>()),
+            energy_j: self.energy_j,
             peak_memory_bytes: isoflop_meter::System::real().peak_memory(),
         };
+        let mut sections = self.findings.sections;
+        sections.extend(sources::section(study, &points, &self.curves));
+        sections.push(self.cost);
         Ok(ReportInput {
             title: study.name.clone(),
             made_by: format!("isoflop {}", env!("CARGO_PKG_VERSION")),
@@ -96,11 +104,7 @@ impl Page<'_> {
             machine: machine_facts(study),
             study: serde_json::to_value(study)?,
             study_toml: toml::to_string(study).context("writing the resolved study as TOML")?,
-            sections: {
-                let mut sections = self.findings.sections;
-                sections.extend(sources::section(study, &points, &self.curves));
-                sections
-            },
+            sections,
             judged: self.findings.verdicts,
             ledger: ledger(study),
             learning_rate: learning_rate(study),

@@ -2,9 +2,11 @@
 //!
 //! A run's rows and points go into its store first, through [`RunRecorder`]; a listener hears only of what is on disk.
 
+use crate::instruments::Voice;
 use crate::plan::Plan;
 use isoflop_base::{CurveRow, Point};
 use isoflop_store::Run;
+use std::sync::Arc;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -72,6 +74,11 @@ pub trait Recorder {
     /// gone (a closed terminal) is no error.
     fn record(&mut self, event: &Event<'_>) -> anyhow::Result<()>;
 
+    /// A way to say words at once from any thread, for what cannot wait for the next event.
+    fn voice(&self) -> Voice {
+        Arc::new(|_| {})
+    }
+
     /// Takes note of words for a person.
     ///
     /// # Errors
@@ -98,6 +105,11 @@ pub struct All<'a>(pub Vec<Box<dyn Recorder + 'a>>);
 impl Recorder for All<'_> {
     fn record(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
         self.0.iter_mut().try_for_each(|recorder| recorder.record(event))
+    }
+
+    fn voice(&self) -> Voice {
+        let voices: Vec<Voice> = self.0.iter().map(|recorder| recorder.voice()).collect();
+        Arc::new(move |words| voices.iter().for_each(|voice| voice(words)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! A stop that every loop asks for between two pieces of work, with the reason it was asked for.
 
 use crate::error::Stopped;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Why work is to end before it is done. What was done is saved, and the same command goes on from there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,9 @@ impl std::fmt::Display for StopReason {
     }
 }
 
+/// How often who is held looks whether it may go on.
+const HELD_POLL: Duration = Duration::from_millis(50);
+
 /// What the loops ask between two pieces of work. Clones share one stop.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
@@ -32,6 +36,8 @@ pub struct Stop {
     signal: Arc<AtomicUsize>,
     /// Another reason; the first one stays.
     other: Arc<Mutex<Option<StopReason>>>,
+    /// Work is to wait, for heat or power.
+    held: Arc<AtomicBool>,
 }
 
 impl Stop {
@@ -63,6 +69,28 @@ impl Stop {
         }
     }
 
+    /// Asks work to wait until [`Stop::release`].
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets work go on.
+    pub fn release(&self) {
+        self.held.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether work is to wait.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Waits while work is held and no stop was asked for.
+    pub fn wait_while_held(&self) {
+        while self.is_held() && self.reason().is_none() {
+            std::thread::sleep(HELD_POLL);
+        }
+    }
+
     /// An error to leave with, once a stop was asked for.
     ///
     /// # Errors
@@ -75,6 +103,25 @@ impl Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_held_waits_until_it_is_released_or_asked_to_stop() {
+        let stop = Stop::never();
+        stop.wait_while_held();
+        stop.hold();
+        let other = stop.clone();
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(60));
+            other.release();
+        });
+        let started = std::time::Instant::now();
+        stop.wait_while_held();
+        assert!(started.elapsed() >= Duration::from_millis(50));
+        release.join().unwrap();
+        stop.hold();
+        stop.ask(StopReason::Limit("x".to_owned()));
+        stop.wait_while_held();
+    }
 
     #[test]
     fn the_first_reason_stays_and_a_signal_comes_before_it() {

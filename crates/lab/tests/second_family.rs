@@ -6,6 +6,7 @@ use isoflop_base::tensor::{Dtype, TensorGroup, TensorSink, TensorSource, TensorS
 use isoflop_base::{
     BlockLoss, Measured, Optimizer, Point, Precision, Recompute, RunDocument, ScheduleKind, Status,
 };
+use isoflop_lab::instruments::Meters;
 use isoflop_lab::record::{RunRecorder, Silent};
 use isoflop_lab::task::ahead::Ahead;
 use isoflop_lab::task::{CheckpointTexts, Score, Scoring, Seen, Task};
@@ -304,7 +305,8 @@ fn go(root: &Path, features: usize, stop_at: Option<u64>) -> anyhow::Result<Outc
     let mut run = open(root, &spec);
     let mut task = Classes::new(&spec, features);
     task.stop_at = stop_at.map(|at| (at, stop.clone()));
-    let job = Job { spec: &spec, program: Program::new(&spec), checkpoint_every_s: 1e9, stop: &stop };
+    let (program, meters) = (Program::new(&spec), Meters::default());
+    let job = Job { spec: &spec, program, checkpoint_every_s: 1e9, stop: &stop, meters };
     let mut recorder = RunRecorder { run: &mut run, world: &mut Silent };
     train(&job, &mut task, &mut Softmax::new(features), &mut recorder)
 }

@@ -1,7 +1,6 @@
 //! The processor: what it is, how much of it this process may use, whether it was throttled.
 
 use crate::System;
-use crate::system::{number, read};
 use isoflop_base::Measured;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -82,9 +81,9 @@ impl System {
             usable: usable(&affinity, &quota),
             affinity,
             quota,
-            features: measured(info.clone().and_then(|i| features(&i))),
+            features: measured(info.and_then(|i| features(&i))),
             caches: self.caches(),
-            clock_mhz: measured(info.and_then(|i| clock_mhz(&i))),
+            clock_mhz: self.cpu_clock_mhz(),
             throttled: self.throttle_count(),
         }
     }
@@ -98,12 +97,21 @@ impl System {
                 ["core_throttle_count", "package_throttle_count"]
                     .map(|f| cpu.join("thermal_throttle").join(f))
             })
-            .filter_map(|path| number(&path).ok())
+            .filter_map(|path| self.number(&path).ok())
             .collect();
         if counts.is_empty() {
             return Measured::missing("this processor or kernel shows no throttle counters");
         }
         Measured::measured(counts.iter().sum())
+    }
+
+    /// Clock of the first processor now, MHz.
+    pub fn cpu_clock_mhz(&self) -> Measured<f64> {
+        // The governor's own file is short; the list of all processors is not.
+        match self.number(&self.path("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")) {
+            Ok(kilohertz) => Measured::measured(kilohertz as f64 / 1000.0),
+            Err(_) => measured(self.text("proc/cpuinfo").and_then(|info| clock_mhz(&info))),
+        }
     }
 
     fn affinity(&self) -> Measured<usize> {
@@ -137,12 +145,12 @@ impl System {
         let caches: Vec<Cache> = self
             .entries("sys/devices/system/cpu/cpu0/cache", "index")
             .iter()
-            .filter(|index| read(&index.join("type")).is_ok_and(|t| t != "Instruction"))
+            .filter(|index| self.read(&index.join("type")).is_ok_and(|t| t != "Instruction"))
             .filter_map(|index| {
                 Some(Cache {
-                    level: number(&index.join("level")).ok()?,
-                    bytes: cache_bytes(&read(&index.join("size")).ok()?)?,
-                    shared_by: count_list(&read(&index.join("shared_cpu_list")).ok()?)?,
+                    level: self.number(&index.join("level")).ok()?,
+                    bytes: cache_bytes(&self.read(&index.join("size")).ok()?)?,
+                    shared_by: count_list(&self.read(&index.join("shared_cpu_list")).ok()?)?,
                 })
             })
             .collect();

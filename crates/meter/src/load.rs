@@ -57,6 +57,11 @@ impl LoadMeter {
         }
     }
 
+    /// Share of the time of all processors in which they worked for anybody, since [`LoadMeter::start`].
+    pub(crate) fn busy(&self) -> Result<f64, String> {
+        self.shares().map(|[own, others, _, _]| own + others)
+    }
+
     fn shares(&self) -> Result<[f64; 4], String> {
         let (a, b) = (self.start.clone()?, Ticks::read(&self.system)?);
         // Some kernels let single counters step back a little.
@@ -69,6 +74,28 @@ impl LoadMeter {
             return Err("less than a fifth of a second of processor time has passed".to_owned());
         }
         Ok([own, busy - own, stolen, idle].map(|ticks| ticks as f64 / total as f64))
+    }
+}
+
+impl System {
+    /// Mean number of runnable processes over one, five and fifteen minutes.
+    pub fn load_average(&self) -> Measured<Vec<f64>> {
+        let means = self.text("proc/loadavg").map(|text| {
+            text.split_whitespace().take(3).map_while(|word| word.parse().ok()).collect::<Vec<f64>>()
+        });
+        match means {
+            Ok(means) if means.len() == 3 => Measured::measured(means),
+            Ok(_) => Measured::missing("/proc/loadavg is not as Linux writes it"),
+            Err(reason) => Measured::missing(reason),
+        }
+    }
+
+    /// Release of the operating system's kernel.
+    pub fn release(&self) -> Measured<String> {
+        match self.text("proc/sys/kernel/osrelease") {
+            Ok(text) => Measured::measured(text),
+            Err(reason) => Measured::missing(reason),
+        }
     }
 }
 
@@ -121,6 +148,13 @@ mod tests {
         let load = meter.read();
         let shares = [&load.own, &load.others, &load.stolen, &load.idle].map(|m| *m.value().unwrap());
         assert_eq!(shares, [0.35, 0.15, 0.25, 0.25]);
+    }
+
+    #[test]
+    fn load_averages_are_three_numbers() {
+        let tree = Tree::new(&[("proc/loadavg", "0.50 1.25 3.00 2/345 6789\n")]);
+        assert_eq!(tree.system().load_average(), Measured::measured(vec![0.5, 1.25, 3.0]));
+        assert!(Tree::new(&[("proc/loadavg", "x")]).system().load_average().value().is_none());
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Memory {
     pub available: Measured<u64>,
     /// What the control group of this process may use; missing if there is no limit.
     pub limit: Measured<u64>,
+    /// Highest use of this process's control group so far, files it read included.
+    pub group_peak: Measured<u64>,
 }
 
 impl System {
@@ -25,16 +27,22 @@ impl System {
     pub fn memory(&self) -> Memory {
         Memory {
             peak: self.peak_memory(),
-            resident: self.kibibytes("proc/self/status", "VmRSS:"),
+            resident: self.resident_memory(),
             total: self.kibibytes("proc/meminfo", "MemTotal:"),
             available: self.kibibytes("proc/meminfo", "MemAvailable:"),
             limit: self.memory_limit(),
+            group_peak: self.group_peak(),
         }
     }
 
     /// Highest resident memory of this process so far, bytes.
     pub fn peak_memory(&self) -> Measured<u64> {
         self.kibibytes("proc/self/status", "VmHWM:")
+    }
+
+    /// Resident memory of this process now, bytes.
+    pub fn resident_memory(&self) -> Measured<u64> {
+        self.kibibytes("proc/self/status", "VmRSS:")
     }
 
     /// A line `Key:   123 kB` of a file of such lines.
@@ -48,6 +56,16 @@ impl System {
         match value {
             Some(kib) => Measured::measured(kib * 1024),
             None => Measured::missing(format!("/{file} has no line `{key} … kB`")),
+        }
+    }
+
+    fn group_peak(&self) -> Measured<u64> {
+        let peaks = control_group_files(self, "memory", &["memory.peak", "memory.max_usage_in_bytes"]);
+        match peaks.first().and_then(|text| text.parse().ok()) {
+            Some(bytes) => Measured::measured(bytes),
+            None => Measured::missing(
+                "this process's control group shows no peak (kernels before 5.19 have none)",
+            ),
         }
     }
 
@@ -75,9 +93,12 @@ mod tests {
             ("proc/self/cgroup", "0::/a/b\n"),
             ("sys/fs/cgroup/a/memory.max", "4096000\n"),
             ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("sys/fs/cgroup/a/b/memory.peak", "3000000\n"),
+            ("sys/fs/cgroup/a/memory.peak", "5000000\n"),
         ]);
         let memory = tree.system().memory();
         let m = Measured::measured;
+        assert_eq!(memory.group_peak, m(3_000_000), "of its own group, not of those above");
         assert_eq!(
             (memory.peak, memory.resident, memory.total, memory.available, memory.limit),
             (m(2_097_152), m(1_048_576), m(8_192_000), m(6_144_000), m(4_096_000))

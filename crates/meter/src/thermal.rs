@@ -1,7 +1,7 @@
 //! Temperatures, from the kernel's hardware monitors and thermal zones.
 
 use crate::System;
-use crate::system::{entries, read};
+use crate::system::entries;
 use isoflop_base::Measured;
 use serde::Serialize;
 
@@ -19,17 +19,17 @@ impl System {
     pub fn temperatures(&self) -> Measured<Vec<Temperature>> {
         let mut all = Vec::new();
         for chip in self.entries("sys/class/hwmon", "hwmon") {
-            let name = read(&chip.join("name")).unwrap_or_else(|_| "unnamed".to_owned());
+            let name = self.read(&chip.join("name")).unwrap_or_else(|_| "unnamed".to_owned());
             for input in entries(&chip, "temp") {
                 let Some(stem) = input.to_str().and_then(|p| p.strip_suffix("_input")) else { continue };
-                let label = read(format!("{stem}_label").as_ref()).unwrap_or_default();
-                all.extend(sensor(&input, format!("{name} {label}")));
+                let label = self.read(format!("{stem}_label").as_ref()).unwrap_or_default();
+                all.extend(self.sensor(&input, format!("{name} {label}")));
             }
         }
         if all.is_empty() {
             for zone in self.entries("sys/class/thermal", "thermal_zone") {
-                let name = read(&zone.join("type")).unwrap_or_else(|_| "thermal zone".to_owned());
-                all.extend(sensor(&zone.join("temp"), name));
+                let name = self.read(&zone.join("type")).unwrap_or_else(|_| "thermal zone".to_owned());
+                all.extend(self.sensor(&zone.join("temp"), name));
             }
         }
         if all.is_empty() {
@@ -53,15 +53,27 @@ impl System {
             }
         }
     }
-}
 
-/// A sensor in thousandths of a degree; absent if unreadable or outside what silicon survives (disconnected sensors
-/// read so).
-fn sensor(path: &std::path::Path, name: String) -> Option<Temperature> {
-    let thousandths: i64 = read(path).ok()?.parse().ok()?;
-    let celsius = thousandths as f64 / 1000.0;
-    let plausible = celsius > -60.0 && celsius < 150.0 && thousandths != 0;
-    plausible.then(|| Temperature { sensor: name.trim().to_owned(), celsius })
+    /// Turns a minute of all fans that can be read, in the order of the monitors; one that stands is 0.
+    pub fn fans_rpm(&self) -> Measured<Vec<u64>> {
+        let chips = self.entries("sys/class/hwmon", "hwmon");
+        let inputs = chips.iter().flat_map(|chip| entries(chip, "fan"));
+        let inputs = inputs.filter(|path| path.to_str().is_some_and(|p| p.ends_with("_input")));
+        let fans: Vec<u64> = inputs.filter_map(|path| self.number(&path).ok()).collect();
+        match fans.is_empty() {
+            true => Measured::missing("the kernel shows no fan"),
+            false => Measured::measured(fans),
+        }
+    }
+
+    /// A sensor in thousandths of a degree; absent if unreadable or outside what silicon survives (disconnected
+    /// sensors read so).
+    fn sensor(&self, path: &std::path::Path, name: String) -> Option<Temperature> {
+        let thousandths: i64 = self.read(path).ok()?.parse().ok()?;
+        let celsius = thousandths as f64 / 1000.0;
+        let plausible = celsius > -60.0 && celsius < 150.0 && thousandths != 0;
+        plausible.then(|| Temperature { sensor: name.trim().to_owned(), celsius })
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +99,18 @@ mod tests {
         let hottest = system.processor_temperature();
         let expected = Temperature { sensor: "coretemp Package id 0".into(), celsius: 61.0 };
         assert_eq!(hottest.value(), Some(&expected));
+    }
+
+    #[test]
+    fn fans_are_read_and_a_standing_one_is_no_gap() {
+        let tree = Tree::new(&[
+            ("sys/class/hwmon/hwmon0/name", "nct6798"),
+            ("sys/class/hwmon/hwmon0/fan1_input", "1210"),
+            ("sys/class/hwmon/hwmon0/fan1_min", "300"),
+            ("sys/class/hwmon/hwmon0/fan2_input", "0"),
+        ]);
+        assert_eq!(tree.system().fans_rpm().value().unwrap(), &[1210, 0]);
+        assert!(Tree::new(&[]).system().fans_rpm().value().is_none());
     }
 
     #[test]

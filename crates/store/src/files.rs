@@ -219,6 +219,28 @@ fn make_alike(_file: &File, _found: &fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
+/// Seconds it takes to write so many bytes to a new file in `dir` and to have them on the disk; the file is deleted.
+pub(crate) fn time_writing(dir: &Path, bytes: usize) -> io::Result<f64> {
+    let path = dir.join(format!(".isoflop-speed.{}.tmp", std::process::id()));
+    // Not zeros, which some file systems do not store.
+    let block: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let write = || -> io::Result<f64> {
+        let mut file = OpenOptions::new().create_new(true).write(true).open(&path)?;
+        let start = std::time::Instant::now();
+        let mut left = bytes;
+        while left > 0 {
+            let part = left.min(block.len());
+            file.write_all(&block[..part])?;
+            left -= part;
+        }
+        file.sync_data()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let seconds = write();
+    let _ = fs::remove_file(&path);
+    seconds
+}
+
 /// Deletes a file, if it exists.
 pub(crate) fn remove_file(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {

@@ -11,6 +11,8 @@
 //!     points.jsonl              finished points, a checksum each
 //!     checkpoints/<label>/      a Hugging Face GPT-2 directory; MANIFEST.json, written last, makes it visible
 //!     attempts/<n>/             what an interrupted attempt logged beyond the checkpoint that was resumed
+//!     machine.jsonl             power, temperature, load from time to time; alarms.jsonl what looked wrong;
+//!     environment.jsonl         what each process that worked on it was: no resume cuts these back
 //!     events/                   TensorBoard event files, derived from the curve rows
 //! ```
 //!
@@ -33,14 +35,16 @@ mod log;
 mod names;
 mod run;
 mod safetensors;
+mod side;
 mod spec;
 mod store;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointWriter, Checkpoints, Damaged};
 pub use collected::{Collected, CollectedRun};
 pub use error::{FolderHeld, LockHolder, StoreError};
-pub use export::{csv, json_lines};
+pub use export::{csv, json, json_lines, latex, markdown};
 pub use folder::{Growing, JOB_LOCK, JobFolder};
 pub use run::{CutBack, Health, Resumed, Run, RunView};
+pub use side::{SideLog, SideLogs};
 pub use spec::{Difference, differences};
-pub use store::{Listing, RunSummary, Store, StudyLock, write_artifact, write_streamed};
+pub use store::{Listing, RunSummary, Store, StudyLock, disk_bytes_per_s, write_artifact, write_streamed};

@@ -7,6 +7,7 @@ use crate::{
     files::{self, Appender, Lock, LockFailure, StagedDirectory},
     log::{self, Log},
     names,
+    side::{self, SideLog, SideLogs},
 };
 use isoflop_base::{Cost, CurveRow, Point, Status};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -43,6 +44,7 @@ pub struct Run {
     metrics: Appender,
     points: Appender,
     events: EventFiles,
+    side: SideLogs,
     progress: Progress,
     /// Position of the last record; records never go back.
     last_position: u64,
@@ -151,6 +153,11 @@ impl RunView {
         Ok(log::read(&self.dir.join(POINTS))?.sound()?.into_values())
     }
 
+    /// What a side log holds, oldest first; damaged lines are left out here and told by [`RunView::health`].
+    pub fn side<T: DeserializeOwned>(&self, log: SideLog) -> Result<Vec<T>, StoreError> {
+        side::read(&self.dir, log)
+    }
+
     /// The newest curve row, without reading the whole log.
     pub fn last_curve_row(&self) -> Option<CurveRow> {
         log::last(&self.dir.join(METRICS))
@@ -189,6 +196,9 @@ impl RunView {
         }
         inspect::<CurveRow>(&self.dir.join(METRICS), &mut problems);
         inspect::<Point>(&self.dir.join(POINTS), &mut problems);
+        for log in SideLog::ALL {
+            inspect::<Value>(&self.dir.join(log.file()), &mut problems);
+        }
         match self.checkpoints() {
             Err(e) => problems.push(e.to_string()),
             Ok(Checkpoints { complete, damaged }) => {
@@ -286,21 +296,30 @@ impl Run {
         files::sweep(&dir.join(ATTEMPTS), ATTEMPT)?;
         let (metrics, last_row) = open_log::<CurveRow>(&dir.join(METRICS))?;
         let (points, last_point) = open_log::<Point>(&dir.join(POINTS))?;
-        let events = EventFiles::new(&dir.join(EVENTS));
+        let events = EventFiles::new(&dir.join(EVENTS), &view.spec);
         let progress = view.progress()?;
         Ok(Self {
             view,
             metrics,
             points,
             events,
+            side: SideLogs::new(&dir),
             progress,
             last_position: last_row.max(last_point),
             _lock: lock,
         })
     }
 
+    /// The logs of the instruments, to be written beside the run's own from any thread while the run is open.
+    pub fn side_logs(&self) -> SideLogs {
+        self.side.clone()
+    }
+
     /// Records how far the run is.
     pub fn set_status(&mut self, status: Status) -> Result<(), StoreError> {
+        if status != Status::Running {
+            self.events.end(&status)?;
+        }
         self.note(Progress { status, ..self.progress.clone() })
     }
 

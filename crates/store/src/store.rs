@@ -267,3 +267,13 @@ pub fn write_streamed<T, E: From<StoreError>>(
 ) -> Result<T, E> {
     files::replace_file_streamed(path.as_ref(), produce)
 }
+
+/// Bytes per second that reach the disk of `dir`, which must be there: `bytes` of a file are written, synced and
+/// deleted.
+///
+/// # Errors
+/// Nothing can be written there.
+pub fn disk_bytes_per_s(dir: &Path, bytes: usize) -> Result<f64, StoreError> {
+    let seconds = files::time_writing(dir, bytes).map_err(files::not_writable(dir))?;
+    Ok(bytes as f64 / seconds.max(1e-9))
+}

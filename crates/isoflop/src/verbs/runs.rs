@@ -1,11 +1,12 @@
 //! `isoflop runs`: what is in a store, read, compared, exported, removed.
 
 mod compare;
+mod instruments;
 mod show;
 mod table;
 
 use crate::{cli::Context, console};
-use isoflop_base::{columns::Frame, units};
+use isoflop_base::{columns::Frame, nearest::nearest, units};
 use isoflop_lab::{UserError, tables};
 use isoflop_store::{Listing, RunSummary, Store, StoreError};
 use serde_json::{Value, json};
@@ -42,6 +43,9 @@ enum Command {
         /// Format of the tables.
         #[arg(long, value_enum, default_value_t = Format::Csv)]
         format: Format,
+        /// Columns of the points, in this order [default: all; in latex and markdown those a reader looks for].
+        #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+        columns: Vec<String>,
         /// Where to write them [default: the store].
         #[arg(short, long = "out", value_name = "DIR")]
         out: Option<PathBuf>,
@@ -62,9 +66,30 @@ enum Command {
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Format {
     Csv,
+    /// One JSON array.
+    Json,
+    /// One JSON object a line.
     Jsonl,
     Parquet,
+    /// A table of the points for a paper, with booktabs.
+    Latex,
+    /// A table of the points for a page.
+    Markdown,
 }
+
+/// What a table for people shows of each point unless other columns are asked for.
+const SHOWN: &[&str] = &[
+    "run",
+    "params",
+    "tokens",
+    "flops",
+    "loss",
+    "loss_se",
+    "seconds",
+    "energy_j",
+    "flops_per_joule",
+    "peak_share",
+];
 
 /// What a command has to say: in JSON and in words.
 struct Answer {
@@ -91,7 +116,7 @@ fn answer(command: Command, ctx: &Context) -> anyhow::Result<Answer> {
         Command::Ls => Ok(listing(store.list()?, &store)),
         Command::Show { id } => show::show(&store, &id),
         Command::Compare { ids } => compare::compare(&store, &ids),
-        Command::Export { ids, format, out } => export(&store, &ids, format, out),
+        Command::Export { ids, format, columns, out } => export(&store, &ids, format, &columns, out),
         Command::Rm { ids, yes } => remove(&store, &ids, yes),
         Command::Reindex => reindex(&store),
     }
@@ -145,16 +170,38 @@ fn summary_cells(run: &RunSummary) -> Vec<String> {
     ]
 }
 
-fn export(store: &Store, ids: &[String], format: Format, out: Option<PathBuf>) -> anyhow::Result<Answer> {
+fn export(
+    store: &Store,
+    ids: &[String],
+    format: Format,
+    columns: &[String],
+    out: Option<PathBuf>,
+) -> anyhow::Result<Answer> {
     let collected = if ids.is_empty() { store.collect()? } else { store.collect_runs(ids)? };
     let (extension, write): (&str, fn(&Frame) -> Vec<u8>) = match format {
         Format::Csv => ("csv", isoflop_store::csv),
+        Format::Json => ("json", isoflop_store::json),
+        Format::Latex => ("tex", isoflop_store::latex),
+        Format::Markdown => ("md", isoflop_store::markdown),
         Format::Jsonl => ("jsonl", isoflop_store::json_lines),
         Format::Parquet => ("parquet", tables::parquet),
     };
     let dir = out.unwrap_or_else(|| store.root().to_owned());
     console::directory(&dir, "--out")?;
-    let frames = [("points", collected.points_frame()), ("curves", Frame::of_curves(&collected.curves()?))];
+    let for_people = matches!(format, Format::Latex | Format::Markdown);
+    let mut points = collected.points_frame();
+    let asked: Vec<&str> = match (columns.is_empty(), for_people) {
+        (true, true) => SHOWN.to_vec(),
+        _ => columns.iter().map(String::as_str).collect(),
+    };
+    if !asked.is_empty() {
+        points = points.select(&asked).map_err(|unknown| no_column(unknown, &points))?;
+    }
+    let mut frames = vec![("points", points)];
+    if !for_people {
+        // Thousands of rows are no table for a page.
+        frames.push(("curves", Frame::of_curves(&collected.curves()?)));
+    }
     let mut files = Vec::new();
     for (name, frame) in frames {
         let path = dir.join(format!("{name}.{extension}"));
@@ -163,6 +210,15 @@ fn export(store: &Store, ids: &[String], format: Format, out: Option<PathBuf>) -
     }
     let text = files.iter().map(|f| format!("wrote {}\n", f.display())).collect();
     Ok(Answer { json: json!({ "files": files }), text, notes: Vec::new() })
+}
+
+fn no_column(unknown: &str, points: &Frame) -> UserError {
+    let names: Vec<&str> = points.columns.iter().map(|(name, _)| *name).collect();
+    let hint = match nearest(unknown, names.iter().copied()) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!("the columns are {}", names.join(", ")),
+    };
+    UserError::new(format!("--columns {unknown}: points have no such column")).hint(hint)
 }
 
 fn remove(store: &Store, ids: &[String], yes: bool) -> anyhow::Result<Answer> {
@@ -237,6 +293,7 @@ mod tests {
             seconds: Measured::measured(1.5),
             tokens_per_s: Measured::measured(1e5),
             energy_j: Measured::missing("no meter"),
+            peak_share: Measured::missing("no peak"),
             sources: Vec::new(),
             held_out: Vec::new(),
             arm: Default::default(),
@@ -332,10 +389,26 @@ mod tests {
     #[test]
     fn export_goes_to_the_store_unless_told() {
         let (dir, ctx) = two_runs();
-        let export = |out| Command::Export { ids: Vec::new(), format: Format::Csv, out };
+        let export_as = |format, columns: &[&str], out| {
+            let columns = columns.iter().map(|c| c.to_string()).collect();
+            Command::Export { ids: Vec::new(), format, columns, out }
+        };
+        let export = |out| export_as(Format::Csv, &[], out);
         ask(&ctx, export(None)).unwrap();
         assert!(dir.path().join("points.csv").exists());
         let found = ask(&ctx, export(Some(dir.path().join("out")))).unwrap();
         assert!(found.text.contains("out/curves.csv"), "{}", found.text);
+        let written = |format, columns: &[&str], file: &str| {
+            ask(&ctx, export_as(format, columns, None))
+                .map(|_| std::fs::read_to_string(dir.path().join(file)).unwrap())
+        };
+        let table = written(Format::Markdown, &[], "points.md").unwrap();
+        assert!(table.starts_with("| run | params | tokens | flops | loss |"), "{table}");
+        let table = written(Format::Latex, &["run", "energy_from"], "points.tex").unwrap();
+        assert!(table.contains("L2-d32-h2-s1 & missing: no meter \\\\"), "{table}");
+        assert!(written(Format::Json, &["loss"], "points.json").unwrap().contains("\"loss\": 4.0"));
+        let error = written(Format::Csv, &["lss"], "points.csv").unwrap_err();
+        assert!(error.to_string().contains("did you mean `loss`?"), "{error}");
+        assert_eq!(crate::exit::code_of(&error), 2);
     }
 }

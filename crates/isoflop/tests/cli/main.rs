@@ -8,6 +8,7 @@ mod common;
 mod demo;
 mod determinism;
 mod fewshot;
+mod instruments;
 mod isoflop_study;
 mod laws;
 mod mix;

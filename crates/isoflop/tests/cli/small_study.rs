@@ -107,6 +107,7 @@ fn without_measured(csv: &str) -> Vec<u8> {
         "energy",
         "tokens_per_s",
         "watt",
+        "joule",
         "flops_per_s",
         "memory",
         "peak",

@@ -9,6 +9,7 @@ use super::{evaluate, pages, results, task};
 use crate::conduct::open_store;
 use crate::error::Stopped;
 use crate::executor::{Executed, execute};
+use crate::instruments::Instruments;
 use crate::record::{Event, Recorder};
 use crate::stop::Stop;
 use crate::train::train_loop::train;
@@ -66,6 +67,14 @@ impl Conductor<'_> {
             true => error.context("saved; the same command goes on from here"),
             false => error,
         };
+        let name = self.study.asked.name.as_str();
+        let instruments = Instruments::start(
+            (name, self.study.machine()),
+            &self.study.runs,
+            &store,
+            self.stop,
+            recorder.voice(),
+        )?;
         let (mut diverged, mut waits_for) = (Vec::new(), Vec::new());
         for spec in &self.study.runs {
             let lost = |id: &String| {
@@ -85,8 +94,10 @@ impl Conductor<'_> {
                 train(job, &mut images, &mut engine, to)
             };
             let every = machine.checkpoint_every_s;
-            let name = &self.study.asked.name;
-            match execute((name, spec), &store, self.stop, recorder, &mut train_one, every).map_err(saved)? {
+            let planned = Measured::missing("not planned for a single run");
+            let watched = (self.stop, &instruments);
+            let executed = execute((name, spec), &store, watched, recorder, &mut train_one, every, planned);
+            match executed.map_err(saved)? {
                 Executed::Done => {}
                 Executed::Held(_) => waits_for.push(spec.id.clone()),
                 Executed::Diverged => {

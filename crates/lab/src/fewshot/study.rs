@@ -3,6 +3,7 @@
 //! Nothing is made of it here but values: [`super::runs`] lays out the runs.
 
 use crate::error::UserError;
+use crate::study::instruments::instruments;
 use crate::study::raw::{RawStudy, Vocabulary};
 use crate::study::resolve::{self, Machine, Notes};
 use isoflop_base::fewshot::Augment;
@@ -71,8 +72,25 @@ pub static VOCABULARY: Vocabulary = Vocabulary {
         "train.eval_every",
         "train.eval_episodes",
         "train.checkpoint_every",
+        "limits.max_temp_c",
+        "limits.max_power_w",
+        "limits.max_energy_kwh",
+        "limits.max_hours",
+        "limits.max_cost",
+        "alarms.command",
+        "alarms.webhook",
+        "alarms.stop",
+        "alarms.off",
+        "meter.sample",
+        "meter.tdp_w",
+        "meter.idle_w",
+        "meter.carbon_g_per_kwh",
+        "meter.cost_per_kwh",
+        "meter.currency",
     ],
-    sections: &["data", "backbone", "pretrain", "episodes", "test", "sweep", "train"],
+    sections: &[
+        "data", "backbone", "pretrain", "episodes", "test", "sweep", "train", "limits", "alarms", "meter",
+    ],
     example: "studies/fewshot.toml",
 };
 
@@ -318,6 +336,7 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
         machine: MachineSpec {
             threads: resolve::threads(raw, machine, &mut notes)?,
             checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
+            instruments: instruments(raw)?,
         },
         notes,
     };

@@ -80,6 +80,7 @@ fn points(study: &Study, loss: &dyn Fn(&RunSpec, f64) -> f64) -> Vec<Point> {
                 seconds: Measured::measured(1.0),
                 tokens_per_s: Measured::measured(1e5),
                 energy_j: Measured::missing("made"),
+                peak_share: Measured::missing("made"),
                 sources: Vec::new(),
                 arm: run.arm.clone(),
                 held_out: Vec::new(),

@@ -4,6 +4,7 @@
 pub mod arms;
 pub mod claims;
 mod documents;
+pub mod instruments;
 mod mix;
 pub mod raw;
 pub mod recipe;

@@ -1,6 +1,7 @@
 //! From the keys of a file to what its runs share: defaults filled in, `auto` decided and its reason kept, everything
 //! validated once so that nothing after this checks again.
 
+use super::instruments::instruments;
 use super::raw::RawStudy;
 use super::{documents, mix, recipe};
 use crate::error::UserError;
@@ -233,6 +234,7 @@ pub fn base(
         machine: MachineSpec {
             threads: threads(raw, machine, notes)?,
             checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
+            instruments: instruments(raw)?,
         },
         arm: Arm::default(),
     })

@@ -90,7 +90,22 @@ pub const KEYS: &[&str] = &[
     "train.eval_tokens",
     "train.curve_tokens",
     "train.checkpoint_every",
+    "limits.max_temp_c",
+    "limits.max_power_w",
+    "limits.max_energy_kwh",
+    "limits.max_hours",
+    "limits.max_cost",
+    "alarms.command",
+    "alarms.webhook",
+    "alarms.stop",
+    "alarms.off",
+    "meter.sample",
+    "meter.tdp_w",
+    "meter.idle_w",
+    "meter.carbon_g_per_kwh",
+    "meter.cost_per_kwh",
+    "meter.currency",
 ];
 
-const SECTIONS: &[&str] = &["data", "arms", "series", "train", "claims"];
+const SECTIONS: &[&str] = &["data", "arms", "series", "train", "limits", "alarms", "meter", "claims"];
 pub(super) const CLAIM_KEYS: &[&str] = &["law", "param", "value", "within", "source", "needs"];

@@ -1,8 +1,9 @@
 //! What work costs, in laps that bracket it: seconds and joules are always those of the same interval.
 
 use isoflop_base::{Cost, Measured};
-use isoflop_meter::EnergyMeter;
+use isoflop_meter::{MachineEnergy, SharedEnergy};
 use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What a run does with its time.
@@ -14,6 +15,8 @@ pub enum Activity {
     Evaluation,
     /// Writing checkpoints, and returning to forks.
     Checkpoints,
+    /// Waiting for the machine to cool down, or for its mean power to fall.
+    Held,
 }
 
 /// Costs by activity.
@@ -25,6 +28,9 @@ pub struct Spent {
     pub evaluation: Cost,
     /// Writing checkpoints, and returning to forks.
     pub checkpoints: Cost,
+    /// Waiting for the machine to cool down, or for its mean power to fall.
+    #[serde(default)]
+    pub held: Cost,
 }
 
 impl Spent {
@@ -34,6 +40,7 @@ impl Spent {
             Activity::Training => self.training.add(cost),
             Activity::Evaluation => self.evaluation.add(cost),
             Activity::Checkpoints => self.checkpoints.add(cost),
+            Activity::Held => self.held.add(cost),
         }
     }
 }
@@ -44,14 +51,14 @@ pub trait Joules {
     fn joules(&mut self) -> Measured<f64>;
 }
 
-impl Joules for EnergyMeter {
+impl Joules for SharedEnergy {
     fn joules(&mut self) -> Measured<f64> {
-        EnergyMeter::joules(self)
+        self.lock().unwrap_or_else(PoisonError::into_inner).joules()
     }
 }
 
 /// A clock and an energy counter, read together where one activity gives way to the next, and not in between.
-pub struct Laps<M = EnergyMeter> {
+pub struct Laps<M = SharedEnergy> {
     meter: M,
     activity: Activity,
     began: Instant,
@@ -59,9 +66,10 @@ pub struct Laps<M = EnergyMeter> {
 }
 
 impl Laps {
-    /// Begins with an activity now, on this machine's counters.
-    pub fn begin(activity: Activity) -> Self {
-        Self::with(EnergyMeter::open(&isoflop_meter::System::real()), activity)
+    /// Begins with an activity now, on these counters, or on this machine's own.
+    pub fn begin(energy: Option<SharedEnergy>, activity: Activity) -> Self {
+        let own = || Arc::new(Mutex::new(MachineEnergy::open(&isoflop_meter::System::real(), None)));
+        Self::with(energy.unwrap_or_else(own), activity)
     }
 }
 
@@ -76,7 +84,8 @@ impl<M: Joules> Laps<M> {
     pub fn turn_to(&mut self, activity: Activity, spent: &mut Spent) -> (Activity, Cost) {
         let (now, joules) = (Instant::now(), self.meter.joules());
         let used = self.joules.value().zip(joules.value()).map(|(before, after)| after - before);
-        let cost = Cost { seconds: (now - self.began).as_secs_f64(), joules: used };
+        let estimated = matches!(joules, Measured::Estimated { .. });
+        let cost = Cost { seconds: (now - self.began).as_secs_f64(), joules: used, estimated };
         let ended = std::mem::replace(&mut self.activity, activity);
         (self.began, self.joules) = (now, joules);
         spent.charge(ended, cost);
@@ -86,6 +95,10 @@ impl<M: Joules> Laps<M> {
     /// A cost's energy, or why there is none.
     pub fn energy(&self, cost: Cost) -> Measured<f64> {
         match (cost.joules, &self.joules) {
+            (Some(joules), Measured::Estimated { how, .. }) => Measured::estimated(joules, how.clone()),
+            (Some(joules), _) if cost.estimated => {
+                Measured::estimated(joules, "estimated over a part of the run")
+            }
             (Some(joules), _) => Measured::measured(joules),
             (None, Measured::Missing { reason }) => Measured::missing(reason.clone()),
             (None, _) => Measured::missing("the counters were not there over the whole run"),

@@ -13,13 +13,19 @@ pub(super) struct Finished {
     /// Training along the path that led there.
     pub(super) cost: Cost,
     pub(super) energy_j: Measured<f64>,
+    /// What the machine reaches at most.
+    pub(super) peak_flops_per_s: Measured<f64>,
     pub(super) sources: Vec<SourceSeen>,
     pub(super) held_out: Vec<SourceLoss>,
 }
 
 impl Finished {
     pub(super) fn point(self, spec: &RunSpec) -> Point {
-        let Self { kind, steps, seen, score, cost, energy_j, sources, held_out } = self;
+        let Self { kind, steps, seen, score, cost, energy_j, peak_flops_per_s, sources, held_out } = self;
+        let peak_share = match cost.seconds > 0.0 {
+            true => peak_flops_per_s.map(|peak| seen.flops / cost.seconds / peak),
+            false => Measured::missing("no time was measured"),
+        };
         let (train, gpt) = (&spec.train, spec.model.gpt());
         let init = match &train.init_from {
             Some(_) => "checkpoint",
@@ -56,6 +62,7 @@ impl Finished {
                 false => Measured::missing("no time was measured"),
             },
             energy_j,
+            peak_share,
             sources,
             held_out,
             arm: spec.arm.clone(),

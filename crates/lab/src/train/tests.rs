@@ -5,6 +5,7 @@ use super::program::Program;
 use super::program::tests::small_run;
 use super::train_loop::{Job, Outcome, train};
 use crate::error::Stopped;
+use crate::instruments::Meters;
 use crate::record::{RunRecorder, Silent};
 use crate::stop::{Stop, StopReason};
 use crate::task::language::LanguageTask;
@@ -216,7 +217,8 @@ fn corpus_of(spec: &RunSpec) -> Corpus {
 fn go(run: &mut Run, trial: &Trial, engine: &mut Bigram, stop: &Stop) -> anyhow::Result<Outcome> {
     let spec = &trial.spec;
     let program = Program::new(spec);
-    let job = Job { spec, program, checkpoint_every_s: trial.checkpoint_every_s, stop };
+    let checkpoint_every_s = trial.checkpoint_every_s;
+    let job = Job { spec, program, checkpoint_every_s, stop, meters: Meters::default() };
     let mut task = LanguageTask::new(spec, &Arc::new(corpus_of(spec)))?;
     train(&job, &mut task, engine, &mut RunRecorder { run, world: &mut Silent })
 }

@@ -11,6 +11,7 @@ use super::point::Finished;
 use super::program::{Ending, Program, Segment};
 use super::state::{Place, Stepped};
 use crate::error::Stopped;
+use crate::instruments::Meters;
 use crate::record::{Event, Recorder as _, RunRecorder};
 use crate::stop::{Stop, StopReason};
 use crate::task::{Scoring, Task};
@@ -43,6 +44,8 @@ pub struct Job<'a> {
     pub checkpoint_every_s: f64,
     /// Asked between two pieces of work.
     pub stop: &'a Stop,
+    /// What measures it.
+    pub meters: Meters,
 }
 
 /// Trains a run from wherever it stands to its end. A stop saves it and comes back as [`Stopped`].
@@ -55,7 +58,7 @@ pub fn train<T: Task>(
     engine: &mut T::Engine,
     recorder: &mut RunRecorder<'_>,
 ) -> anyhow::Result<Outcome> {
-    let laps = Laps::begin(Activity::Checkpoints);
+    let laps = Laps::begin(job.meters.energy.clone(), Activity::Checkpoints);
     let place = checkpoint::take_up(job, task, engine, recorder)?;
     recorder.record(&Event::RunBegins {
         run: &job.spec.id,
@@ -138,6 +141,11 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         let mut saved = Instant::now();
         self.log_and_evaluate()?; // what an interruption left undone
         while self.place.step < segment.end {
+            if self.job.stop.is_held() {
+                self.turn_to(Activity::Held);
+                self.job.stop.wait_while_held();
+                self.turn_to(Activity::Training);
+            }
             if self.step(segment)? == Outcome::Diverged {
                 return Ok(Outcome::Diverged);
             }
@@ -254,7 +262,9 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         let (steps, cost) = (self.place.step, self.place.path_cost);
         let (seen, energy_j) = (self.task.seen(steps), self.laps.energy(cost));
         let sources = self.task.sources(steps);
-        let finished = Finished { kind, steps, seen, score, cost, energy_j, sources, held_out };
+        let peak_flops_per_s = self.job.meters.peak_flops_per_s.clone();
+        let finished =
+            Finished { kind, steps, seen, score, cost, energy_j, peak_flops_per_s, sources, held_out };
         let point = finished.point(self.job.spec);
         self.place.position += 1;
         self.recorder.record(&Event::Point(self.place.position, &point))

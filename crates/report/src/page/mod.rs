@@ -13,6 +13,7 @@ use crate::data::Data;
 use crate::html::escape;
 use crate::input::ReportInput;
 use crate::plot::Width;
+use crate::section::Section;
 use isoflop_laws::{LawDocument, Table};
 
 pub(crate) use headline::{end_sentence, energy_text, tile};
@@ -92,6 +93,9 @@ pub(crate) fn document(title: &str, sheet: &str, body: &str) -> String {
     )
 }
 
+/// Anchor of the section on what a study cost, which stands with the ledger and not with the findings.
+const COST: &str = "cost";
+
 /// The page of a study.
 pub(crate) fn study(input: &ReportInput) -> String {
     let data = Data::of(&input.table());
@@ -99,7 +103,9 @@ pub(crate) fn study(input: &ReportInput) -> String {
     let verdicts = crate::claims::judge(input);
     let mut figures = Figures::default();
     let mut body = headline::study(input, &data, &verdicts);
-    body.push_str(&findings::all(&mut figures, &input.sections));
+    let (cost, found): (Vec<Section>, Vec<Section>) =
+        input.sections.iter().cloned().partition(|section| section.id == COST);
+    body.push_str(&findings::all(&mut figures, &found));
     body.push_str(&sections::size(&mut figures, &data, laws));
     body.push_str(&diagnosis::study(input));
     body.push_str(&sections::compute(&mut figures, &data, Some(input), laws));
@@ -109,6 +115,7 @@ pub(crate) fn study(input: &ReportInput) -> String {
     body.push_str(&tables::completions(input, &data));
     body.push_str(&tables::claims(&verdicts));
     body.push_str(&sections::ledger(&mut figures, input, &data));
+    body.push_str(&findings::all(&mut figures, &cost));
     body.push_str(&laws_table::laws(laws));
     body.push_str(&tables::runs(input, &data));
     body.push_str(&methods::study(input));

@@ -65,6 +65,7 @@ fn point(index: usize, tokens: u64, seed: u64) -> Point {
         seconds: Measured::measured(seconds),
         tokens_per_s: Measured::measured(tokens as f64 / seconds),
         energy_j: Measured::missing("no power meter on this machine"),
+        peak_share: Measured::measured(0.55),
         sources: Vec::new(),
         held_out: Vec::new(),
         arm: Default::default(),

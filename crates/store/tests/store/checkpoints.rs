@@ -206,7 +206,7 @@ fn what_training_cost_is_read_without_hashing_a_checkpoint() {
     crate::save_state(&mut run, "old", 10, true, &older);
     let newer = json!({"total_cost": {"seconds": 2.5, "joules": 7.0}, "step": 8});
     crate::save_state(&mut run, "new", 20, true, &newer);
-    let newest = Cost { seconds: 2.5, joules: Some(7.0) };
+    let newest = Cost { seconds: 2.5, joules: Some(7.0), estimated: false };
     // A tensor's byte altered: opening would refuse it, and the list of runs must not even notice.
     let damaged = run.dir().join("checkpoints/new/model.safetensors");
     flip_byte(&damaged, 250);
@@ -217,7 +217,7 @@ fn what_training_cost_is_read_without_hashing_a_checkpoint() {
     assert_eq!(store.collect().unwrap().runs[0].cost, Some(newest));
 
     // Once it is noted, no checkpoint is looked at.
-    let noted = Cost { seconds: 3.5, joules: None };
+    let noted = Cost { seconds: 3.5, joules: None, estimated: false };
     run.set_cost(noted).unwrap();
     fs::remove_file(damaged).unwrap();
     run.set_status(Status::Done).unwrap();

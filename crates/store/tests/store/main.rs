@@ -68,6 +68,7 @@ fn point(run: &str, tokens: u64, loss: f64) -> Point {
         seconds: Measured::measured(1.5),
         tokens_per_s: Measured::estimated(1e5, "mean of the run"),
         energy_j: Measured::missing("no meter"),
+        peak_share: Measured::missing("no peak"),
         sources: Vec::new(),
         held_out: Vec::new(),
         arm: Default::default(),

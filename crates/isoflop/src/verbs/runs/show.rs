@@ -1,12 +1,13 @@
 //! `isoflop runs show`: everything about one run.
 
 use super::{
-    Answer,
+    Answer, instruments,
     table::{self, Table},
 };
 use isoflop_base::{Measured, Point, SourceSeen, Status, units};
 use isoflop_lab::noise::{NoiseScale, noise_scale};
 use isoflop_lab::sources::DataWait;
+use isoflop_lab::spending::Noted;
 use isoflop_store::{Checkpoints, Health, RunView, Store};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -21,6 +22,7 @@ pub(super) fn show(store: &Store, id: &str) -> anyhow::Result<Answer> {
     let health = run.health();
     let curves = run.curves().unwrap_or_default();
     let (noise, wait) = (noise_scale(&curves), DataWait::of(&curves));
+    let noted = Noted::read(store, [id]);
     let listed: Vec<_> = checkpoints
         .complete
         .iter()
@@ -35,10 +37,13 @@ pub(super) fn show(store: &Store, id: &str) -> anyhow::Result<Answer> {
         "attempts": attempts,
         "noise_scale": noise,
         "data_wait": wait,
+        "environment": noted.environment,
+        "alarms": noted.alarms,
+        "machine": noted.samples,
         "health": health,
         "spec": run.spec(),
     });
-    let text = in_words(&run, &status, &points, &checkpoints, attempts, &noise, wait, &health);
+    let text = in_words(&run, &status, &points, &checkpoints, attempts, &noise, wait, &health, &noted);
     Ok(Answer { json, text, notes: Vec::new() })
 }
 
@@ -51,6 +56,7 @@ fn in_words(
     noise: &NoiseScale,
     wait: Option<DataWait>,
     health: &Health,
+    noted: &Noted,
 ) -> String {
     let mut out = format!("{}  {}\n{}\n", run.id(), status_words(status), run.dir().display());
     if attempts > 0 {
@@ -68,9 +74,7 @@ fn in_words(
     }
     if !points.is_empty() {
         let _ = write!(out, "\n{}", points_table(points));
-        if let Some(Measured::Missing { reason }) = points.last().map(|p| &p.energy_j) {
-            let _ = writeln!(out, "energy missing ({reason})");
-        }
+        out.push_str(&cost_words(points.last()));
     }
     if let Some(sources) = points.last().map(|p| &p.sources).filter(|sources| !sources.is_empty()) {
         let _ = write!(out, "\n{}", sources_table(sources));
@@ -83,6 +87,7 @@ fn in_words(
             "waiting for data: {mean:.2} % of the steps' time, {worst:.2} % in the worst interval"
         );
     }
+    out.push_str(&instruments::words(noted));
     if !checkpoints.complete.is_empty() {
         let _ = write!(out, "\n{}", checkpoints_table(checkpoints));
     }
@@ -97,6 +102,30 @@ fn in_words(
     }
     let spec = serde_json::to_string_pretty(run.spec()).expect("JSON values are plain data");
     let _ = write!(out, "\nspecification:\n{spec}\n");
+    out
+}
+
+/// What the last point cost, and why what is missing is.
+fn cost_words(point: Option<&Point>) -> String {
+    let Some(point) = point else { return String::new() };
+    let mut out = format!(
+        "power {}, speed {}, per watt {}, share of peak {}\n",
+        measured(&point.watts(), |w| format!("{w:.1} W")),
+        measured(&point.flops_per_s(), |f| format!("{}FLOP/s", units::si(*f))),
+        measured(&point.flops_per_joule(), |f| format!("{}FLOP/s", units::si(*f))),
+        measured(&point.peak_share, |s| format!("{:.0} %", 100.0 * s)),
+    );
+    for (name, value) in [("energy", &point.energy_j), ("share of peak", &point.peak_share)] {
+        match value {
+            Measured::Missing { reason } => {
+                let _ = writeln!(out, "{name} missing ({reason})");
+            }
+            Measured::Estimated { how, .. } => {
+                let _ = writeln!(out, "{name} estimated ({how})");
+            }
+            Measured::Measured { .. } => {}
+        }
+    }
     out
 }
 

@@ -1,5 +1,7 @@
 //! What this machine offers a study: its kernel set, threads and precision.
 
+pub mod measure;
+
 use crate::error::UserError;
 use crate::study::resolve::Machine;
 use isoflop_kernels::KernelSet;

@@ -1,14 +1,18 @@
 //! `isoflop doctor`: what this machine is, which kernels were chosen and why, what can be measured here.
 
+mod page;
+
 use crate::cli::Context;
 use isoflop_base::Measured;
 use isoflop_base::units::bytes;
 use isoflop_kernels::KernelSet;
+use isoflop_lab::machine::{self, measure};
 use isoflop_meter::{
-    Cpu, Disk, EnergyMeter, Gpu, Load, LoadMeter, Memory, System, Temperature, disk, energy, gpu,
+    Cpu, Disk, EnergyMeter, Gpu, Gpus, Load, LoadMeter, Memory, Readable, System, Temperature, disk, energy,
 };
+use isoflop_nn::Precision;
+use page::page;
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -19,6 +23,13 @@ const WATCHED: Duration = Duration::from_millis(600);
 const BUSY: f64 = 0.15;
 /// Free space below which a run may not finish writing.
 const LITTLE_DISK: u64 = 1 << 30;
+
+/// Degrees from which on processors slow down.
+const HOT: f64 = 84.0;
+/// Seconds of a measurement of the peak.
+const PEAK_S: f64 = 0.1;
+/// Bytes written to learn the disk's speed.
+const WRITTEN: usize = 32 << 20;
 
 /// Arguments of `isoflop doctor`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +60,9 @@ struct Report {
     energy: Energy,
     temperature: Measured<Temperature>,
     gpus: Measured<Vec<Gpu>>,
+    /// Which instruments can be read, and what would make the others readable.
+    instruments: Vec<Readable>,
+    reaches: Reaches,
     store: Store,
     corpus: Corpus,
     advice: Vec<String>,
@@ -83,9 +97,20 @@ struct KernelChoice {
 #[derive(Debug, Serialize)]
 struct Energy {
     domains: Measured<Vec<String>>,
+    /// Domains that show another's counter again.
+    left_out: Vec<String>,
     scope: &'static str,
     /// Over the time watched.
     watts: Measured<f64>,
+}
+
+/// What the machine was measured to reach at most, with all cores this process may use.
+#[derive(Debug, Serialize)]
+struct Reaches {
+    threads: usize,
+    f32_flops_per_s: Measured<f64>,
+    bf16_flops_per_s: Measured<f64>,
+    memory_bytes_per_s: Measured<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,6 +118,8 @@ struct Store {
     path: String,
     exists: bool,
     disk: Measured<Disk>,
+    /// What reaches the disk there.
+    write_bytes_per_s: Measured<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,7 +135,7 @@ fn examine(store: &Path) -> Report {
     let system = System::real();
     let (load, mut energy) = (LoadMeter::start(&system), EnergyMeter::open(&system));
     let start = Instant::now();
-    let (cpu, memory, gpus, corpus) = (system.cpu(), system.memory(), gpu::nvidia(), corpus());
+    let (cpu, memory, gpus, corpus) = (system.cpu(), system.memory(), Gpus::open(&system).read(), corpus());
     std::thread::sleep(WATCHED.saturating_sub(start.elapsed()));
     let watts = energy.joules().map(|j| j / start.elapsed().as_secs_f64());
     let asked = std::env::var("ISOFLOP_KERNELS").ok().filter(|name| !name.is_empty());
@@ -125,15 +152,61 @@ fn examine(store: &Path) -> Report {
         memory,
         kernels: kernels(asked.as_deref()),
         load: load.read(),
-        energy: Energy { domains: energy.domains(), scope: energy::SCOPE, watts },
+        energy: Energy {
+            domains: energy.domains(),
+            left_out: energy.left_out(),
+            scope: energy::SCOPE,
+            watts,
+        },
+        instruments: system.readable(&gpus),
+        // After load and power were watched, which it would spoil.
+        reaches: reaches(),
         temperature: system.processor_temperature(),
         gpus,
-        store: Store { path: store.display().to_string(), exists: store.is_dir(), disk: disk::disk(store) },
+        store: Store {
+            path: store.display().to_string(),
+            exists: store.is_dir(),
+            disk: disk::disk(store),
+            write_bytes_per_s: disk_speed(store),
+        },
         corpus,
         advice: Vec::new(),
     };
     report.advice = advice(&report);
     report
+}
+
+fn reaches() -> Reaches {
+    let Ok(cpu) = machine::processor() else {
+        let none = || Measured::missing("no kernel set was chosen");
+        return Reaches {
+            threads: 0,
+            f32_flops_per_s: none(),
+            bf16_flops_per_s: none(),
+            memory_bytes_per_s: none(),
+        };
+    };
+    let (set, threads) = (cpu.kernels, cpu.threads);
+    let peak = |precision| measure::peak_flops_per_s(set, precision, threads, PEAK_S);
+    let free = isoflop_lab::plan::memory::available().unwrap_or(1 << 30);
+    Reaches {
+        threads,
+        f32_flops_per_s: Measured::measured(peak(Precision::F32)),
+        bf16_flops_per_s: match set.computes_bf16() {
+            true => Measured::measured(peak(Precision::Bf16)),
+            false => Measured::missing(format!("{} has no product of bf16", set.name())),
+        },
+        memory_bytes_per_s: Measured::measured(measure::memory_bytes_per_s(threads, free)),
+    }
+}
+
+/// The speed of the disk under the nearest folder of `store` that is there.
+fn disk_speed(store: &Path) -> Measured<f64> {
+    let existing = store.ancestors().find(|p| p.is_dir()).unwrap_or(Path::new("."));
+    match isoflop_store::disk_bytes_per_s(existing, WRITTEN) {
+        Ok(speed) => Measured::measured(speed),
+        Err(e) => Measured::missing(e.to_string().replace("\nhint: ", "; ")),
+    }
 }
 
 fn kernel_release() -> Measured<String> {
@@ -245,111 +318,19 @@ fn advice(report: &Report) -> Vec<String> {
     if report.energy.watts.value().is_none() {
         advice.push("energy is missing in every run made here; speeds and FLOPs are not affected".to_owned());
     }
+    for Readable { instrument, fix, .. } in &report.instruments {
+        advice.extend(fix.as_ref().map(|fix| format!("to read {instrument}: {fix}")));
+    }
+    let slowed = |gpu: &Gpu| gpu.throttle.value().is_some_and(|reasons| !reasons.is_empty());
+    let hot = report.temperature.value().is_some_and(|t| t.celsius >= HOT);
+    if hot || report.gpus.value().is_some_and(|gpus| gpus.iter().any(slowed)) {
+        let cooling = System::real().cooling(&report.gpus);
+        advice.extend(cooling.into_iter().map(|command| format!("it runs hot; to cool it: {command}")));
+    }
     if !report.corpus.intact {
         advice.push("the built-in corpus is damaged: build or download the program again".to_owned());
     }
     advice
-}
-
-fn page(report: &Report) -> String {
-    let mut out = String::new();
-    let mut line = |label: &str, text: String| {
-        let _ = writeln!(out, "{label:<14} {text}");
-    };
-    let Report { cpu, memory, load, energy, .. } = report;
-    let build = if report.built.optimised { "optimised" } else { "debug" };
-    line(
-        "isoflop",
-        format!("{}, {build} build for {} {}", report.version, report.built.os, report.built.arch),
-    );
-    line("system", say(&report.kernel, Clone::clone));
-    line("processor", say(&cpu.model, Clone::clone));
-    line("cores", cores(cpu));
-    line("features", say(&cpu.features, |f| f.join(" ")));
-    line(
-        "caches",
-        say(&cpu.caches, |caches| {
-            let each = caches.iter().map(|c| format!("L{} {} for {}", c.level, bytes(c.bytes), c.shared_by));
-            each.collect::<Vec<_>>().join(", ")
-        }),
-    );
-    line("throttled", say(&cpu.throttled, |n| format!("{n} times since boot")));
-    line(
-        "memory",
-        say(&memory.total, |&total| {
-            let available = say(&memory.available, |&b| bytes(b));
-            let limit = memory.limit.value().map(|&b| format!(", this process may use {}", bytes(b)));
-            format!("{}, {available} available{}", bytes(total), limit.unwrap_or_default())
-        }),
-    );
-    line("kernels", format!("{} ({})", say(&report.kernels.chosen, |n| (*n).to_owned()), report.kernels.why));
-    let longest = report.kernels.sets.iter().map(|set| set.name.len()).max().unwrap_or(0);
-    for set in &report.kernels.sets {
-        line("", format!("  {:<longest$}  {}", set.name, set.why_not.as_deref().unwrap_or("runs here")));
-    }
-    line(
-        "precision",
-        format!("{} ({})", say(&report.kernels.precision, |p| (*p).to_owned()), report.kernels.precision_why),
-    );
-    let percent = |m: &Measured<f64>| say(m, |s| format!("{:.0} %", s * 100.0));
-    line(
-        "load",
-        match load.others.value() {
-            Some(_) => format!(
-                "others {}, stolen {}, idle {}",
-                percent(&load.others),
-                percent(&load.stolen),
-                percent(&load.idle)
-            ),
-            None => percent(&load.others),
-        },
-    );
-    line("energy", say(&energy.watts, |w| format!("{w:.1} W now; {}", energy.scope)));
-    line("temperature", say(&report.temperature, |t| format!("{:.0} °C ({})", t.celsius, t.sensor)));
-    line("NVIDIA", say(&report.gpus, |gpus| gpus.iter().map(device).collect::<Vec<_>>().join("; ")));
-    let exists = if report.store.exists { "" } else { " (not there yet)" };
-    let space = say(&report.store.disk, |d| format!("{} free of {}", bytes(d.free), bytes(d.total)));
-    line("store", format!("{}{exists}, {space}", report.store.path));
-    line(
-        "corpus",
-        say(&report.corpus.train_tokens, |train| {
-            let val = say(&report.corpus.val_tokens, u64::to_string);
-            format!("built-in, intact: {train} bytes to train on, {val} held out")
-        }),
-    );
-    for text in &report.advice {
-        line("note", text.clone());
-    }
-    out
-}
-
-fn cores(cpu: &Cpu) -> String {
-    let mut text = format!("{} usable", say(&cpu.usable, usize::to_string));
-    for (label, value) in
-        [("logical", &cpu.logical), ("physical", &cpu.physical), ("in the affinity mask", &cpu.affinity)]
-    {
-        if let Some(n) = value.value() {
-            let _ = write!(text, ", {n} {label}");
-        }
-    }
-    if let Some(quota) = cpu.quota.value() {
-        let _ = write!(text, ", limited to {quota:.1} by the control group");
-    }
-    text
-}
-
-fn device(gpu: &Gpu) -> String {
-    let power = say(&gpu.power_limit_w, |w| format!("{w:.0} W limit"));
-    format!("{}, {}, {power}; not used by this version", gpu.name, say(&gpu.memory_total, |&b| bytes(b)))
-}
-
-/// A reading in words, with its provenance unless it was simply measured.
-fn say<T>(value: &Measured<T>, text: impl FnOnce(&T) -> String) -> String {
-    match value {
-        Measured::Measured { value } => text(value),
-        Measured::Estimated { value, how } => format!("{} (estimated: {how})", text(value)),
-        Measured::Missing { reason } => format!("missing: {reason}"),
-    }
 }
 
 #[cfg(test)]

@@ -1,38 +1,20 @@
-//! NVIDIA devices, as `nvidia-smi` reports them.
+//! NVIDIA's cards as `nvidia-smi` reports them, where the driver's library cannot be loaded.
 
+use super::Gpu;
+use super::nvml::blank;
 use isoflop_base::Measured;
-use serde::Serialize;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// One device.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Gpu {
-    /// Its name.
-    pub name: String,
-    /// Memory, bytes.
-    pub memory_total: Measured<u64>,
-    /// Memory in use, bytes.
-    pub memory_used: Measured<u64>,
-    /// Draw now, watts.
-    pub power_w: Measured<f64>,
-    /// Limit, watts.
-    pub power_limit_w: Measured<f64>,
-    /// Degrees Celsius.
-    pub celsius: Measured<f64>,
-    /// Share of the last sample in which a kernel ran, 0 to 1.
-    pub utilisation: Measured<f64>,
-}
-
 /// What is asked, in the order that [`parse`] expects.
-const QUERY: &str =
-    "--query-gpu=name,memory.total,memory.used,power.draw,power.limit,temperature.gpu,utilization.gpu";
+const QUERY: &str = "--query-gpu=name,driver_version,memory.total,memory.used,power.draw,power.limit,temperature.gpu,\
+                     utilization.gpu,clocks.sm,fan.speed";
 
 /// A driver in trouble can block the program for minutes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The devices of this machine. Starts `nvidia-smi`; missing where there is none.
-pub fn nvidia() -> Measured<Vec<Gpu>> {
+pub(super) fn read() -> Measured<Vec<Gpu>> {
     match ask() {
         Ok(text) => parse(&text),
         Err(reason) => Measured::missing(reason),
@@ -82,19 +64,25 @@ fn parse(text: &str) -> Measured<Vec<Gpu>> {
 }
 
 fn device(line: &str) -> Option<Gpu> {
-    // A name may hold a comma; the six numbers after it do not.
-    let mut fields: Vec<&str> = line.rsplitn(7, ',').map(str::trim).collect();
+    // A name may hold a comma; the nine fields after it do not.
+    let mut fields: Vec<&str> = line.rsplitn(10, ',').map(str::trim).collect();
     fields.reverse();
-    let [name, total, used, power, limit, celsius, utilisation] = fields[..] else { return None };
+    let [name, driver, total, used, power, limit, celsius, utilisation, clock, fan] = fields[..] else {
+        return None;
+    };
     let mebibytes = |text| number(text).map(|mib| (mib * 1_048_576.0) as u64);
     Some(Gpu {
         name: name.to_owned(),
+        driver: Measured::measured(driver.to_owned()),
         memory_total: mebibytes(total),
         memory_used: mebibytes(used),
         power_w: number(power),
         power_limit_w: number(limit),
         celsius: number(celsius),
         utilisation: number(utilisation).map(|percent| percent / 100.0),
+        clock_mhz: number(clock),
+        fan: number(fan).map(|percent| percent / 100.0),
+        ..blank("nvidia-smi was not asked for it", "nvidia-smi")
     })
 }
 
@@ -112,8 +100,8 @@ mod tests {
 
     #[test]
     fn devices_are_read_and_gaps_are_missing() {
-        let text = "NVIDIA GeForce RTX 4080, 16376, 1024, 287.41, 320.00, 66, 98\n\
-                    Tesla T4, 15360, 0, [N/A], 70.00, [N/A], 0\n";
+        let text = "NVIDIA GeForce RTX 4080, 550.54.14, 16376, 1024, 287.41, 320.00, 66, 98, 2505, 41\n\
+                    Tesla T4, 550.54.14, 15360, 0, [N/A], 70.00, [N/A], 0, 300, [N/A]\n";
         let devices = parse(text);
         let devices = devices.value().unwrap();
         assert_eq!(devices.len(), 2);
@@ -122,6 +110,7 @@ mod tests {
         assert_eq!(first.memory_total, Measured::measured(16376 << 20));
         assert_eq!(first.power_w, Measured::measured(287.41));
         assert_eq!(first.utilisation, Measured::measured(0.98));
+        assert_eq!((&first.clock_mhz, &first.fan), (&Measured::measured(2505.0), &Measured::measured(0.41)));
         assert!(matches!(&devices[1].power_w, Measured::Missing { reason } if reason.contains("N/A")));
         assert_eq!(devices[1].utilisation, Measured::measured(0.0));
     }

@@ -5,28 +5,42 @@
 //! of its own, which TensorBoard takes for a run. Each process writes new files; the first event in one tells
 //! TensorBoard to forget what an interrupted process had logged from that step on. Nothing here reads them back.
 
+mod plugins;
+mod wire;
+
 use crate::{StoreError, files, files::Appender, names};
 use isoflop_base::{
-    CurveRow,
+    CurveRow, Status,
     columns::{CURVE_COLUMNS, Cell, Kind},
 };
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use wire::{Message, frame};
 
-/// Writes the curve rows of one run; a file per segment, opened at its first row.
+/// Writes the curve rows of one run; a file per segment, opened at its first row. Each begins with the run's settings,
+/// for TensorBoard's plugins of hyper-parameters and of text.
 #[derive(Debug)]
 pub(crate) struct EventFiles {
     dir: PathBuf,
+    spec: Value,
     open: BTreeMap<String, Appender>,
 }
 
 impl EventFiles {
     /// Event files below `dir`. Nothing is created yet.
-    pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), open: BTreeMap::new() }
+    pub(crate) fn new(dir: &Path, spec: &Value) -> Self {
+        Self { dir: dir.to_owned(), spec: spec.clone(), open: BTreeMap::new() }
+    }
+
+    /// Notes how the run ended in the files of this process.
+    pub(crate) fn end(&mut self, status: &Status) -> Result<(), StoreError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let event = frame(&plugins::session_end(now, status));
+        self.open.values_mut().try_for_each(|file| file.append(&event))
     }
 
     /// Closes the files: what follows goes to new ones, which take the place of what was logged from their first
@@ -47,6 +61,8 @@ impl EventFiles {
             let mut file = Appender::open(&dir.join(name), 0)?;
             file.append(&frame(&version_event(now)))?;
             file.append(&frame(&start_event(now, row.step)))?;
+            file.append(&frame(&plugins::session_start(now, &self.spec)))?;
+            file.append(&frame(&plugins::text(now, "specification", &self.spec)))?;
             self.open.insert(segment.to_owned(), file);
         }
         let file = self.open.get_mut(segment).expect("opened above");
@@ -105,75 +121,12 @@ fn tag(column: &'static str) -> &'static str {
     }
 }
 
-/// A protobuf message being encoded.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn key(&mut self, field: u64, wire_type: u64) {
-        self.varint(field << 3 | wire_type);
-    }
-
-    fn integer(&mut self, field: u64, value: u64) {
-        self.key(field, 0);
-        self.varint(value);
-    }
-
-    fn double(&mut self, field: u64, value: f64) {
-        self.key(field, 1);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, value: &[u8]) {
-        self.key(field, 2);
-        self.varint(value.len() as u64);
-        self.0.extend(value);
-    }
-
-    fn float(&mut self, field: u64, value: f32) {
-        self.key(field, 5);
-        self.0.extend(value.to_le_bytes());
-    }
-}
-
-/// One TFRecord.
-fn frame(data: &[u8]) -> Vec<u8> {
-    let len = (data.len() as u64).to_le_bytes();
-    let parts: [&[u8]; 4] = [&len, &masked(&len).to_le_bytes(), data, &masked(data).to_le_bytes()];
-    parts.concat()
-}
-
-/// TensorFlow masks checksums so that one of a text that contains checksums stays meaningful.
-fn masked(data: &[u8]) -> u32 {
-    crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// CRC-32 with Castagnoli's polynomial, bit by bit: a row has some hundred bytes.
-fn crc32c(data: &[u8]) -> u32 {
-    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
-    !data.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use isoflop_base::NoisePairs;
-
-    #[test]
-    fn the_checksum_is_castagnolis() {
-        // RFC 3720, B.4, and the usual check value.
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
-    }
+    use serde_json::json;
+    use wire::masked;
 
     fn row(segment: &str, step: u64) -> CurveRow {
         CurveRow {
@@ -212,7 +165,10 @@ mod tests {
     #[test]
     fn each_segment_and_each_session_has_its_file() {
         let dir = tempfile::tempdir().unwrap();
-        let mut events = EventFiles::new(dir.path());
+        let mut events = EventFiles::new(
+            dir.path(),
+            &json!({ "run": { "seed": 7, "train": { "lr": 0.5, "schedule": "wsd" } } }),
+        );
         events.append(&row("trunk", 1)).unwrap();
         events.append(&row("trunk", 2)).unwrap();
         events.append(&row("3000000", 2)).unwrap();
@@ -222,15 +178,21 @@ mod tests {
         let trunk = files::names(&dir.path().join("trunk")).unwrap();
         assert_eq!(trunk.len(), 2);
         let first = records(&dir.path().join("trunk").join(&trunk[0]));
-        assert_eq!(first.len(), 4);
+        assert_eq!(first.len(), 6);
+        let holds = |record: &[u8], part: &[u8]| record.windows(part.len()).any(|w| w == part);
+        for part in ["_hparams_/session_start_info", "hparams", "seed", "train.lr", "train.schedule", "wsd"] {
+            assert!(holds(&first[2], part.as_bytes()), "{part}");
+        }
+        assert!(holds(&first[3], b"\"schedule\": \"wsd\"") && holds(&first[3], b"text"));
         assert!(first[0].ends_with(b"\x1a\x0dbrain.Event:2"));
         assert_eq!(first[1][9..], [0x10, 1, 0x3a, 2, 8, 1]);
         let second = records(&dir.path().join("trunk").join(&trunk[1]));
         assert_eq!(second[1][9..], [0x10, 0xac, 2, 0x3a, 2, 8, 1]);
         let loss = [b"\x0a\x0atrain/loss\x15".as_slice(), &2.5f32.to_le_bytes()].concat();
-        assert!(second[2].windows(loss.len()).any(|w| w == loss));
-        assert!(!second[2].windows(8).any(|w| w == b"val/loss"));
-        assert!(!second[2].windows(6).any(|w| w == b"noise/"));
+        assert!(holds(&second[4], &loss) && !holds(&second[4], b"val/loss") && !holds(&second[4], b"noise/"));
+        events.end(&Status::Done).unwrap();
+        let ended = records(&dir.path().join("trunk").join(&trunk[1]));
+        assert!(holds(&ended[5], b"_hparams_/session_end_info"));
     }
 
     #[test]

@@ -1,0 +1,136 @@
+//! Energy where no counter can be read: from what the user says of the processor, labelled as the guess it is.
+
+use super::EnergyMeter;
+use crate::{LoadMeter, System};
+use isoflop_base::Measured;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// What is needed for a guess of the power: idle + (TDP − idle) × load.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// What the processor may draw at full load, watts.
+    pub tdp_w: f64,
+    /// What it draws when idle, watts.
+    pub idle_w: f64,
+}
+
+/// Joules of the machine: counted, else estimated where the user gave a TDP, else missing.
+#[derive(Debug)]
+pub struct MachineEnergy {
+    counters: EnergyMeter,
+    guess: Option<Guess>,
+}
+
+#[derive(Debug)]
+struct Guess {
+    of: Estimate,
+    system: System,
+    load: LoadMeter,
+    since: Instant,
+    /// Of the load meter's intervals that are over.
+    joules: f64,
+}
+
+impl MachineEnergy {
+    /// Begins to count, or to guess if nothing can be counted and there is something to guess by.
+    pub fn open(system: &System, estimate: Option<Estimate>) -> Self {
+        let counters = EnergyMeter::open(system);
+        let guess = match counters.state {
+            Ok(_) => None,
+            Err(_) => estimate.map(|of| Guess {
+                of,
+                system: system.clone(),
+                load: LoadMeter::start(system),
+                since: Instant::now(),
+                joules: 0.0,
+            }),
+        };
+        Self { counters, guess }
+    }
+
+    /// Joules so far.
+    pub fn joules(&mut self) -> Measured<f64> {
+        match (self.counters.joules(), &mut self.guess) {
+            (Measured::Missing { reason }, Some(guess)) => match guess.joules(Instant::now()) {
+                Ok(joules) => Measured::estimated(joules, guess.how()),
+                Err(no_load) => Measured::missing(format!("{reason}; no estimate: {no_load}")),
+            },
+            (counted, _) => counted,
+        }
+    }
+
+    /// The counters, whether they can be read or not.
+    pub fn counters(&mut self) -> &mut EnergyMeter {
+        &mut self.counters
+    }
+}
+
+impl Guess {
+    fn how(&self) -> String {
+        format!("a TDP of {} W, {} W idle, × load of the processors", self.of.tdp_w, self.of.idle_w)
+    }
+
+    fn joules(&mut self, now: Instant) -> Result<f64, String> {
+        let elapsed = (now - self.since).as_secs_f64();
+        let busy = match self.load.busy() {
+            Ok(busy) => busy,
+            // Too short for a share: what comes later decides for it too.
+            Err(_) if elapsed < 1.0 => return Ok(self.joules),
+            Err(reason) => return Err(reason),
+        };
+        self.joules += elapsed * (self.of.idle_w + (self.of.tdp_w - self.of.idle_w) * busy);
+        (self.load, self.since) = (LoadMeter::start(&self.system), now);
+        Ok(self.joules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::fake::Tree;
+    use std::time::Duration;
+
+    fn tree() -> Tree {
+        Tree::new(&[
+            ("proc/stat", "cpu  0 0 0 0 0 0 0 0 0 0\n"),
+            ("proc/self/stat", "7 (a) R 1 1 1 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 2 0 1 1 1"),
+        ])
+    }
+
+    #[test]
+    fn a_guess_follows_the_load_and_says_that_it_is_one() {
+        let tree = tree();
+        let estimate = Estimate { tdp_w: 100.0, idle_w: 20.0 };
+        let mut energy = MachineEnergy::open(&tree.system(), Some(estimate));
+        let guess = energy.guess.as_mut().unwrap();
+        let begin = guess.since;
+        assert_eq!(
+            guess.joules(begin + Duration::from_millis(10)),
+            Ok(0.0),
+            "no time has passed on the clock"
+        );
+        // Three quarters busy for ten seconds: 20 + 80 × 0.75 W.
+        tree.write("proc/stat", "cpu  1500 0 0 500 0 0 0 0 0 0\n");
+        assert!((guess.joules(begin + Duration::from_secs(10)).unwrap() - 800.0).abs() < 1e-6);
+        match energy.joules() {
+            Measured::Estimated { value, how } => {
+                assert!((value - 800.0).abs() < 1e-6 && how.contains("TDP of 100 W"), "{value} {how}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_counter_comes_before_a_guess_and_no_guess_is_made_unasked() {
+        let tree = tree();
+        assert!(MachineEnergy::open(&tree.system(), None).joules().value().is_none());
+        for (file, text) in
+            [("name", "package-0"), ("energy_uj", "5"), ("max_energy_range_uj", "262143328850")]
+        {
+            tree.write(&format!("sys/class/powercap/intel-rapl:0/{file}"), text);
+        }
+        let mut counted = MachineEnergy::open(&tree.system(), Some(Estimate { tdp_w: 100.0, idle_w: 20.0 }));
+        assert_eq!(counted.joules(), Measured::measured(0.0));
+    }
+}
