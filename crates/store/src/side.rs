@@ -9,6 +9,7 @@ use crate::log;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,11 +55,11 @@ impl SideLogs {
     /// It cannot be written.
     pub fn append(&self, log: SideLog, unix_s: u64, record: &impl Serialize) -> Result<(), StoreError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if !open.contains_key(&log) {
+        if let Entry::Vacant(place) = open.entry(log) {
             let path = self.dir.join(log.file());
             // Only a torn last line is cut: damage before it is for `runs show` to tell, and no reason not to go on.
             let found = log::read::<serde_json::Value>(&path)?;
-            open.insert(log, Appender::open(&path, found.len)?);
+            place.insert(Appender::open(&path, found.len)?);
         }
         let file = open.get_mut(&log).expect("opened above");
         file.append(&log::encode(unix_s, record))

@@ -68,9 +68,11 @@ pub struct Instruments {
     energy: Measured<String>,
     idle_w: Measured<f64>,
     gpus: Measured<Vec<String>>,
-    /// By kernel set and precision.
-    peaks: Mutex<Vec<((String, &'static str), Measured<f64>)>>,
+    peaks: Mutex<Vec<Peak>>,
 }
+
+/// The peak of products, FLOP/s, by kernel set and precision.
+type Peak = ((String, &'static str), Measured<f64>);
 
 /// What the sampling thread and the training thread share.
 struct Shared {

@@ -59,6 +59,7 @@ fn point(index: usize, tokens: u64, times: f64) -> Point {
         sources: Vec::new(),
         held_out: Vec::new(),
         arm: Default::default(),
+        peak_share: Measured::measured(0.55),
         blocks: blocks.collect(),
     }
 }
