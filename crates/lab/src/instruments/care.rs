@@ -96,11 +96,7 @@ mod tests {
         check(at(83.0, 150.0), Some(4.0), Verdict::Hold("83 °C of 84 °C".into()));
         check(at(80.5, 150.0), Some(4.0), Verdict::Go);
         check(at(70.0, 220.0), None, Verdict::Hold("220 W of 200 W".into()));
-        check(
-            at(85.0, 20.0),
-            Some(700.0),
-            Verdict::Stop("85 °C of 84 °C, after 11 m 40 s of waiting".into()),
-        );
+        check(at(85.0, 20.0), Some(700.0), Verdict::Stop("85 °C of 84 °C, after 11m 40s of waiting".into()));
         let card = GpuSample { celsius: Some(90.0), ..GpuSample::default() };
         check(Sample { gpus: vec![card], ..at(50.0, 1.0) }, None, Verdict::Hold("90 °C of 84 °C".into()));
         check(Sample::default(), None, Verdict::Go);

@@ -194,6 +194,15 @@ fn a_line_that_bends_is_seen_to() {
     };
     let found = findings(&study, &points(&study, &loss));
     assert_eq!(ruling(&found, "does not bend"), Ruling::NotReproduced);
+    // One that is worse than the shortest clean run, whatever its length, costs more than the tokens it takes.
+    let ruinous = |run: &RunSpec, tokens: f64| {
+        let n = run.model.params() as f64;
+        if share(run) > 0.0 { 1.01 * chinchilla(n, 30e3) } else { chinchilla(n, tokens) }
+    };
+    let found = findings(&study, &points(&study, &ruinous));
+    assert!(found.sections[0].paragraphs[0].contains("fewer than 6"), "{:?}", found.sections[0].paragraphs);
+    assert_eq!(found.sections[0].tables[0].rows[0][1], "above 4.0");
+    assert_eq!(ruling(&found, "milder"), Ruling::NotReproduced);
     // An offset that is the same at all sizes is none.
     let offset = |run: &RunSpec, tokens: f64| {
         let wobble = 1.0 + 0.001 * noise(&format!("{}{tokens}", run.id));

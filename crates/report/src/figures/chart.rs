@@ -88,16 +88,46 @@ fn shown(value: f64) -> String {
     if (1e3..1e9).contains(&value.abs()) { numbers::count(value) } else { numbers::significant(value, 3) }
 }
 
-/// Names of the series with their marks: over the panel where it is narrow, in its upper left corner where it is wide.
+/// The corner of a panel where a box of this size covers least of what is drawn: its left edge and its top. The upper
+/// left one where it makes no difference.
+fn emptiest(panel: &Panel, chart: &Chart, box_width: f64, box_height: f64) -> (f64, f64) {
+    const STEPS: usize = 12;
+    let marks = chart.series.iter().flat_map(|s| &s.points).map(|p| (p.x, p.y));
+    let between = |pair: &[(f64, f64)]| {
+        let [a, b] = [panel.inside(pair[0].0, pair[0].1), panel.inside(pair[1].0, pair[1].1)];
+        let step = move |i: usize| {
+            let (a, b, share) = (a?, b?, i as f64 / STEPS as f64);
+            Some((a.0 + share * (b.0 - a.0), a.1 + share * (b.1 - a.1)))
+        };
+        (0..=STEPS).filter_map(step).collect::<Vec<_>>()
+    };
+    let drawn: Vec<(f64, f64)> = marks
+        .filter_map(|(x, y)| panel.inside(x, y))
+        .chain(chart.series.iter().flat_map(|s| s.line.windows(2)).flat_map(between))
+        .collect();
+    let covered = |(left, top): &(f64, f64)| {
+        let inside = |(x, y): &&(f64, f64)| {
+            (*left - 6.0..left + box_width + 6.0).contains(x)
+                && (*top - 6.0..top + box_height + 6.0).contains(y)
+        };
+        drawn.iter().filter(inside).count()
+    };
+    let (left, right) = (panel.left + 6.0, panel.right - box_width - 3.0);
+    let (top, bottom) = (panel.top + 3.0, panel.bottom - box_height - 3.0);
+    let corners = [(left, top), (right, top), (left, bottom), (right, bottom)];
+    corners.into_iter().min_by_key(covered).expect("four corners")
+}
+
+/// Names of the series with their marks: over the panel where it is narrow, in its emptiest corner where it is wide.
 fn key(svg: &mut Svg, panel: &Panel, chart: &Chart, id: &str, width: Width) {
     let named = || chart.series.iter().enumerate().filter(|s| !s.1.name.is_empty());
     let longest = named().map(|s| text_width(&s.1.name)).fold(0.0, f64::max);
-    let left = width.pick(panel.left + 10.0, 8.0);
-    let first = width.pick(panel.top + 16.0, 14.0);
+    let (box_width, box_height) = (1.15 * longest + 30.0, 18.0 * named().count() as f64 + 4.0);
+    let corner = emptiest(panel, chart, box_width, box_height);
+    let (left, first) = (width.pick(corner.0 + 4.0, 8.0), width.pick(corner.1 + 13.0, 14.0));
     svg.group("series key");
     if width == Width::Wide {
-        let rows = named().count() as f64;
-        svg.rect("plate", left - 4.0, panel.top + 3.0, 1.15 * longest + 30.0, 18.0 * rows + 4.0);
+        svg.rect("plate", corner.0, corner.1, box_width, box_height);
     }
     svg.end();
     for (row, (i, series)) in named().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::page::spoken;
 use super::{Kind, TELLS};
-use crate::kinds::words::{interval, list, maybe, verdict};
+use crate::kinds::words::{list, maybe, verdict};
 use isoflop_laws::arms::Estimate;
 use isoflop_report::{Ruling, Verdict};
 
@@ -14,18 +14,16 @@ pub(super) fn claims(kinds: &[Kind], clean: Option<&Estimate>) -> Vec<Verdict> {
             .collect::<Vec<_>>()
             .join("; ")
     };
-    let g = |kind: &Kind| kind.g.map(|g| format!("g = {}", interval(&g, 2)));
+    let g = |kind: &Kind| Some(format!("g {}", kind.g_words()));
     let milder = match kinds.iter().all(|k| k.g.is_some_and(|g| g.is_below(1.0))) {
         true => (Ruling::Reproduced, "every interval of g lies below one".to_owned()),
-        false => {
-            match kinds.iter().filter(|k| k.g.is_some_and(|g| g.is_above(1.0))).collect::<Vec<_>>()[..] {
-                [] => (Ruling::CannotTell, "an interval of g reaches one".to_owned()),
-                ref worse => {
-                    let names: Vec<String> = worse.iter().map(|k| spoken(&k.name).to_owned()).collect();
-                    (Ruling::NotReproduced, format!("{} costs more than the tokens it takes", list(&names)))
-                }
+        false => match kinds.iter().filter(|k| k.harms()).collect::<Vec<_>>()[..] {
+            [] => (Ruling::CannotTell, "an interval of g reaches one".to_owned()),
+            ref worse => {
+                let names: Vec<String> = worse.iter().map(|k| spoken(&k.name).to_owned()).collect();
+                (Ruling::NotReproduced, format!("{} costs more than the tokens it takes", list(&names)))
             }
-        }
+        },
     };
     let bends = |kind: &&Kind| {
         kind.exponents.last().and_then(|e| e.equal_total).is_some_and(|d| d.is_above(0.0) || d.is_below(0.0))
@@ -82,13 +80,19 @@ pub(super) fn claims(kinds: &[Kind], clean: Option<&Estimate>) -> Vec<Verdict> {
 
 /// That repeated junk is harmless where varied junk is not.
 fn repeated_is_harmless(kinds: &[Kind], measured: String) -> Option<Verdict> {
-    let repeated = kinds.iter().find(|k| k.name == "repeated")?.g?;
+    let repeated = kinds.iter().find(|k| k.name == "repeated")?;
     let others: Vec<&Kind> = kinds.iter().filter(|k| k.name != "repeated").collect();
     if others.is_empty() {
         return None;
     }
-    let lower = |k: &&Kind| k.g.and_then(|g| g.ends).zip(repeated.ends).is_some_and(|(o, r)| r.1 < o.0);
-    let higher = |k: &&Kind| k.g.and_then(|g| g.ends).zip(repeated.ends).is_some_and(|(o, r)| r.0 > o.1);
+    // Where g could not be read off, what it is above is its lower end.
+    let ends = |k: &Kind| match (k.g, k.above) {
+        (Some(g), _) => g.ends,
+        (None, above) => above.map(|above| (above, f64::INFINITY)),
+    };
+    let own = ends(repeated);
+    let lower = |k: &&Kind| ends(k).zip(own).is_some_and(|(other, own)| own.1 < other.0);
+    let higher = |k: &&Kind| ends(k).zip(own).is_some_and(|(other, own)| own.0 > other.1);
     let (ruling, why) = match (others.iter().all(lower), others.iter().any(higher)) {
         (true, _) => (Ruling::Reproduced, "its interval of g lies below those of all other kinds"),
         (_, true) => (Ruling::NotReproduced, "another kind costs less, and the intervals do not overlap"),

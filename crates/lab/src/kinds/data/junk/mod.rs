@@ -12,6 +12,7 @@ mod claims;
 mod page;
 
 use crate::kinds::data::compare::{Unit, at, curve, is_clean, levels, units, values};
+use crate::kinds::words::maybe;
 use crate::kinds::{Findings, Found};
 use isoflop_base::study::RunSpec;
 use isoflop_laws::arms::{Estimate, Reached, interpolate, mean, reaches, slope};
@@ -39,11 +40,13 @@ struct Kind {
     exponents: Vec<Exponent>,
     /// Points of lengths at which the loss of some is above that of the shortest clean point: g cannot be read off.
     beyond: usize,
+    /// What g is above, where at some length every loss is above that of the shortest clean point.
+    above: Option<f64>,
     /// g of the law fitted to all rows.
     fitted: Option<Estimate>,
     /// Root mean square error of ln L at the largest share, by form.
     forecasts: Vec<(&'static str, f64)>,
-    /// Loss over clean loss at equal clean tokens, by share, at the largest size.
+    /// Loss over clean loss at equal clean tokens, by share.
     excess: Vec<(f64, Estimate)>,
 }
 
@@ -112,7 +115,7 @@ fn lengths(found: &Found<'_>) -> Vec<f64> {
 impl Kind {
     fn of(found: &Found<'_>, name: &str) -> Self {
         let (units, shares, lengths) = (units(found), shares(found), lengths(found));
-        let mut beyond = 0;
+        let (mut beyond, mut above) = (0, None::<f64>);
         let mut local: Vec<(Unit, f64, f64)> = Vec::new();
         for &share in &shares {
             for &tokens in &lengths {
@@ -122,7 +125,12 @@ impl Kind {
                 };
                 let reached: Vec<(Unit, Reached)> = units.iter().filter_map(of_unit).collect();
                 // A length is taken for all units or for none, lest those with good luck be chosen.
-                if reached.iter().any(|(_, r)| matches!(r, Reached::Before(_))) {
+                let is_before = |(_, r): &(Unit, Reached)| matches!(r, Reached::Before(_));
+                if reached.iter().any(is_before) {
+                    if reached.iter().all(is_before) {
+                        let bound = (lengths[0] / tokens).ln() / (1.0 - share).ln();
+                        above = Some(above.map_or(bound, |known| bound.max(known)));
+                    }
                     beyond += reached.len();
                     continue;
                 }
@@ -153,6 +161,7 @@ impl Kind {
             g_on_size: slope(&x, &y, LEVEL),
             exponents: shares.iter().map(|share| Exponent::of(found, name, *share, longest, g)).collect(),
             beyond,
+            above,
             fitted: fitted(found, name),
             forecasts: forecasts(found, name, &shares),
             excess: shares.iter().filter_map(|q| Some((*q, excess(found, name, *q, longest)?))).collect(),
@@ -162,6 +171,19 @@ impl Kind {
     /// Whether there is a run of it with a clean one beside it.
     fn is_there(&self) -> bool {
         self.g.is_some() || self.beyond > 0
+    }
+
+    /// Whether it costs more than the tokens it takes.
+    fn harms(&self) -> bool {
+        self.g.is_some_and(|g| g.is_above(1.0)) || self.g.is_none() && self.above.is_some_and(|g| g > 1.0)
+    }
+
+    /// g with its interval, or what it is above.
+    fn g_words(&self) -> String {
+        match (&self.g, self.above) {
+            (None, Some(above)) => format!("above {above:.1}"),
+            (g, _) => maybe(g.as_ref(), 2),
+        }
     }
 
     /// Of 100 tokens, how many are left by g at a share.
@@ -208,15 +230,13 @@ fn clean_exponent(found: &Found<'_>) -> Option<Estimate> {
     slope(&x, &y, LEVEL).map(|s| s.map(|v| -v))
 }
 
-/// ln L with junk minus without at equal clean tokens, over the seeds of the largest size.
+/// ln L with junk minus without at equal clean tokens, over sizes and seeds.
 fn excess(found: &Found<'_>, kind: &str, share: f64, tokens: f64) -> Option<Estimate> {
-    let units = units(found);
-    let largest = units.last()?.params;
     let of_unit = |unit: &Unit| {
         let with = at(&curve(found, *unit, |run| is_kind(run, kind, share)), tokens)?;
         Some(with.ln() - at(&curve(found, *unit, is_clean), tokens * (1.0 - share))?.ln())
     };
-    mean(&units.iter().filter(|u| u.params == largest).filter_map(of_unit).collect::<Vec<_>>(), LEVEL)
+    mean(&units(found).iter().filter_map(of_unit).collect::<Vec<_>>(), LEVEL)
 }
 
 fn quick(found: &Found<'_>) -> Options {

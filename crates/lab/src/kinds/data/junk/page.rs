@@ -17,7 +17,10 @@ pub(super) fn answer(found: &Found<'_>, kinds: &[Kind]) -> String {
         let words = match kind.left(share).map(|left| (left.value, left.ends)) {
             Some((left, Some((lo, hi)))) => format!("{left:.0} ({lo:.0} to {hi:.0})"),
             Some((left, None)) => format!("{left:.0}"),
-            None => format!("too few to say (even {} clean tokens teach more)", si(shortest)),
+            None => match kind.above {
+                Some(g) => format!("fewer than {:.0}", 100.0 * (1.0 - share).powf(g)),
+                None => format!("too few to say (even {} clean tokens teach more)", si(shortest)),
+            },
         };
         format!("{words} where it is {}", spoken(&kind.name))
     };
@@ -107,7 +110,7 @@ pub(super) fn worth_chart(kinds: &[Kind]) -> Chart {
                 .collect()
         });
         ChartSeries {
-            name: format!("{}: g = {}", spoken(&kind.name), maybe(kind.g.as_ref(), 2)),
+            name: format!("{}: g {}", spoken(&kind.name), kind.g_words()),
             points: kind.by_share.iter().filter_map(point).collect(),
             line,
         }
@@ -169,8 +172,7 @@ pub(super) fn worth_table(kinds: &[Kind]) -> Grid {
     columns.push("loss at equal clean tokens, largest q".to_owned());
     columns.push("beyond the curve".to_owned());
     let row = |kind: &Kind| {
-        let mut cells =
-            vec![spoken(&kind.name).to_owned(), maybe(kind.g.as_ref(), 2), maybe(kind.fitted.as_ref(), 2)];
+        let mut cells = vec![spoken(&kind.name).to_owned(), kind.g_words(), maybe(kind.fitted.as_ref(), 2)];
         cells.extend(kind.by_share.iter().map(|(_, g)| maybe(g.as_ref(), 2)));
         cells.push(kind.excess.last().map_or_else(
             || "–".to_owned(),
