@@ -146,6 +146,11 @@ fn r_star(law: Option<&FitRecord>) -> Option<(f64, Option<(f64, f64)>)> {
     Some((estimate.value, estimate.lo.zip(estimate.hi).filter(|_| identified)))
 }
 
+/// R* in words: one far beyond the repeats that were tried says that nothing is lost by repeating.
+fn best_value(r_star: f64) -> String {
+    if r_star > 1e4 { "no loss of worth".to_owned() } else { format!("{r_star:.1}") }
+}
+
 fn answer(excess: &[Excess], law: Option<&FitRecord>) -> String {
     let percent = |e: &Estimate| interval(&e.map(|x| 100.0 * (x.exp() - 1.0)), 1);
     let one = |e: &Excess| format!("{} % after {:.0} epochs", percent(&e.all), e.epochs);
@@ -155,7 +160,8 @@ fn answer(excess: &[Excess], law: Option<&FitRecord>) -> String {
              ({lo:.1} to {hi:.1}); the published value is {R_STAR}."
         ),
         Some((value, None)) => format!(
-            "R* of the law of effective data is not identified here (best value {value:.1}; published {R_STAR})."
+            "R* of the law of effective data is not identified here (best value {}; published {R_STAR}).",
+            best_value(value)
         ),
         None => "The law of effective data could not be fitted.".to_owned(),
     };
@@ -337,7 +343,9 @@ fn claims(excess: &[Excess], law: Option<&FitRecord>, turns: &[Turn]) -> Vec<Ver
             let ruling = if inside { Ruling::Reproduced } else { Ruling::NotReproduced };
             (format!("R* = {value:.1} ({lo:.1} to {hi:.1})"), ruling, why)
         }
-        Some((value, None)) => (format!("R* = {value:.1}"), Ruling::CannotTell, "R* is not identified"),
+        Some((value, None)) => {
+            (format!("R*: {}", best_value(value)), Ruling::CannotTell, "R* is not identified")
+        }
         None => ("–".to_owned(), Ruling::CannotTell, "the law could not be fitted"),
     };
     verdicts.push(verdict("Repeats lose their worth with R* of about 15.4", source, measured, ruling, why));
