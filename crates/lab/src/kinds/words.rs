@@ -9,7 +9,7 @@ pub(super) fn interval(estimate: &Estimate, digits: usize) -> String {
         Some((lo, hi)) => {
             format!("{:.digits$} ({lo:.digits$} to {hi:.digits$})", estimate.value)
         }
-        None => format!("{:.digits$} (no interval: one unit)", estimate.value),
+        None => format!("{:.digits$} (no interval)", estimate.value),
     }
 }
 
