@@ -209,12 +209,14 @@ fn hyperbola(found: &Found<'_>, params: f64, costs: &[Cost]) -> Option<Hyperbola
     let fit = document.fits.first()?;
     let value = |name: &str| fit.params.get(name).map(|p| p.value);
     let critical = fit.params.get("B_crit")?;
+    // An end at 10³³ is no interval: no claim is judged by it.
+    let identified = fit.identified.get("B_crit").copied().unwrap_or(false);
     Some(Hyperbola {
         e_min: value("E_min")?,
         s_min: value("S_min")?,
         critical: Estimate {
             value: critical.value,
-            ends: critical.lo.zip(critical.hi),
+            ends: critical.lo.zip(critical.hi).filter(|_| identified),
             units: fit.rows_used,
         },
         rows: fit.rows_used,
