@@ -1,5 +1,6 @@
 //! What the three approaches say of where compute is best spent, as a section of the page.
 
+use super::words::counts;
 use isoflop_base::units::si;
 use isoflop_laws::LawDocument;
 use isoflop_laws::document::{Allocation, Optimum};
@@ -69,9 +70,9 @@ impl Found<'_> {
         format!(
             "{} parameters{} on {} tokens{}",
             si(at.n),
-            ends(self.allocation.n_interval(c)),
+            counts(self.allocation.n_interval(c)),
             si(at.d),
-            ends(self.allocation.d_interval(c))
+            counts(self.allocation.d_interval(c))
         )
     }
 
@@ -148,10 +149,6 @@ fn reigns(optima: &[Optimum]) -> Vec<Optimum> {
         .chunk_by(|a, b| a.n == b.n)
         .map(|reign| Optimum { c: (reign[0].c * reign[reign.len() - 1].c).sqrt(), ..reign[reign.len() / 2] })
         .collect()
-}
-
-fn ends(interval: Option<(f64, f64)>) -> String {
-    interval.map_or_else(|| " (no interval)".to_owned(), |(lo, hi)| format!(" ({} to {})", si(lo), si(hi)))
 }
 
 fn best(found: &[Found<'_>], last: f64) -> String {

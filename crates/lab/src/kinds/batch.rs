@@ -3,8 +3,8 @@
 //! found*: that row is left out. Steps S = E/B against B at one loss are McCandlish et al.'s hyperbola (2018,
 //! arXiv:1812.06162), whose bend is the critical batch B_crit = E_min/S_min.
 
-use super::words::{maybe, verdict};
-use super::{Findings, Found, Kind, Stage, Then};
+use super::words::{LEAST_STEPS, LEVEL, counts, maybe, verdict};
+use super::{Findings, Found, Kind};
 use crate::error::UserError;
 use crate::noise::noise_scale;
 use crate::study::arms;
@@ -16,10 +16,6 @@ use isoflop_laws::arms::{Estimate, Reached, reaches, slope};
 use isoflop_laws::{CriticalBatch, Options, Row, Table};
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section, Verdict};
 
-/// Level of the intervals.
-const LEVEL: f64 = 0.95;
-/// Optimiser steps below which a point says more of its schedule than of its batch.
-const LEAST_STEPS: u64 = 50;
 /// Bytes of the built-in text in a token of GPT-2's: published laws count such tokens (`corpus/CREDITS.md`: 15.6 MB are
 /// 3.84 M tokens).
 const BYTES_PER_BPE: f64 = 4.07;
@@ -37,10 +33,6 @@ impl Kind for Batch {
                 .hint("write batches = [512, 2048, 8192, 32768] (tokens a step) under [arms]"));
         }
         arms::runs(raw, &arms::of_settings(raw, base, &RATES, true)?, &resolve::models(raw)?, notes)
-    }
-
-    fn stages(&self, study: &Study) -> Vec<Stage> {
-        vec![Stage { name: "batches", runs: (0..study.runs.len()).collect(), then: Then::GoOn }]
     }
 
     fn is_of_the_law(&self, study: &Study, run: &RunSpec) -> bool {
@@ -335,10 +327,7 @@ fn critical(targets: &[Target]) -> String {
     }
     let one = |t: &&Target| {
         let fit = t.fit.as_ref().expect("known");
-        let ends = fit
-            .critical
-            .ends
-            .map_or_else(|| " (no interval)".to_owned(), |(lo, hi)| format!(" ({} to {})", si(lo), si(hi)));
+        let ends = counts(fit.critical.ends);
         format!("{}{ends} tokens at a loss of {:.3} of N = {}", si(fit.critical.value), t.loss, si(t.params))
     };
     format!(

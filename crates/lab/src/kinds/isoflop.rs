@@ -2,14 +2,14 @@
 //! approaches then say where the loss is lowest (Hoffmann et al. 2022, arXiv:2203.15556): the envelope of all
 //! points, a parabola per budget, and L(N, D) fitted to all.
 
-use super::{Findings, Found, Kind, Stage, Then};
+use super::{Findings, Found, Kind};
 use crate::error::UserError;
 use crate::gpt;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Base, Notes};
 use crate::study::{arms, series};
 use isoflop_base::ModelShape;
-use isoflop_base::study::{Role, RunSpec, Study};
+use isoflop_base::study::{Role, RunSpec};
 use isoflop_base::units::parse_count;
 
 /// Sizes a budget needs for a valley to have a bottom.
@@ -50,10 +50,6 @@ impl Kind for Isoflop {
         }
         series::note_epochs(&runs, notes);
         Ok(runs)
-    }
-
-    fn stages(&self, study: &Study) -> Vec<Stage> {
-        vec![Stage { name: "grid", runs: (0..study.runs.len()).collect(), then: Then::GoOn }]
     }
 
     fn findings(&self, found: &Found<'_>) -> Findings {

@@ -3,8 +3,8 @@
 //! are then power laws of size, length and batch. Points of several lengths come from the same trunks, so sizes are the
 //! units of evidence of the exponents of length and batch.
 
-use super::words::{count, interval, list, maybe, verdict};
-use super::{Findings, Found, Kind, Stage, Then};
+use super::words::{LEAST_STEPS, LEVEL, count, interval, list, maybe, verdict};
+use super::{Findings, Found, Kind};
 use crate::error::UserError;
 use crate::study::arms;
 use crate::study::raw::RawStudy;
@@ -15,10 +15,6 @@ use isoflop_laws::arms::{Bottom, Estimate, bottom, mean, regression, slope};
 use isoflop_laws::table::same_level;
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section, Verdict};
 
-/// Level of the intervals.
-const LEVEL: f64 = 0.95;
-/// Optimiser steps below which a point says more of its warm-up than of its rate.
-const LEAST_STEPS: u64 = 50;
 /// Exponents of lr = G·N^x·D^y in Li et al. 2025 ("Step Law"), arXiv:2503.04715.
 const STEP_LAW: (f64, f64) = (-0.713, 0.307);
 
@@ -31,10 +27,6 @@ impl Kind for Lr {
     fn expand(&self, raw: &RawStudy, base: &Base, notes: &mut Notes) -> Result<Vec<RunSpec>, UserError> {
         arms::only(raw, "lr", &["batches", "rates", "rate_exponent", "init"])?;
         arms::runs(raw, &arms::of_settings(raw, base, &RATES, false)?, &resolve::models(raw)?, notes)
-    }
-
-    fn stages(&self, study: &Study) -> Vec<Stage> {
-        vec![Stage { name: "rates", runs: (0..study.runs.len()).collect(), then: Then::GoOn }]
     }
 
     fn is_of_the_law(&self, study: &Study, run: &RunSpec) -> bool {

@@ -28,8 +28,11 @@ pub trait Kind: Sync {
     /// Keys this kind needs and does not find, or values that do not go together.
     fn expand(&self, raw: &RawStudy, base: &Base, notes: &mut Notes) -> Result<Vec<RunSpec>, UserError>;
 
-    /// The runs in stages. What follows a stage is done once, by whoever finishes its last run.
-    fn stages(&self, study: &Study) -> Vec<Stage>;
+    /// The runs in stages, all in one unless a kind says otherwise. What follows a stage is done once, by whoever
+    /// finishes its last run.
+    fn stages(&self, study: &Study) -> Vec<Stage> {
+        vec![Stage { name: "runs", runs: (0..study.runs.len()).collect(), then: Then::GoOn }]
+    }
 
     /// Whether a run is one of the series that the laws of the study are fitted to and the page draws; the others are
     /// arms that only the findings are about.

@@ -1,7 +1,13 @@
 //! How findings say numbers.
 
+use isoflop_base::units::si;
 use isoflop_laws::arms::Estimate;
 use isoflop_report::{Ruling, Verdict};
+
+/// Level of the intervals of all findings.
+pub(super) const LEVEL: f64 = 0.95;
+/// Optimiser steps below which a point says more of its warm-up and schedule than of what its arm varies.
+pub(super) const LEAST_STEPS: u64 = 50;
 
 /// `0.62 (0.51 to 0.73)`, or that there is no interval.
 pub(super) fn interval(estimate: &Estimate, digits: usize) -> String {
@@ -13,7 +19,12 @@ pub(super) fn interval(estimate: &Estimate, digits: usize) -> String {
     }
 }
 
-/// The same of what may not be there.
+/// ` (3.88 k to 36.2 k)`, or that there is no interval.
+pub(super) fn counts(ends: Option<(f64, f64)>) -> String {
+    ends.map_or_else(|| " (no interval)".to_owned(), |(lo, hi)| format!(" ({} to {})", si(lo), si(hi)))
+}
+
+/// [`interval`] of what may not be there.
 pub(super) fn maybe(estimate: Option<&Estimate>, digits: usize) -> String {
     estimate.map_or_else(|| "–".to_owned(), |e| interval(e, digits))
 }

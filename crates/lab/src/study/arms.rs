@@ -1,7 +1,7 @@
 //! `[arms]`: what a study varies beside size and length. Every arm is the study's series under another text, batch or
 //! rate; a run is named after its arm and keeps its place in the study, value by axis ([`RunSpec::arm`]).
 
-use super::mix::encoded;
+use super::mix::{PASSAGE_TOKENS, WEIGHT_UNITS, encoded, gcd};
 use super::raw::RawStudy;
 use super::resolve::{Arm, Base, Notes, TEXT};
 use super::series;
@@ -12,10 +12,6 @@ use isoflop_base::study::{RunSpec, Warmup};
 use isoflop_base::units::{parse_count, parse_share, parse_whole, si};
 use isoflop_base::{JunkKind, ModelShape};
 
-/// Shares are whole multiples of one over this.
-const SHARE_UNITS: f64 = 1e6;
-/// Tokens of a passage that is repeated, where the study does not say: about 4 kB of bytes.
-const PASSAGE_TOKENS: u64 = 4096;
 /// What stands before each row of junk in the tagged arms, where the study does not say.
 const TAG: &str = "<junk>";
 /// How the rate follows the batch, where the study does not say: the square root, as noise in Adam's updates does
@@ -352,8 +348,8 @@ fn setting(
 
 /// The study's text with a share of another source.
 fn mixed(base: &Base, arm: Arm, other: SourceSpec, share: f64) -> Base {
-    let part = (share * SHARE_UNITS).round() as u64;
-    let whole = SHARE_UNITS as u64;
+    let part = (share * WEIGHT_UNITS).round() as u64;
+    let whole = WEIGHT_UNITS as u64;
     let divisor = gcd(part, whole);
     let weights = vec![(whole - part) / divisor, part / divisor];
     let mut base = base.clone();
@@ -387,10 +383,6 @@ fn junk(kind: JunkKind, passages: Option<Passages>) -> SourceSpec {
 
 fn from_the_start(weights: Vec<u64>) -> StageSpec {
     StageSpec { from: StageStart::Steps(0), from_step: 0, weights }
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// A list of a recipe's words, each once.

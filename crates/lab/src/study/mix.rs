@@ -16,9 +16,9 @@ use isoflop_data::{BinOptions, Corpus, CorpusInfo, TokenizerKind};
 use std::path::Path;
 
 /// Weights are whole multiples of one over this.
-const WEIGHT_UNITS: f64 = 1e6;
+pub(super) const WEIGHT_UNITS: f64 = 1e6;
 /// Tokens of a repeated passage where the study does not say: about 4 kB of bytes.
-const PASSAGE_TOKENS: u64 = 4096;
+pub(super) const PASSAGE_TOKENS: u64 = 4096;
 /// Keys of a source that say where its tokens come from; it has one of them.
 const ORIGINS: [&str; 5] = ["corpus", "train", "text", "prepared", "junk"];
 
@@ -366,7 +366,7 @@ fn starts(raw: &RawStudy, batch_tokens: u64) -> Result<Vec<StageStart>, UserErro
     Ok([StageStart::Steps(0)].into_iter().chain(later).collect())
 }
 
-fn gcd(a: u64, b: u64) -> u64 {
+pub(super) fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

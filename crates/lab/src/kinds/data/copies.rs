@@ -1,14 +1,11 @@
 //! Where duplicates lie: the same repeated share as few passages often, or many rarely.
 
 use super::compare::{at, curve, is_clean, levels, units};
-use crate::kinds::words::{interval, list, maybe, verdict};
+use crate::kinds::words::{LEVEL, interval, list, maybe, verdict};
 use crate::kinds::{Findings, Found};
 use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, mean, slope};
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section};
-
-/// Level of the intervals.
-const LEVEL: f64 = 0.95;
 
 /// One number of copies.
 struct Copies {

@@ -3,15 +3,13 @@
 //! which the mean of the losses is lowest.
 
 use super::compare::levels;
-use crate::kinds::words::{interval, list, maybe, verdict};
+use crate::kinds::words::{LEVEL, interval, list, maybe, verdict};
 use crate::kinds::{Findings, Finished, Found};
 use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, mean};
 use isoflop_laws::{FitRecord, Options, Row, Table, evaluate};
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section, Verdict};
 
-/// Level of the intervals.
-const LEVEL: f64 = 0.95;
 /// Weights that are tried on the fitted laws.
 const GRID: usize = 200;
 

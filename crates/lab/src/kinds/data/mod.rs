@@ -12,7 +12,7 @@ mod mixture;
 mod overfit;
 mod repeat;
 
-use super::{Findings, Found, Kind, Stage, Then};
+use super::{Findings, Found, Kind};
 use crate::error::UserError;
 use crate::study::arms;
 use crate::study::raw::RawStudy;
@@ -40,10 +40,6 @@ impl Kind for Data {
         let known: Vec<&str> = KEYS.into_iter().chain(["held_out"]).collect();
         arms::only(raw, "data", &known)?;
         arms::runs(raw, &arms::of_data(raw, base)?, &resolve::models(raw)?, notes)
-    }
-
-    fn stages(&self, study: &Study) -> Vec<Stage> {
-        vec![Stage { name: "arms", runs: (0..study.runs.len()).collect(), then: Then::GoOn }]
     }
 
     fn is_of_the_law(&self, study: &Study, run: &RunSpec) -> bool {

@@ -3,15 +3,13 @@
 //! wants D ≥ 5·10³·N^0.74 tokens).
 
 use super::compare::{at, curve, is_clean, levels, units};
-use crate::kinds::words::verdict;
+use crate::kinds::words::{LEVEL, verdict};
 use crate::kinds::{Findings, Found};
 use isoflop_base::study::RunSpec;
 use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, regression};
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section};
 
-/// Level of the intervals.
-const LEVEL: f64 = 0.95;
 /// Kaplan's exponent and coefficient.
 const EXPONENT: f64 = 0.74;
 const COEFFICIENT: f64 = 5e3;

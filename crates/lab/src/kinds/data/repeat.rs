@@ -2,7 +2,7 @@
 //! seed.
 
 use super::compare::{Unit, at, curve, is_clean, levels, units};
-use crate::kinds::words::{interval, list, maybe, verdict};
+use crate::kinds::words::{LEVEL, interval, list, maybe, verdict};
 use crate::kinds::{Findings, Found};
 use isoflop_base::study::RunSpec;
 use isoflop_base::units::si;
@@ -10,8 +10,6 @@ use isoflop_laws::arms::{Estimate, mean, slope};
 use isoflop_laws::{FitRecord, Options};
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section, Verdict};
 
-/// Level of the intervals.
-const LEVEL: f64 = 0.95;
 /// Muennighoff et al. 2023, arXiv:2305.16264.
 const R_STAR: f64 = 15.39;
 /// Epochs up to which they find repeats to be nearly as good as fresh text.

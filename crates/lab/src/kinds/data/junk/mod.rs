@@ -12,7 +12,7 @@ mod claims;
 mod page;
 
 use crate::kinds::data::compare::{Unit, at, curve, is_clean, levels, units, values};
-use crate::kinds::words::maybe;
+use crate::kinds::words::{LEAST_STEPS, LEVEL, maybe};
 use crate::kinds::{Findings, Found};
 use isoflop_base::study::RunSpec;
 use isoflop_laws::arms::{Estimate, Reached, interpolate, mean, reaches, slope};
@@ -20,10 +20,6 @@ use isoflop_laws::{Options, evaluate};
 use isoflop_report::Section;
 use std::collections::BTreeMap;
 
-/// Level of the intervals.
-const LEVEL: f64 = 0.95;
-/// Optimiser steps below which a point says more of its warm-up than of its text.
-const LEAST_STEPS: u64 = 50;
 /// A slope known worse than to this share of the clean exponent tells neither a bend nor its absence.
 const TELLS: f64 = 0.5;
 

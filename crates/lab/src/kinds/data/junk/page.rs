@@ -1,9 +1,9 @@
 //! What the page says of junk: words, pictures, tables.
 
-use super::{Exponent, Kind, LEVEL, is_kind, lengths, share_of, shares};
+use super::{Exponent, Kind, is_kind, lengths, share_of, shares};
 use crate::kinds::Found;
 use crate::kinds::data::compare::{at, curve, is_clean, units, values};
-use crate::kinds::words::{count, interval, list, maybe};
+use crate::kinds::words::{LEVEL, count, interval, list, maybe};
 use isoflop_base::study::RunSpec;
 use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, mean};
