@@ -185,7 +185,7 @@ fn headings<F>(columns: &[Column<F>]) -> Vec<(&'static str, Kind)> {
 impl Point {
     /// Share of junk among what its run read, in a study of junk.
     pub fn junk_share(&self) -> Option<f64> {
-        self.arm.get("junk").and(self.arm.get("share")?.parse().ok())
+        crate::study::junk_share(&self.arm)
     }
 
     /// The first column whose number is not finite, or `blocks`.

@@ -296,7 +296,22 @@ impl ModelSpec {
     }
 }
 
+/// Share of junk of an arm, in a study of junk.
+pub(crate) fn junk_share(arm: &BTreeMap<String, String>) -> Option<f64> {
+    arm.get("junk").and(arm.get("share"))?.parse().ok()
+}
+
 impl RunSpec {
+    /// Its place on an axis of the study, where that is a number.
+    pub fn arm_number(&self, axis: &str) -> Option<f64> {
+        self.arm.get(axis)?.parse().ok()
+    }
+
+    /// Share of junk among what it reads, in a study of junk.
+    pub fn junk_share(&self) -> Option<f64> {
+        junk_share(&self.arm)
+    }
+
     /// Optimiser steps at the end of its last point.
     pub fn end(&self) -> u64 {
         *self.ends.last().expect("a run has an end")

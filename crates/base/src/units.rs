@@ -120,6 +120,12 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
+/// `12.5 %`, `0.02 %`: a share with two digits behind the point, none of them an empty zero.
+pub fn percent(share: f64) -> String {
+    let text = format!("{:.2}", 100.0 * share);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
 /// `1h 02m 03s`, `4m 05s`, `6.7s`.
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
@@ -183,6 +189,7 @@ mod tests {
 
     #[test]
     fn durations_and_shares() {
+        assert_eq!([0.125, 0.0002, 0.25, 1.0].map(percent), ["12.5 %", "0.02 %", "25 %", "100 %"]);
         assert_eq!(parse_seconds("90s").unwrap(), 90.0);
         assert_eq!(parse_seconds("2h").unwrap(), 7200.0);
         assert_eq!(parse_seconds("250ms").unwrap(), 0.25);

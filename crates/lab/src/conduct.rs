@@ -22,6 +22,7 @@ use isoflop_data::Corpus;
 use isoflop_laws::{LawDocument, Options};
 use isoflop_report::{Preset, ReportInput};
 use isoflop_store::{Collected, Store, StoreError};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -187,20 +188,20 @@ impl Conductor<'_> {
         let mut notes = Vec::new();
         let all = gathered.collected.clone();
         let kind = kinds::of(self.study.kind);
-        let of_the_law: Vec<&str> = self
+        let of_the_law: HashSet<&str> = self
             .study
             .runs
             .iter()
             .filter(|run| kind.is_of_the_law(self.study, run))
             .map(|run| run.id.as_str())
             .collect();
-        gathered.collected.runs.retain(|run| of_the_law.contains(&run.id()));
+        gathered.collected.runs.retain(|run| of_the_law.contains(run.id()));
         let options = Options { threads: self.study.machine.threads, ..Options::default() };
         let laws = self.laws(&gathered.collected, &options, &mut notes, recorder)?;
         let findings = kind.findings(&Found::of(self.study, &all, &curves, Some(&laws), &options));
         let noted = Noted::read(store, all.runs.iter().map(|run| run.id()));
         let cost = spending::section(self.study, (&all, &gathered.rows), &curves, &noted);
-        curves.retain(|row| of_the_law.contains(&row.run.as_str()));
+        curves.retain(|row| of_the_law.contains(row.run.as_str()));
         let (registered, changed) = registry::registered(&self.store_root, &gathered.collected);
         notes.extend(changed);
         let page = Page {

@@ -3,7 +3,7 @@
 
 use isoflop_base::mix::{MixSpec, Origin, SourceSpec};
 use isoflop_base::study::Study;
-use isoflop_base::units::si;
+use isoflop_base::units::{percent, si};
 use isoflop_base::{CurveRow, Point};
 use isoflop_report::{Grid, Section};
 use serde::Serialize;
@@ -24,12 +24,6 @@ impl DataWait {
         let worst = shares.iter().copied().reduce(f64::max)?;
         Some(Self { mean: shares.iter().sum::<f64>() / shares.len() as f64, worst })
     }
-}
-
-/// `12.5 %`, `0.02 %`: two digits behind the point, none of them an empty zero.
-fn percent(share: f64) -> String {
-    let text = format!("{:.2}", 100.0 * share);
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// The section; nothing for a study of one text, or before a point is finished.

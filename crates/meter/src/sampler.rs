@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The longest time between two readings: a counter of 65 kJ wraps in 234 s at 280 W.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The state of the machine at a moment. What could not be read is left out; [`Sampler::missing`] says why.
+/// The state of the machine at a moment. What could not be read is left out; the run's ledger says why.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sample {

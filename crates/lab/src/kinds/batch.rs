@@ -167,7 +167,7 @@ fn goals(reach: &[f64]) -> Vec<f64> {
 
 /// The fewest tokens with which a batch reaches a loss, over its rates.
 fn cost(found: &Found<'_>, runs: &[&RunSpec], batch: u64, loss: f64) -> Option<Cost> {
-    let rate = |run: &RunSpec| run.arm.get("rate").and_then(|r| r.parse::<f64>().ok());
+    let rate = |run: &RunSpec| run.arm_number("rate");
     let own: Vec<&&RunSpec> = runs.iter().filter(|run| run.train.batch_tokens == batch).collect();
     let mut rates: Vec<f64> = own.iter().filter_map(|run| rate(run)).collect();
     rates.sort_by(f64::total_cmp);

@@ -62,7 +62,7 @@ impl<'a> Found<'a> {
         // Arms and seeds are named in the run: what a point was stored with may be of another study.
         for row in &mut table.rows {
             if let Some(run) = self.study.runs.iter().find(|run| run.id == row.run) {
-                match run.arm.get("junk").and(run.arm.get("share")).and_then(|share| share.parse().ok()) {
+                match run.junk_share() {
                     Some(share) => row.extra.insert("junk".to_owned(), share),
                     None => row.extra.remove("junk"),
                 };
@@ -80,6 +80,6 @@ impl Finished<'_> {
 
     /// The same as a number.
     pub fn arm_number(&self, axis: &str) -> Option<f64> {
-        self.arm(axis)?.parse().ok()
+        self.run.arm_number(axis)
     }
 }

@@ -428,10 +428,9 @@ fn claims(laws: &Exponents) -> Vec<Verdict> {
 
 /// Whether a run has the rule's own rate, or the multiple nearest to it, at the smallest batch that was tried.
 pub(super) fn is_base(study: &Study, run: &RunSpec) -> bool {
-    let number = |run: &RunSpec, axis: &str| run.arm.get(axis).and_then(|v| v.parse::<f64>().ok());
-    let smallest = study.runs.iter().filter_map(|r| number(r, "batch")).fold(f64::INFINITY, f64::min);
-    let from_one = |run: &RunSpec| number(run, "rate").map_or(f64::INFINITY, |rate| rate.ln().abs());
+    let smallest = study.runs.iter().filter_map(|r| r.arm_number("batch")).fold(f64::INFINITY, f64::min);
+    let from_one = |run: &RunSpec| run.arm_number("rate").map_or(f64::INFINITY, |rate| rate.ln().abs());
     let nearest = study.runs.iter().map(from_one).fold(f64::INFINITY, f64::min);
     let init = |run: &RunSpec| run.arm.get("init").cloned();
-    number(run, "batch") == Some(smallest) && from_one(run) == nearest && init(run) == init(&study.runs[0])
+    run.arm_number("batch") == Some(smallest) && from_one(run) == nearest && init(run) == init(&study.runs[0])
 }

@@ -9,7 +9,7 @@ use crate::error::UserError;
 use isoflop_base::mix::{MixSpec, Origin, Passages, SourceSpec, StageSpec, StageStart};
 use isoflop_base::recipe::{Init, Word};
 use isoflop_base::study::{RunSpec, Warmup};
-use isoflop_base::units::{parse_count, parse_share, parse_whole, si};
+use isoflop_base::units::{parse_count, parse_share, parse_whole, percent, si};
 use isoflop_base::{JunkKind, ModelShape};
 
 /// What stands before each row of junk in the tagged arms, where the study does not say.
@@ -122,7 +122,7 @@ fn junk_arms(raw: &RawStudy, base: &Base) -> Result<Vec<Base>, UserError> {
                 }
                 let mut source = junk(kind, passages);
                 let mut arm = Arm::new(
-                    format!("{}-{}", kind.word(), percent(share)),
+                    format!("{}-{}", kind.word(), percent(share).trim_end_matches(" %")),
                     [("junk", kind.word().to_owned()), ("share", share.to_string())],
                 );
                 if with_tag {
@@ -412,12 +412,6 @@ fn shares(raw: &RawStudy, key: &str) -> Result<Vec<f64>, UserError> {
 
 fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| format!("`{text}` is not a number"))
-}
-
-/// `87.5`, with as many digits as it has, for names.
-fn percent(share: f64) -> String {
-    let text = format!("{:.2}", 100.0 * share);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// `375k`, for names.

@@ -8,7 +8,7 @@ use crate::error::UserError;
 use isoflop_base::JunkKind;
 use isoflop_base::mix::{MixSpec, Origin, Passages, SourceSpec, StageSpec, StageStart};
 use isoflop_base::study::RunSpec;
-use isoflop_base::units::{parse_count, parse_share, parse_whole, si, whole};
+use isoflop_base::units::{parse_count, parse_share, parse_whole, percent, si, whole};
 use isoflop_data::corpus::{self, CorpusSource};
 use isoflop_data::junk::known_tokenizer;
 use isoflop_data::mix::{Assignment, MOST_SOURCES, stages};
@@ -401,12 +401,6 @@ pub(super) fn note(run: &RunSpec, notes: &mut Notes) {
             notes.add("series.epochs", format!("{epochs:.2}"), &reason, false);
         }
     }
-}
-
-/// `25 %`, with as many digits as it has.
-fn percent(share: f64) -> String {
-    let text = format!("{:.2}", 100.0 * share);
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// Sets what of a run's mix depends on its length: where stages begin, and how many passages there are.

@@ -87,8 +87,7 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
 fn of(found: &Found<'_>, copies: f64, share: f64, tokens: f64) -> Copies {
     let (mut total, mut clean) = (Vec::new(), Vec::new());
     for unit in units(found) {
-        let with =
-            curve(found, unit, |run| run.arm.get("copies").and_then(|c| c.parse().ok()) == Some(copies));
+        let with = curve(found, unit, |run| run.arm_number("copies") == Some(copies));
         let without = curve(found, unit, is_clean);
         let Some(loss) = at(&with, tokens) else { continue };
         total.extend(at(&without, tokens).map(|c| loss.ln() - c.ln()));

@@ -86,7 +86,7 @@ fn cells(found: &Found<'_>) -> Vec<Cell> {
     let Some(longest) = levels(found, |f| Some(f.point.tokens as f64)).last().copied() else {
         return Vec::new();
     };
-    let unique_of = |run: &RunSpec| run.arm.get("unique").and_then(|u| u.parse::<f64>().ok());
+    let unique_of = |run: &RunSpec| run.arm_number("unique");
     let mut out = Vec::new();
     for unit in units(found) {
         let Some(fresh) = at(&curve(found, unit, is_clean), longest) else { continue };

@@ -57,17 +57,13 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
     Findings { sections: vec![section], verdicts }
 }
 
-fn unique_of(run: &RunSpec) -> Option<f64> {
-    run.arm.get("unique")?.parse().ok()
-}
-
 /// Numbers of unique tokens, ascending.
 fn uniques(found: &Found<'_>) -> Vec<f64> {
-    levels(found, |f| unique_of(f.run))
+    levels(found, |f| f.run.arm_number("unique"))
 }
 
 fn is_of(run: &RunSpec, unique: f64) -> bool {
-    unique_of(run) == Some(unique) && !run.arm.contains_key("weight_decay")
+    run.arm_number("unique") == Some(unique) && !run.arm.contains_key("weight_decay")
 }
 
 /// The excess over fresh text by epochs, of all units and by size; each unit once by its mean.
@@ -122,7 +118,7 @@ fn law(found: &Found<'_>) -> Option<FitRecord> {
     for row in &mut table.rows {
         // What a run can have seen at the most: the law's U is what there is, not what was seen by then.
         let run = found.study.runs.iter().find(|run| run.id == row.run)?;
-        let all = unique_of(run).unwrap_or(run.data.train_tokens as f64);
+        let all = run.arm_number("unique").unwrap_or(run.data.train_tokens as f64);
         row.extra.insert("unique_tokens".to_owned(), row.d?.min(all));
     }
     let options = Options {
@@ -228,8 +224,7 @@ fn decays(found: &Found<'_>, unique: &[f64]) -> Option<String> {
         let mut difference = Vec::new();
         for unit in units(found) {
             let with = curve(found, unit, |run| {
-                unique_of(run) == Some(fewest)
-                    && run.arm.get("weight_decay").and_then(|d| d.parse().ok()) == Some(*decay)
+                run.arm_number("unique") == Some(fewest) && run.arm_number("weight_decay") == Some(*decay)
             });
             let without = curve(found, unit, |run| is_of(run, fewest));
             difference.extend(at(&with, longest).zip(at(&without, longest)).map(|(a, b)| a - b));

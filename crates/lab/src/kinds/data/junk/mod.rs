@@ -91,16 +91,11 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
 fn is_kind(run: &RunSpec, kind: &str, share: f64) -> bool {
     run.arm.get("junk").is_some_and(|k| k == kind)
         && !run.arm.contains_key("tag")
-        && share_of(run).is_some_and(|q| (q - share).abs() < 1e-9)
-}
-
-fn share_of(run: &RunSpec) -> Option<f64> {
-    run.arm.get("junk")?;
-    run.arm.get("share")?.parse().ok()
+        && run.junk_share().is_some_and(|q| (q - share).abs() < 1e-9)
 }
 
 fn shares(found: &Found<'_>) -> Vec<f64> {
-    levels(found, |f| share_of(f.run).filter(|q| *q > 0.0))
+    levels(found, |f| f.run.junk_share().filter(|q| *q > 0.0))
 }
 
 /// Lengths with enough steps, ascending.
@@ -247,7 +242,7 @@ fn quick(found: &Found<'_>) -> Options {
 
 /// g of L(N, D, q) fitted to clean runs and those of a kind.
 fn fitted(found: &Found<'_>, kind: &str) -> Option<Estimate> {
-    let of_kind = |run: &RunSpec| share_of(run).is_some_and(|share| is_kind(run, kind, share));
+    let of_kind = |run: &RunSpec| run.junk_share().is_some_and(|share| is_kind(run, kind, share));
     let table = found.table(|run| is_clean(run) || of_kind(run));
     let document = isoflop_laws::fit(&table, &quick(found)).ok()?;
     let fit = document.fits.iter().find(|fit| fit.variant == "sizes")?;

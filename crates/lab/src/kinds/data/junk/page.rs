@@ -1,6 +1,6 @@
 //! What the page says of junk: words, pictures, tables.
 
-use super::{Exponent, Kind, is_kind, lengths, share_of, shares};
+use super::{Exponent, Kind, is_kind, lengths, shares};
 use crate::kinds::Found;
 use crate::kinds::data::compare::{at, curve, is_clean, units, values};
 use crate::kinds::words::{LEVEL, count, interval, list, maybe};
@@ -252,7 +252,7 @@ pub(super) fn tags(found: &Found<'_>) -> Option<Grid> {
             let tagged = |run: &RunSpec| {
                 run.arm.contains_key("tag")
                     && run.arm.get("junk") == Some(&kind)
-                    && share_of(run).is_some_and(|q| (q - share).abs() < 1e-9)
+                    && run.junk_share().is_some_and(|q| (q - share).abs() < 1e-9)
             };
             let mut gain = Vec::new();
             let mut cost = Vec::new();
