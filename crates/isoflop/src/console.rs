@@ -7,6 +7,7 @@
 use crate::exit;
 use anyhow::Context as _;
 use isoflop_lab::UserError;
+use isoflop_store::StoreError;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
@@ -88,8 +89,27 @@ pub(crate) fn write_output(path: &Path, bytes: &[u8]) -> anyhow::Result<Place> {
         io::stderr().lock().write_all(bytes).with_context(fail)?;
         return Ok(Place::Path);
     }
-    isoflop_store::write_artifact(path, bytes).with_context(fail)?;
-    Ok(Place::Path)
+    match isoflop_store::write_artifact(path, bytes) {
+        Ok(()) => Ok(Place::Path),
+        // The store's hints are for runs, which go on where they were; an answer is asked for again.
+        Err(StoreError::NotWritable { source, .. }) => {
+            Err(anyhow::anyhow!("{}: {source}\nhint: {}", fail(), output_hint(&source)))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn output_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk or device is full; free some space, or name another place"
+        }
+        io::ErrorKind::IsADirectory => "a directory stands there; name a file in it",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "a file stands where a directory is needed; name another place"
+        }
+        _ => "name a file that you may write to, or - for stdout",
+    }
 }
 
 /// Whether a path means stdout.

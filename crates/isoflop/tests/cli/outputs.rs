@@ -70,12 +70,21 @@ fn what_cannot_be_written_is_an_error_that_names_it() {
     let dir = folder();
     symlink("/dev/full", dir.path().join("full")).unwrap();
     fs::create_dir(dir.path().join("dir")).unwrap();
-    for (name, word) in
-        [("full", "No space left"), ("dir", "a directory stands"), ("p.csv/x", "a file stands")]
-    {
+    symlink("there", dir.path().join("here")).unwrap();
+    symlink("here", dir.path().join("there")).unwrap();
+    for (name, word) in [
+        ("full", "No space left"),
+        ("dir", "a directory stands"),
+        ("p.csv/x", "a file stands"),
+        ("here", "symbolic links"),
+    ] {
         let (code, out, err) = fit(dir.path(), &["-o", name]);
         assert!(
-            code == 1 && err.contains(&format!("cannot write {name}")) && err.contains(word),
+            code == 1
+                && err.contains(&format!("cannot write {name}"))
+                && err.matches("cannot write").count() == 1
+                && !err.contains("checkpoint")
+                && err.contains(word),
             "{name}: {code} {err}"
         );
         assert!(err.contains("hint: ") && !err.contains("wrote"), "{err}");

@@ -38,6 +38,15 @@ pub struct Work {
     share: Vec<Vec<f64>>,
 }
 
+impl Work {
+    /// Takes what is in `other`, into the memory there is.
+    pub fn copy(&mut self, other: &Self) {
+        self.f.clone_from(&other.f);
+        self.jac.clone_from(&other.jac);
+        self.share.clone_from(&other.share);
+    }
+}
+
 impl Data {
     /// The rows of `table` that have everything the form reads, and the list of those that have not.
     pub fn of(form: &Form, table: &Table) -> (Self, Vec<DroppedRow>) {

@@ -1,7 +1,7 @@
 //! Local minimisation of Σ w·ρ(y − f(θ)): Newton's method with exact second derivatives where they are positive, else
 //! the reweighted Gauss–Newton matrix, damped as Levenberg and Marquardt do, inside the coordinates' box.
 
-use super::data::{Curvature, Data, LONG, Work, dot, dot3, evaluate};
+use super::data::{Curvature, Data, LONG, Work, dot, evaluate};
 use super::penalty::Penalty;
 use crate::forms::{Form, Kernel};
 use crate::numeric::linear::{cholesky, solve};
@@ -56,16 +56,18 @@ pub struct Stop {
     pub tolerance: f64,
     /// Use exact second derivatives; without, Gauss–Newton, which costs half and is as good for squares.
     pub exact: bool,
+    /// End a search where the next step promises a smaller decrease than that, instead of taking two such steps.
+    pub foresee: bool,
 }
 
 /// Rough: for the stages before the last.
-pub const ROUGH: Stop = Stop { steps: 12, tolerance: 1e-4, exact: true };
+pub const ROUGH: Stop = Stop { steps: 12, tolerance: 1e-4, exact: true, foresee: true };
 /// Fine enough to compare optima.
-pub const FINE: Stop = Stop { steps: 120, tolerance: 1e-10, exact: true };
+pub const FINE: Stop = Stop { steps: 120, tolerance: 1e-10, exact: true, foresee: false };
 /// Least squares from a far start.
-pub const SQUARES: Stop = Stop { steps: 120, tolerance: 1e-7, exact: false };
+pub const SQUARES: Stop = Stop { steps: 120, tolerance: 1e-7, exact: false, foresee: true };
 /// To the last digits.
-pub const POLISH: Stop = Stop { steps: 400, tolerance: 1e-16, exact: true };
+pub const POLISH: Stop = Stop { steps: 400, tolerance: 1e-16, exact: true, foresee: false };
 
 /// Buffers that live through many searches on the same thread.
 #[derive(Debug, Default)]
@@ -82,21 +84,40 @@ pub struct Solver {
 impl Solver {
     /// Minimises from `start`.
     pub fn minimise(&mut self, problem: &Problem<'_>, start: &Theta, stop: Stop) -> Optimum {
+        self.minimise_from(problem, start, None, stop)
+    }
+
+    /// Minimises from `start`, where what [`evaluate`] gives may be `known`: many searches of the same rows under other
+    /// weights share it.
+    pub fn minimise_from(
+        &mut self,
+        problem: &Problem<'_>,
+        start: &Theta,
+        known: Option<&Work>,
+        stop: Stop,
+    ) -> Optimum {
         let p = problem.form.p();
-        // Without a formula for them, second derivatives cost 2p evaluations: on a long table only the last polish is
-        // worth that.
-        let by_formula = matches!(problem.form.kernel, Kernel::Terms(_));
-        let exact = stop.exact && (by_formula || problem.data.len() <= LONG || stop.steps >= POLISH.steps);
+        let exact = stop.exact && (cheap(problem) || stop.steps >= POLISH.steps);
         let mut theta = clamp(problem.form, start);
-        evaluate(problem.form, problem.data, &theta, &mut self.work);
+        match known {
+            Some(known) => self.work.copy(known),
+            None => evaluate(problem.form, problem.data, &theta, &mut self.work),
+        }
         let mut objective = self.objective(problem, &theta, false);
         let mut lambda = 1e-3;
         let mut quiet = 0;
         let mut steps = 0;
+        // The matrix of the step before, if that step was hardly damped.
+        let mut before: Option<Square> = None;
         while steps < stop.steps && objective.is_finite() {
-            steps += 1;
-            let (gradient, newton, majorant) = self.matrices(problem, &theta, exact);
+            let gradient = self.gradient(problem, &theta);
             let free = free_coords(problem.form, &theta, &gradient);
+            let rest = before.and_then(|h| decrement(&gradient, &h, &free, p));
+            if stop.foresee && rest.is_some_and(|rest| rest <= stop.tolerance * objective.abs()) {
+                break;
+            }
+            steps += 1;
+            let (newton, majorant) = self.curvature(problem, &theta, exact);
             let mut accepted = None;
             for _ in 0..30 {
                 let step = damped_step(&gradient, &newton, &majorant, lambda, &free, p);
@@ -122,6 +143,7 @@ impl Solver {
             std::mem::swap(&mut self.work, &mut self.trial);
             theta = next;
             objective = value;
+            before = (lambda <= 1e-3).then_some(newton);
             // Two small gains in a row: one may come from a step that was damped too much.
             quiet = if gain <= stop.tolerance * objective.abs() { quiet + 1 } else { 0 };
             if quiet >= 2 || objective == 0.0 {
@@ -195,8 +217,8 @@ impl Solver {
         sum
     }
 
-    /// Gradient, exact second derivatives, and the positive matrix of reweighted Gauss–Newton, at the point in `work`.
-    fn matrices(&mut self, problem: &Problem<'_>, theta: &Theta, exact: bool) -> (Theta, Square, Square) {
+    /// Gradient at the point in `work`; leaves what each row brings to it, and to [`Solver::curvature`], in buffers.
+    fn gradient(&mut self, problem: &Problem<'_>, theta: &Theta) -> Theta {
         let (n, p) = (problem.data.len(), problem.form.p());
         self.residuals(problem, false);
         for buffer in [&mut self.coef, &mut self.bend, &mut self.weight] {
@@ -215,15 +237,24 @@ impl Solver {
             self.weight[i] = w * cost.weight * s * s;
         }
         let mut gradient = [0.0; MAX_COORDS];
-        let mut newton = [[0.0; MAX_COORDS]; MAX_COORDS];
-        let mut majorant = [[0.0; MAX_COORDS]; MAX_COORDS];
         for i in 0..p {
             gradient[i] = dot(&self.coef, &self.work.jac[i]);
-            for j in 0..=i {
-                majorant[i][j] = dot3(&self.weight, &self.work.jac[i], &self.work.jac[j]);
-                majorant[j][i] = majorant[i][j];
+        }
+        if let Some(pull) = &problem.pull {
+            let (value, slope) = (pull.of)(theta);
+            for i in 0..p {
+                gradient[i] -= pull.weight * (pull.target - value) * slope[i];
             }
         }
+        gradient
+    }
+
+    /// Exact second derivatives, and the positive matrix of reweighted Gauss–Newton, where the last gradient was taken.
+    fn curvature(&mut self, problem: &Problem<'_>, theta: &Theta, exact: bool) -> (Square, Square) {
+        let p = problem.form.p();
+        let mut newton = [[0.0; MAX_COORDS]; MAX_COORDS];
+        let mut majorant = [[0.0; MAX_COORDS]; MAX_COORDS];
+        Curvature::squares(&self.weight, &self.work, p, &mut majorant);
         if exact {
             let exact = Curvature { coef: &self.coef, bend: &self.bend };
             exact.add(problem.form, problem.data, theta, &self.work, &mut self.scratch, &mut newton);
@@ -235,9 +266,8 @@ impl Solver {
             Curvature::squares(&self.bend, &self.work, p, &mut newton);
         }
         if let Some(pull) = &problem.pull {
-            let (value, slope) = (pull.of)(theta);
+            let (_, slope) = (pull.of)(theta);
             for i in 0..p {
-                gradient[i] -= pull.weight * (pull.target - value) * slope[i];
                 for j in 0..p {
                     let outer = pull.weight * slope[i] * slope[j];
                     newton[i][j] += outer;
@@ -245,8 +275,39 @@ impl Solver {
                 }
             }
         }
-        (gradient, newton, majorant)
+        (newton, majorant)
     }
+}
+
+/// Whether exact second derivatives are worth their time in every step: without a formula they cost 2p evaluations,
+/// which on a long table only the last polish is worth.
+fn cheap(problem: &Problem<'_>) -> bool {
+    matches!(problem.form.kernel, Kernel::Terms(_)) || problem.data.len() <= LONG
+}
+
+/// What an undamped step would gain, ½·gᵀH⁻¹g over the free coordinates; `None` where H is not positive.
+fn decrement(gradient: &Theta, h: &Square, free: &[bool; MAX_COORDS], p: usize) -> Option<f64> {
+    let (h, b) = held(gradient, h, free, p);
+    let l = cholesky(&h, p)?;
+    let step = solve(&l, &b, p);
+    Some(0.5 * (0..p).map(|i| b[i] * step[i]).sum::<f64>())
+}
+
+/// H and −g with the coordinates that are not free held where they are.
+fn held(gradient: &Theta, h: &Square, free: &[bool; MAX_COORDS], p: usize) -> (Square, Theta) {
+    let (mut h, mut b) = (*h, *gradient);
+    for i in 0..p {
+        b[i] = -b[i];
+        if !free[i] {
+            for j in 0..p {
+                h[i][j] = 0.0;
+                h[j][i] = 0.0;
+            }
+            h[i][i] = 1.0;
+            b[i] = 0.0;
+        }
+    }
+    (h, b)
 }
 
 /// The coordinates with each inside its box; a coordinate that is not a number becomes its lower end.
@@ -282,20 +343,11 @@ fn damped_step(
         floor = floor.max(1e-12 * majorant[i][i]);
     }
     for base in [newton, majorant] {
-        let mut h = *base;
-        let mut b = *gradient;
+        let mut damped = *base;
         for i in 0..p {
-            h[i][i] += lambda * majorant[i][i].max(floor);
-            b[i] = -b[i];
-            if !free[i] {
-                for j in 0..p {
-                    h[i][j] = 0.0;
-                    h[j][i] = 0.0;
-                }
-                h[i][i] = 1.0;
-                b[i] = 0.0;
-            }
+            damped[i][i] += lambda * majorant[i][i].max(floor);
         }
+        let (h, b) = held(gradient, &damped, free, p);
         if let Some(l) = cholesky(&h, p) {
             return solve(&l, &b, p);
         }

@@ -12,7 +12,7 @@ use crate::document::Ends;
 use crate::forms::Form;
 use crate::numeric::Theta;
 
-const STOP: Stop = Stop { steps: 60, tolerance: 1e-9, exact: true };
+const STOP: Stop = Stop { steps: 60, tolerance: 1e-9, exact: true, foresee: false };
 
 /// The least-squares fit a profile starts from.
 #[derive(Clone, Copy)]

@@ -20,8 +20,8 @@ pub fn search(problem: &Problem<'_>, starts: &[Theta], threads: usize) -> Option
     best_of(problem, &all(problem, starts, threads))
 }
 
-/// Rows a start's first stage sees of a long table: a few hundred show the valleys, and all of them are polished on.
-const SEEN: usize = 256;
+/// Rows a start's first stage sees of a long table: a hundred show the valleys, and all of them are polished on.
+const SEEN: usize = 128;
 /// Different first-stage ends of a long table that go on, the best ones.
 const GO_ON: usize = 8;
 
