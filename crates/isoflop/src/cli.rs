@@ -2,7 +2,7 @@
 
 use crate::verbs;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use isoflop_base::Word;
 use std::{path::PathBuf, process::ExitCode};
 
@@ -32,6 +32,8 @@ pub(crate) struct Cli {
 enum Verb {
     /// Trains a series on the built-in corpus and draws its law; needs no argument.
     Demo(verbs::demo::DemoArgs),
+    /// Drafts a study for your text, tokens or pictures, and for this machine.
+    Init(verbs::init::InitArgs),
     /// Runs the study in a file; the same command resumes it.
     Run(verbs::run::RunArgs),
     /// Says what a study will cost before anything runs.
@@ -62,6 +64,10 @@ enum Verb {
     Doctor(verbs::doctor::DoctorArgs),
     /// Measures the engine against the machine's limits.
     Bench(verbs::bench::BenchArgs),
+    /// What a shell needs to complete commands: `isoflop completions bash > isoflop.bash`.
+    Completions(verbs::shell::CompletionsArgs),
+    /// The manual pages.
+    Man(verbs::shell::ManArgs),
 }
 
 /// Reads one of a choice's words, and shows all of them in the help.
@@ -93,6 +99,7 @@ impl Cli {
         };
         match self.verb {
             Verb::Demo(args) => verbs::demo::run(args, &ctx),
+            Verb::Init(args) => verbs::init::run(args, &ctx),
             Verb::Run(args) => verbs::run::run(args, &ctx),
             Verb::Plan(args) => verbs::plan::run(args, &ctx),
             Verb::Eval(args) => verbs::eval::run(args, &ctx),
@@ -108,6 +115,8 @@ impl Cli {
             Verb::Audit(args) => verbs::audit::run(args, &ctx),
             Verb::Doctor(args) => verbs::doctor::run(args, &ctx),
             Verb::Bench(args) => verbs::bench::run(args, &ctx),
+            Verb::Completions(args) => verbs::shell::completions(args, Self::command()),
+            Verb::Man(args) => verbs::shell::man(args, Self::command(), &ctx),
         }
     }
 }
@@ -118,7 +127,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 }

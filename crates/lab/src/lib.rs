@@ -15,6 +15,7 @@ pub mod audit;
 pub mod clock;
 pub mod collect;
 pub mod conduct;
+pub mod draft;
 pub mod environment;
 pub mod error;
 pub mod executor;

@@ -8,6 +8,7 @@ mod common;
 mod demo;
 mod determinism;
 mod fewshot;
+mod first_steps;
 mod instruments;
 mod isoflop_study;
 mod laws;
