@@ -143,7 +143,7 @@ fn the_document_of_a_few_shot_study_says_what_its_tables_say() {
 }
 
 /// Filled squares, discs and stripes of differing sizes and places: three classes that can be told apart.
-fn draw(path: &Path, class: usize, number: usize) {
+pub(crate) fn draw(path: &Path, class: usize, number: usize) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let side = 28;
     let (x0, y0, r) = (9 + number % 9, 9 + number * 5 % 9, 5.0 + (number % 3) as f64);

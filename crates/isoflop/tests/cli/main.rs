@@ -4,6 +4,7 @@ mod architecture;
 mod arms;
 mod bad_input;
 mod bench;
+mod book;
 mod common;
 mod demo;
 mod determinism;

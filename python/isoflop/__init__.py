@@ -1,0 +1,132 @@
+"""Reads an isoflop store into pandas:
+
+    import isoflop
+    store = isoflop.read("runs")
+    store.points                       # a row for each finished point: params, tokens, flops, loss, …
+    store.curves                       # a row for each logged step
+    store.runs                         # a row for each run: its settings, and how far it is
+
+A store may be growing while it is read: a line that is not written to its end yet is left for the next look. Nothing is
+written. `isoflop.find_binary()` is the path of the program that came with this package.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+import sysconfig
+
+__all__ = ["Store", "find_binary", "read"]
+
+
+def read(store="runs"):
+    """The runs of a store: a directory with a directory for each run, as `isoflop run` and `isoflop demo` make it."""
+    return Store(store)
+
+
+class Store:
+    """A store's runs as data frames; each property reads anew."""
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        # A demo's folder has its store beside its page.
+        if not _runs(self.path) and _runs(self.path / "runs"):
+            self.path = self.path / "runs"
+        if not _runs(self.path):
+            raise FileNotFoundError(f"{path} has no runs (a store has a folder with spec.json for each)")
+
+    def __repr__(self):
+        return f"isoflop.Store({str(self.path)!r}, {len(_runs(self.path))} runs)"
+
+    @property
+    def runs(self):
+        """A row for each run: `status`, and the settings of its recipe under dotted names."""
+        rows = []
+        for run in _runs(self.path):
+            spec = json.loads((run / "spec.json").read_text(encoding="utf-8"))
+            rows.append({"run": run.name, "status": _status(run), **dict(_leaves(spec.get("run", spec)))})
+        return _frame(rows).set_index("run")
+
+    @property
+    def points(self):
+        """A row for each finished point."""
+        return self._log("points")
+
+    @property
+    def curves(self):
+        """A row for each logged step of each run and segment (`trunk` and its branches)."""
+        return self._log("metrics")
+
+    @property
+    def machine(self):
+        """What the instruments saw: watts, degrees, shares of the processors."""
+        return self._log("machine")
+
+    @property
+    def alarms(self):
+        """What looked wrong."""
+        return self._log("alarms")
+
+    def law(self, path=None):
+        """The fitted laws (`law.json`), of the file or folder given, else from beside the store."""
+        path = pathlib.Path(path) if path else self.path.parent / "law.json"
+        path = path / "law.json" if path.is_dir() else path
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def _log(self, name):
+        rows = []
+        for run in _runs(self.path):
+            rows += [{"run": run.name, **dict(_leaves(record))} for record in _records(run / f"{name}.jsonl")]
+        return _frame(rows)
+
+
+def find_binary():
+    """The path of the `isoflop` program, the one installed with this package first."""
+    name = "isoflop.exe" if sys.platform == "win32" else "isoflop"
+    for folder in (sysconfig.get_path("scripts"), sysconfig.get_path("scripts", _user_scheme())):
+        if folder and (path := pathlib.Path(folder) / name).is_file():
+            return str(path)
+    if found := shutil.which("isoflop"):
+        return found
+    raise FileNotFoundError("the isoflop program is not beside this package nor on the PATH")
+
+
+def _user_scheme():
+    return sysconfig.get_preferred_scheme("user") if hasattr(sysconfig, "get_preferred_scheme") else "posix_user"
+
+
+def _runs(store):
+    return sorted(path.parent for path in store.glob("*/spec.json")) if store.is_dir() else []
+
+
+def _status(run):
+    path = run / "status.json"
+    return json.loads(path.read_text(encoding="utf-8"))["status"] if path.exists() else "running"
+
+
+def _records(path):
+    """The whole records of a log, oldest first."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _leaves(value, name=""):
+    """Plain values under dotted names; lists are left out. A measured quantity is its value, absent where missing."""
+    if isinstance(value, dict) and "provenance" in value:
+        if "value" in value:
+            yield name, value["value"]
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from _leaves(member, f"{name}.{key}" if name else key)
+    elif value is not None and not isinstance(value, list):
+        yield name, value
+
+
+def _frame(rows):
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("reading a store into frames needs pandas: pip install 'isoflop[pandas]'") from error
+    return pandas.DataFrame(rows)

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Builds the wheel: the program, its manual pages and completions, and the reader.
+#
+#     python/wheel.sh [OUT] [maturin options]       # needs `pip install maturin`; e.g. --zig for an old glibc
+#
+# The pages are made by the program itself, so it is built first.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+out=$(mkdir -p "${1:-dist}" && cd "${1:-dist}" && pwd)
+[ $# -gt 0 ] && shift
+
+cargo build --locked --release -p isoflop
+isoflop=${CARGO_TARGET_DIR:-target}/release/isoflop
+share=python/isoflop.data/data/share
+rm -rf python/isoflop.data
+trap 'rm -rf python/isoflop.data' EXIT
+mkdir -p "$share"/man/man1 "$share"/bash-completion/completions "$share"/zsh/site-functions \
+    "$share"/fish/vendor_completions.d
+"$isoflop" man --out "$share/man/man1"
+"$isoflop" completions bash >"$share/bash-completion/completions/isoflop"
+"$isoflop" completions zsh >"$share/zsh/site-functions/_isoflop"
+"$isoflop" completions fish >"$share/fish/vendor_completions.d/isoflop.fish"
+
+cd python
+maturin build --release --locked --out "$out" "$@"
