@@ -34,6 +34,7 @@ pub mod forms;
 pub mod numeric;
 pub mod options;
 pub mod read;
+pub mod recipes;
 pub mod table;
 pub mod text;
 

@@ -2,6 +2,7 @@
 
 mod compare;
 mod instruments;
+mod recipes;
 mod show;
 mod table;
 
@@ -29,11 +30,16 @@ enum Command {
         /// Run id, as `isoflop runs ls` lists it.
         id: String,
     },
-    /// What differs between runs, and by how much their losses do, paired by held-out block.
+    /// What differs between runs, and by how much their losses do, paired by held-out block; or between two recipes
+    /// of many runs.
     Compare {
-        /// Run ids; each is compared with the first.
-        #[arg(required = true, num_args = 2.., value_name = "ID")]
+        /// Run ids, each compared with the first; or two patterns (`'old-*' 'new-*'`), each the runs of a recipe:
+        /// paired by size and seed where they have the same seeds, with the compute multiplier.
+        #[arg(required = true, num_args = 2.., value_name = "ID|PATTERN")]
         ids: Vec<String>,
+        /// Nats per token from which on a difference between recipes counts.
+        #[arg(long, default_value_t = 0.0, value_name = "NATS")]
+        threshold: f64,
     },
     /// Writes points and curves as tables.
     Export {
@@ -115,7 +121,10 @@ fn answer(command: Command, ctx: &Context) -> anyhow::Result<Answer> {
     match command {
         Command::Ls => Ok(listing(store.list()?, &store)),
         Command::Show { id } => show::show(&store, &id),
-        Command::Compare { ids } => compare::compare(&store, &ids),
+        Command::Compare { ids, threshold } if recipes::are_patterns(&ids) => {
+            recipes::compare(&store, &ids, threshold)
+        }
+        Command::Compare { ids, .. } => compare::compare(&store, &ids),
         Command::Export { ids, format, columns, out } => export(&store, &ids, format, &columns, out),
         Command::Rm { ids, yes } => remove(&store, &ids, yes),
         Command::Reindex => reindex(&store),
@@ -354,10 +363,27 @@ mod tests {
         assert_eq!(shown.json["points"][0]["tokens"], 6_000_000);
 
         let ids = ["L2-d32-h2-s1", "L2-d32-h2-s2"].map(String::from).to_vec();
-        let compared = ask(&ctx, Command::Compare { ids }).unwrap();
+        let compared = ask(&ctx, Command::Compare { ids, threshold: 0.0 }).unwrap();
         assert!(compared.text.contains("train.lr"), "{}", compared.text);
         assert!(!compared.text.contains("warmup"), "{}", compared.text);
         assert!(compared.text.contains("+0.1000 ± 0.0000"), "{}", compared.text);
+    }
+
+    #[test]
+    fn recipes_are_compared_by_patterns() {
+        let (_dir, ctx) = two_runs();
+        let compare = |a: &str, b: &str, threshold| {
+            ask(&ctx, Command::Compare { ids: vec![a.to_owned(), b.to_owned()], threshold })
+        };
+        let found = compare("*-s1", "*-s2", 0.0).unwrap();
+        assert!((found.json["difference"]["value"].as_f64().unwrap() - 0.1).abs() < 1e-9, "{}", found.json);
+        assert_eq!(found.json["recipes"][1]["runs"][0], "L2-d32-h2-s2");
+        assert!(found.text.contains("cannot tell: two runs or more have an interval"), "{}", found.text);
+        for (a, b, word) in [("*-s1", "*-s7", "no run matches"), ("*", "*-s2", "is in both recipes")] {
+            let error = compare(a, b, 0.0).err().unwrap();
+            assert!(crate::exit::code_of(&error) == 2 && error.to_string().contains(word), "{error}");
+        }
+        assert!(compare("*-s1", "*-s2", f64::NAN).is_err());
     }
 
     #[test]
