@@ -52,6 +52,10 @@ enum Verb {
     Report(verbs::report::ReportArgs),
     /// Lists, shows, compares, exports and removes runs.
     Runs(verbs::runs::RunsArgs),
+    /// A live page of a store's runs, on this machine's own address.
+    Watch(verbs::watch::WatchArgs),
+    /// The same in the terminal: bars, curves, power, alarms.
+    Top(verbs::top::TopArgs),
     /// Makes token shards of text, JSON Lines, Parquet, CSV or TSV, packed or not.
     Prepare(verbs::prepare::PrepareArgs),
     /// Makes, uses and looks at tokenisers.
@@ -109,6 +113,8 @@ impl Cli {
             Verb::Design(args) => verbs::design::run(args, &ctx),
             Verb::Report(args) => verbs::report::run(args, &ctx),
             Verb::Runs(args) => verbs::runs::run(args, &ctx),
+            Verb::Watch(args) => verbs::watch::run(args, &ctx),
+            Verb::Top(args) => verbs::top::run(args, &ctx),
             Verb::Prepare(args) => verbs::prepare::run(args, &ctx),
             Verb::Tokenizer(args) => verbs::tokenizer::run(args, &ctx),
             Verb::Fewshot(args) => verbs::fewshot::run(args, &ctx),

@@ -9,6 +9,7 @@ mod exit;
 mod progress;
 mod signals;
 mod summary;
+mod terminal;
 mod verbs;
 
 use clap::Parser as _;

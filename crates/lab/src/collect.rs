@@ -1,8 +1,9 @@
 //! What the runs of a study have left so far: their points, a row for each run, and the laws of the points.
 
 use crate::gpt;
+use crate::kinds;
 use crate::train::program::Program;
-use isoflop_base::study::{RunSpec, Study};
+use isoflop_base::study::{MachineSpec, RunSpec, Study, StudyKind};
 use isoflop_base::{Measured, Point, PointKind, Status};
 use isoflop_laws::{LawDocument, LawError, Options, Table};
 use isoflop_report::RunRow;
@@ -87,4 +88,37 @@ pub fn table(collected: &Collected) -> Table {
 pub fn laws(collected: &Collected, options: &Options) -> (LawDocument, Option<LawError>) {
     let points: Vec<(&Point, &Status)> = collected.points().collect();
     isoflop_laws::fit_points(&points, options)
+}
+
+/// The laws of what runs have finished so far: as [`laws`], with the points of runs that are still going on, which are
+/// finished schedules like any other. Once all runs are done both are the same.
+pub fn laws_so_far(mut collected: Collected, options: &Options) -> (LawDocument, Option<LawError>) {
+    for run in &mut collected.runs {
+        if matches!(run.status, Status::Running | Status::Stopped { .. }) {
+            run.status = Status::Done;
+        }
+    }
+    laws(&collected, options)
+}
+
+/// Of runs of one study, in its order, those that its laws are fitted to. A store does not say of which kind a study
+/// was; the axes of its arms do.
+pub fn of_the_law(runs: &[&RunSpec]) -> Vec<bool> {
+    let has = |axis: &str| runs.iter().any(|run| run.arm.contains_key(axis));
+    let kind = match () {
+        () if has("budget") => StudyKind::Isoflop,
+        () if has("batch") && has("rate") => StudyKind::Lr,
+        () if runs.iter().any(|run| !run.arm.is_empty()) => StudyKind::Data,
+        () => StudyKind::Scaling,
+    };
+    let machine = MachineSpec { threads: 1, checkpoint_every_s: 0.0, instruments: Default::default() };
+    let study = Study {
+        name: String::new(),
+        kind,
+        runs: runs.iter().map(|run| (*run).clone()).collect(),
+        machine,
+        claims: Vec::new(),
+        resolutions: Vec::new(),
+    };
+    study.runs.iter().map(|run| kinds::of(kind).is_of_the_law(&study, run)).collect()
 }

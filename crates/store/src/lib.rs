@@ -38,6 +38,7 @@ mod safetensors;
 mod side;
 mod spec;
 mod store;
+mod tail;
 
 pub use checkpoint::{Checkpoint, CheckpointInfo, CheckpointWriter, Checkpoints, Damaged};
 pub use collected::{Collected, CollectedRun};
@@ -48,3 +49,4 @@ pub use run::{CutBack, Health, Resumed, Run, RunView};
 pub use side::{SideLog, SideLogs};
 pub use spec::{Difference, differences};
 pub use store::{Listing, RunSummary, Store, StudyLock, disk_bytes_per_s, write_artifact, write_streamed};
+pub use tail::{Grown, Tail};

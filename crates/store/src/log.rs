@@ -50,20 +50,29 @@ pub(crate) fn encode<T: Serialize>(position: u64, record: &T) -> Vec<u8> {
     line.into_bytes()
 }
 
-fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<(u64, T), String> {
-    #[derive(Deserialize)]
-    struct Position {
-        position: u64,
-    }
+/// What a line holds without its checksum, which was found to be right.
+fn sound(line: &[u8]) -> Result<Vec<u8>, String> {
     let bad = "the record does not match its checksum";
     let (body, suffix) = line.split_at_checked(line.len().saturating_sub(SUFFIX_LEN)).ok_or(bad)?;
     let digits = suffix.strip_prefix(b",\"crc32\":\"").and_then(|s| s.strip_suffix(b"\"}")).ok_or(bad)?;
     let digits = std::str::from_utf8(digits).map_err(|_| bad)?;
     let crc = u32::from_str_radix(digits, 16).map_err(|_| bad)?;
     let body = [body, b"}"].concat();
-    if crc32fast::hash(&body) != crc {
-        return Err(bad.to_owned());
+    if crc32fast::hash(&body) == crc { Ok(body) } else { Err(bad.to_owned()) }
+}
+
+/// The record of a line, without the newline at its end.
+pub(crate) fn decode_record<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(&sound(line)?)
+        .map_err(|e| format!("the record is sound, but not one this version reads: {e}"))
+}
+
+fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<(u64, T), String> {
+    #[derive(Deserialize)]
+    struct Position {
+        position: u64,
     }
+    let body = sound(line)?;
     let wrong = |e: serde_json::Error| format!("the record is sound, but not one this version reads: {e}");
     let Position { position } = serde_json::from_slice(&body).map_err(wrong)?;
     Ok((position, serde_json::from_slice(&body).map_err(wrong)?))

@@ -8,6 +8,7 @@ use crate::{
     log::{self, Log},
     names,
     side::{self, SideLog, SideLogs},
+    tail::Tail,
 };
 use isoflop_base::{Cost, CurveRow, Point, Status};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -156,6 +157,32 @@ impl RunView {
     /// What a side log holds, oldest first; damaged lines are left out here and told by [`RunView::health`].
     pub fn side<T: DeserializeOwned>(&self, log: SideLog) -> Result<Vec<T>, StoreError> {
         side::read(&self.dir, log)
+    }
+
+    /// When its status or its last checkpoint was written, seconds since 1970 UTC; 0 before any was.
+    pub fn updated_unix_s(&self) -> Result<u64, StoreError> {
+        Ok(self.progress()?.updated_unix_s)
+    }
+
+    /// Length and time of its specification's file: a run that goes on with longer points has another.
+    pub fn spec_stamp(&self) -> Option<(u64, std::time::SystemTime)> {
+        let about = fs::metadata(self.dir.join(SPEC)).ok()?;
+        Some((about.len(), about.modified().ok()?))
+    }
+
+    /// The curve rows, read as they are written.
+    pub fn follow_curves(&self) -> Tail<CurveRow> {
+        Tail::of(self.dir.join(METRICS))
+    }
+
+    /// The finished points, read as they are written.
+    pub fn follow_points(&self) -> Tail<Point> {
+        Tail::of(self.dir.join(POINTS))
+    }
+
+    /// A side log, read as it is written.
+    pub fn follow_side<T: DeserializeOwned>(&self, log: SideLog) -> Tail<T> {
+        Tail::of(self.dir.join(log.file()))
     }
 
     /// The newest curve row, without reading the whole log.

@@ -18,3 +18,5 @@ pub(crate) mod runs;
 pub(crate) mod sample;
 pub(crate) mod shell;
 pub(crate) mod tokenizer;
+pub(crate) mod top;
+pub(crate) mod watch;

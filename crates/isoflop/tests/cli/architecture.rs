@@ -28,6 +28,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "isoflop-watch",
+        &["isoflop-base", "isoflop-laws", "isoflop-meter", "isoflop-store", "isoflop-report", "isoflop-lab"],
+    ),
+    (
         "isoflop",
         &[
             "isoflop-base",
@@ -39,6 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "isoflop-store",
             "isoflop-report",
             "isoflop-lab",
+            "isoflop-watch",
         ],
     ),
 ];

@@ -22,3 +22,4 @@ mod small_study;
 mod tidy;
 mod tokenizer;
 mod verbs;
+mod watch;

@@ -1,0 +1,117 @@
+// What the page knows of the store: the whole as it was sent, with the news put to it, in bounded room.
+
+/** Values of a line at most; more are folded, keeping the lowest and the highest of each stretch. */
+const MOST = 2048;
+const STRETCH = 4;
+
+/** Everything; one object, so that figures need not be told where it is. */
+export const known = {
+  head: null,
+  runs: new Map(),
+  alarms: [],
+  laws: {},
+  /** Seconds between this clock and the server's. */
+  ahead: 0,
+  /** All quantities are here, not only coarse losses. */
+  full: false,
+};
+
+const MOST_ALARMS = 300;
+
+export function takeWhole(message) {
+  takeHead(message);
+  const { runs, laws, alarms, full } = message;
+  known.runs = new Map(runs.map((run) => [run.id, { ...run, segments: run.segments, machine: run.machine || {} }]));
+  known.laws = laws;
+  known.full = full;
+  known.alarms = alarms.slice(-MOST_ALARMS);
+}
+
+export function takeNews(message) {
+  takeHead(message);
+  for (const id of message.removed) known.runs.delete(id);
+  if (message.laws) known.laws = message.laws;
+  for (const news of message.runs) takeRun(news);
+  const removed = new Set(message.removed);
+  known.alarms = known.alarms.filter((a) => !removed.has(a.run));
+  // A run whose logs were read anew sends its alarms again.
+  const has = new Set(known.alarms.map(alarmKey));
+  known.alarms.push(...message.alarms.filter((a) => !has.has(alarmKey(a))));
+  known.alarms = known.alarms.slice(-MOST_ALARMS);
+}
+
+const alarmKey = (a) => `${a.run}\n${a.alarm}\n${a.unix_s}\n${a.words}`;
+
+function takeHead(message) {
+  known.head = message;
+  known.ahead = message.now - Date.now() / 1000;
+}
+
+export const now = () => Date.now() / 1000 + known.ahead;
+
+function takeRun(news) {
+  const before = known.runs.get(news.id);
+  // One with its lines replaces what was known: its logs were cut back, or it is new.
+  if (news.segments || !before) {
+    known.runs.set(news.id, { segments: [], machine: {}, ...news });
+    return;
+  }
+  const run = { ...before, ...news };
+  const { names, metrics, readings } = { names: news.names, metrics: known.head.metrics, readings: known.head.readings };
+  for (const [segment, step, seconds, ...values] of news.new) {
+    run.segments[segment] ||= { name: names[segment][0], from: names[segment][1] };
+    values.forEach((y, i) => {
+      if (y !== null) push((run.segments[segment][metrics[i]] ||= emptyLine()), step, seconds, y);
+    });
+  }
+  for (const [unix, ...values] of news.samples) {
+    values.forEach((y, i) => {
+      if (y === null) return;
+      const line = (run.machine[readings[i]] ||= emptyLine());
+      push(line, unix, null, y, unix - line.x[line.x.length - 1] > 120);
+    });
+  }
+  delete run.new;
+  delete run.samples;
+  known.runs.set(news.id, run);
+}
+
+const emptyLine = () => ({ n: 0, x: [], t: [], y: [] });
+
+function push(line, x, t, y, apart = false) {
+  if (apart) (line.apart ||= []).push(line.x.length);
+  line.n += 1;
+  line.x.push(x);
+  if (line.t) line.t.push(t);
+  line.y.push(y);
+  if (line.x.length > MOST) fold(line);
+}
+
+/** Half as many values: the lowest and the highest of each stretch in their order, and the very last. */
+export function fold(line) {
+  const apart = new Set(line.apart);
+  const keep = [];
+  const gaps = [];
+  const last = line.x.length - 1;
+  let start = 0;
+  while (start < last) {
+    let end = start + 1;
+    while (end < last && end - start < STRETCH && !apart.has(end)) end++;
+    let [low, high] = [start, start];
+    for (let i = start; i < end; i++) {
+      if (line.y[i] < line.y[low]) low = i;
+      if (line.y[i] >= line.y[high]) high = i;
+    }
+    if (apart.has(start)) gaps.push(keep.length);
+    keep.push(Math.min(low, high));
+    if (low !== high) keep.push(Math.max(low, high));
+    start = end;
+  }
+  if (apart.has(last)) gaps.push(keep.length);
+  keep.push(last);
+  for (const key of ["x", "t", "y"]) if (line[key]) line[key] = keep.map((i) => line[key][i]);
+  line.apart = gaps.length ? gaps : undefined;
+}
+
+/** Values of a line as they are drawn, and how many there were. */
+export const isThinned = (line) => line.n > line.x.length;
