@@ -116,8 +116,10 @@ impl<T: DeserializeOwned> Tail<T> {
             }
         }
         self.offset += end as u64;
-        self.seam.extend_from_slice(&bytes[..end]);
-        self.seam.drain(..self.seam.len().saturating_sub(SEAM));
+        // No more than the seam is kept: a buffer of each of many logs would be as large as the logs.
+        let read = &bytes[end.saturating_sub(SEAM)..end];
+        let kept = self.seam.len().min(SEAM - read.len());
+        self.seam = [&self.seam[self.seam.len() - kept..], read].concat();
         Ok(grown)
     }
 
@@ -213,6 +215,7 @@ mod tests {
             }
         }
         assert!(parts > 5, "{parts}");
+        assert!(tail.seam.len() == SEAM && tail.seam.capacity() <= 2 * SEAM, "{}", tail.seam.capacity());
         assert_eq!(all, (0..20_000).collect::<Vec<u64>>());
     }
 

@@ -14,10 +14,13 @@ mod run;
 pub mod server;
 pub mod store;
 
-/// Lets the calling thread yield to every other program's work, where the system can.
+/// Lets the calling thread stand back by so many degrees of niceness, 19 the farthest, where the system can.
 pub(crate) fn step_back(by: i32) {
-    #[cfg(unix)]
-    let _ = rustix::process::setpriority_process(None, by);
-    #[cfg(not(unix))]
+    // Of the thread alone: so Linux takes a priority without a process.
+    #[cfg(target_os = "linux")]
+    if let Ok(now) = rustix::process::getpriority_process(None) {
+        let _ = rustix::process::setpriority_process(None, (now + by).min(19));
+    }
+    #[cfg(not(target_os = "linux"))]
     let _ = by;
 }

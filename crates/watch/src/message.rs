@@ -13,10 +13,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Values of all runs together in the first message: what is drawn before anything else has arrived.
 const FIRST_VALUES: usize = 24_000;
-/// And in the one that follows it.
-const ALL_VALUES: usize = 240_000;
+/// And in the one that follows it; of a few runs every value that is kept.
+const ALL_VALUES: usize = 120_000;
+/// Readings of the machines of all runs in it.
+const ALL_READINGS: usize = 40_000;
 /// Values of one line at least.
 const LEAST_VALUES: usize = 48;
+
+/// Indices of all quantities.
+const ALL_METRICS: &[usize] = &[0, 1, 2, 3, 4, 5];
 
 /// How much of each line is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +37,12 @@ pub type Laws = BTreeMap<String, Law>;
 
 /// Everything that is seen.
 pub fn whole(seen: &Seen, laws: &Laws, detail: Detail) -> String {
-    let metrics: &[usize] = if detail == Detail::First { &[0, 1] } else { &[0, 1, 2, 3, 4, 5] };
-    let lines = seen.runs.values().map(|run| run.segments.len()).sum::<usize>() * metrics.len();
+    let metrics = if detail == Detail::First { &[0, 1] } else { ALL_METRICS };
     let budget = if detail == Detail::First { FIRST_VALUES } else { ALL_VALUES };
-    let each = (budget / lines.max(1)).clamp(LEAST_VALUES, crate::line::MOST);
+    let each = |budget: usize, lines: usize| (budget / lines.max(1)).clamp(LEAST_VALUES, crate::line::MOST);
+    let segments = seen.runs.values().map(|run| run.segments.len()).sum::<usize>();
+    let values = each(budget, segments * metrics.len());
+    let readings = (detail == Detail::Full).then(|| each(ALL_READINGS, seen.runs.len() * READINGS.len()));
     let mut head = head(seen);
     head["laws"] = serde_json::to_value(laws).unwrap_or_default();
     head["full"] = json!(detail == Detail::Full);
@@ -44,10 +51,17 @@ pub fn whole(seen: &Seen, laws: &Laws, detail: Detail) -> String {
     out.push_str(",\"runs\":[");
     for (index, run) in seen.runs.values().enumerate() {
         separate(&mut out, index);
-        write_run(&mut out, run, metrics, each, detail == Detail::Full);
+        write_run(&mut out, run, metrics, values, readings);
     }
     out.push_str("]}");
     out
+}
+
+/// One run with every value that is kept of it; `None` if there is none of this name.
+pub fn run(seen: &Seen, id: &str) -> Option<String> {
+    let mut out = String::new();
+    write_run(&mut out, seen.runs.get(id)?, ALL_METRICS, crate::line::MOST, Some(crate::line::MOST));
+    Some(out)
 }
 
 /// What is new since [`Seen::heard`]; `None` if nothing is.
@@ -67,7 +81,7 @@ pub fn news(seen: &Seen, laws: Option<&Laws>) -> Option<String> {
     for (index, run) in changed().enumerate() {
         separate(&mut out, index);
         if run.fresh.reset {
-            write_run(&mut out, run, &[0, 1, 2, 3, 4, 5], crate::line::MOST, true);
+            write_run(&mut out, run, ALL_METRICS, crate::line::MOST, Some(crate::line::MOST));
         } else {
             write_news(&mut out, run);
         }
@@ -152,8 +166,8 @@ fn separate(out: &mut String, index: usize) {
     }
 }
 
-/// A run with its lines.
-fn write_run(out: &mut String, run: &Run, metrics: &[usize], each: usize, machine: bool) {
+/// A run with its lines, of so many values each, and readings of its machine if they are wanted.
+fn write_run(out: &mut String, run: &Run, metrics: &[usize], each: usize, readings: Option<usize>) {
     out.push_str(&open(&plain(&run.summary())));
     out.push_str(",\"segments\":[");
     for (index, segment) in run.segments.iter().enumerate() {
@@ -165,7 +179,7 @@ fn write_run(out: &mut String, run: &Run, metrics: &[usize], each: usize, machin
         out.push('}');
     }
     out.push(']');
-    if machine {
+    if let Some(each) = readings {
         out.push_str(",\"machine\":{\"of\":1");
         for (name, line) in READINGS.iter().zip(&run.machine) {
             write_line(out, name, line, each, false);

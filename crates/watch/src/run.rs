@@ -5,6 +5,7 @@ use isoflop_base::instruments::Alarm;
 use isoflop_base::study::{ModelSpec, RunSpec};
 use isoflop_base::{Cost, CurveRow, Point, RunDocument, Status};
 use isoflop_lab::environment::Environment;
+use isoflop_lab::gpt;
 use isoflop_lab::train::program::Program;
 use isoflop_meter::Sample;
 use isoflop_store::{RunView, SideLog, Tail};
@@ -377,7 +378,10 @@ impl Run {
     pub(crate) fn flops_per_step(&self) -> Option<f64> {
         let row = self.last.as_ref().filter(|row| row.step > 0);
         let point = self.points.last().filter(|point| point.steps > 0);
-        row.map(|r| r.flops / r.step as f64).or(point.map(|p| p.flops / p.steps as f64))
+        let planned = self.facts.as_ref().filter(|facts| facts.spec.model.gpt().is_some());
+        let planned =
+            planned.map(|facts| gpt::run_flops_per_token(&facts.spec) * facts.spec.train.batch_tokens as f64);
+        row.map(|r| r.flops / r.step as f64).or(point.map(|p| p.flops / p.steps as f64)).or(planned)
     }
 
     /// Mean power of its training, watts.

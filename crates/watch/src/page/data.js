@@ -24,6 +24,7 @@ export function takeWhole(message) {
   known.runs = new Map(runs.map((run) => [run.id, { ...run, segments: run.segments, machine: run.machine || {} }]));
   known.laws = laws;
   known.full = full;
+  asked.clear();
   known.alarms = alarms.slice(-MOST_ALARMS);
 }
 
@@ -89,28 +90,79 @@ function push(line, x, t, y, apart = false) {
 
 /** Half as many values: the lowest and the highest of each stretch in their order, and the very last. */
 export function fold(line) {
+  const keep = folded(line, line.x.map((_, i) => i));
+  const apart = new Set(line.apart);
+  const gaps = keep.flatMap((i, at) => (gapWithin(apart, at ? keep[at - 1] + 1 : 0, i) ? [at] : []));
+  for (const key of ["x", "t", "y"]) if (line[key]) line[key] = keep.map((i) => line[key][i]);
+  line.apart = gaps.length ? gaps : undefined;
+}
+
+function gapWithin(apart, from, to) {
+  if (apart.size) for (let i = from; i <= to; i++) if (apart.has(i)) return true;
+  return false;
+}
+
+/** Of these indices of a line, those a fold keeps. No stretch reaches over a gap. */
+function folded(line, indices) {
   const apart = new Set(line.apart);
   const keep = [];
-  const gaps = [];
-  const last = line.x.length - 1;
+  const last = indices.length - 1;
   let start = 0;
   while (start < last) {
     let end = start + 1;
-    while (end < last && end - start < STRETCH && !apart.has(end)) end++;
+    while (end < last && end - start < STRETCH && !gapWithin(apart, indices[end - 1] + 1, indices[end])) end++;
     let [low, high] = [start, start];
     for (let i = start; i < end; i++) {
-      if (line.y[i] < line.y[low]) low = i;
-      if (line.y[i] >= line.y[high]) high = i;
+      if (line.y[indices[i]] < line.y[indices[low]]) low = i;
+      if (line.y[indices[i]] >= line.y[indices[high]]) high = i;
     }
-    if (apart.has(start)) gaps.push(keep.length);
-    keep.push(Math.min(low, high));
-    if (low !== high) keep.push(Math.max(low, high));
+    keep.push(indices[Math.min(low, high)]);
+    if (low !== high) keep.push(indices[Math.max(low, high)]);
     start = end;
   }
-  if (apart.has(last)) gaps.push(keep.length);
-  keep.push(last);
-  for (const key of ["x", "t", "y"]) if (line[key]) line[key] = keep.map((i) => line[key][i]);
-  line.apart = gaps.length ? gaps : undefined;
+  if (last >= 0) keep.push(indices[last]);
+  return keep;
+}
+
+/** Indices of a line that are drawn: those within a range of x, folded until there are few enough. */
+export function drawnOf(line, within, most) {
+  let [from, to] = [0, line.x.length];
+  if (within) {
+    // One more on either side: the line goes on to the edge.
+    while (from < to - 1 && line.x[from + 1] < within[0]) from++;
+    while (to > from + 1 && line.x[to - 2] > within[1]) to--;
+  }
+  let indices = Array.from({ length: to - from }, (_, i) => from + i);
+  while (indices.length > most) {
+    const fewer = folded(line, indices);
+    if (fewer.length === indices.length) break;
+    indices = fewer;
+  }
+  return indices;
+}
+
+/** Whether something lies apart between two indices that follow each other in a drawing. */
+export const isApart = (apart, before, index) => gapWithin(apart, before + 1, index);
+
+/** Runs whose every kept value was fetched, because few are looked at. */
+const asked = new Set();
+
+/** Fetches the whole lines of these runs, one after the other; whether any came. */
+export async function refine(runs) {
+  let came = false;
+  for (const run of runs) {
+    if (asked.has(run.id)) continue;
+    asked.add(run.id);
+    try {
+      const answer = await fetch("/run.json?id=" + encodeURIComponent(run.id));
+      if (!answer.ok) continue;
+      known.runs.set(run.id, await answer.json());
+      came = true;
+    } catch {
+      asked.delete(run.id);
+    }
+  }
+  return came;
 }
 
 /** Values of a line as they are drawn, and how many there were. */

@@ -21,6 +21,14 @@ export function drawSoon(which = figures) {
   });
 }
 
+// On paper everything is in sight.
+addEventListener("beforeprint", () => {
+  for (const figure of figures) {
+    figure.seen = true;
+    figure.draw();
+  }
+});
+
 /** Colours of the ground, from the style sheet, so that light and dark are said once. */
 export function theme() {
   const style = getComputedStyle(document.documentElement);
@@ -47,7 +55,7 @@ export class Figure {
    * `flip(axis)` turns an axis between logarithmic and linear.
    */
   constructor(host, make, flip, extra = []) {
-    Object.assign(this, { make, flip, pointer: null, stale: true, seen: true });
+    Object.assign(this, { make, flip, pointer: null, stale: true, seen: false, took: 0, drawnAt: 0 });
     const button = (words, title, run) => el("button", { type: "button", title, onclick: run }, words);
     this.flips = { x: button("x: log", "x axis logarithmic or linear (Shift l)", () => flip("x")), y: button("y: log", "y axis logarithmic or linear (l)", () => flip("y")) };
     this.heading = el("h2");
@@ -74,20 +82,28 @@ export class Figure {
     figures.push(this);
   }
 
-  /** New data are here: drawn at once, unless somebody is reading values. */
+  /** New data are here: drawn soon, unless somebody is reading values. Drawing takes a fifth of the time at most. */
   refresh() {
     if (this.pointer) this.waiting = true;
-    else drawSoon([this]);
+    else if (!this.paced) {
+      const rest = Math.max(0, this.drawnAt + 4 * this.took - performance.now());
+      this.paced = setTimeout(() => {
+        this.paced = null;
+        drawSoon([this]);
+      }, rest);
+    }
   }
 
   draw() {
-    if (!this.seen && this.content) return;
+    const began = performance.now();
     this.stale = false;
     this.waiting = false;
     const content = this.make();
     this.content = content;
     this.node.hidden = !content;
-    if (!content) return;
+    if (content) this.name(content);
+    // What is out of sight is painted when it comes into sight.
+    if (!content || !this.seen) return;
     const width = this.sheet.clientWidth;
     const height = Math.round(Math.min(content.height || 420, Math.max(240, width * 0.72)));
     if (!width) return;
@@ -102,6 +118,14 @@ export class Figure {
     const context = this.base.getContext("2d");
     context.clearRect(0, 0, width, height);
     this.frame = paint(new CanvasPen(context), content, width, height, theme());
+    if (!this.table.hidden) this.showTable(true);
+    this.drawOver();
+    this.drawnAt = performance.now();
+    this.took = this.drawnAt - began;
+  }
+
+  /** Heading, buttons and note. */
+  name(content) {
     this.heading.textContent = content.title;
     this.words();
     for (const axis of ["x", "y"]) {
@@ -110,9 +134,7 @@ export class Figure {
       this.flips[axis].textContent = `${axis}: ${log ? "log" : "linear"}`;
     }
     this.whole.hidden = !(view.zoom[content.x.zoom] || view.zoom[content.y.zoom]);
-    this.base.setAttribute("aria-label", `${content.title}. ${content.series.length} series. ${content.note || ""} The rows are in the table below the figure.`);
-    if (!this.table.hidden) this.showTable(true);
-    this.drawOver();
+    this.base.setAttribute("aria-label", `${content.title}. ${content.series.length} series. ${content.note || ""} The button “table” gives the rows.`);
   }
 
   words() {

@@ -1,6 +1,6 @@
 // The figures: the law as it forms, training curves, the machine.
 
-import { known, isThinned } from "./data.js";
+import { drawnOf, isApart, isThinned, known } from "./data.js";
 import { DASHES, MARKS } from "./pen.js";
 import { Figure, theme } from "./figure.js";
 import { el, isNumber, si, whole } from "./words.js";
@@ -77,7 +77,7 @@ function parts(run) {
   switch (view.y) {
     case "loss": return [["train", "training", 1], ["val", "held-out", 1]];
     case "peak": {
-      const each = run.flops_per_step / run.tokens_per_step / run.peak;
+      const each = run.peak && run.flops_per_step / run.tokens_per_step / run.peak;
       return isNumber(each) ? [["speed", "", percent * each]] : [];
     }
     case "wait": return [["wait", "", percent]];
@@ -99,35 +99,48 @@ function smoothed(ys, weight) {
   });
 }
 
-/** A line of a run on the x axis of the view, broken where it has gaps. */
-function drawn(run, segment, line, factor) {
+/** A line of a run on the x axis of the view, folded to at most `most` values, broken where it has gaps. */
+function drawn(run, segment, line, factor, within, most) {
   const [xs, ys, steps] = [[], [], []];
   const apart = new Set(line.apart);
-  line.x.forEach((step, i) => {
-    if (apart.has(i)) xs.push(NaN), ys.push(NaN), steps.push(NaN);
-    xs.push(place(run, view.x, step, line.t[i], segment.from || 0));
+  let before = -1;
+  const indices = drawnOf(line, within, most);
+  for (const i of indices) {
+    const x = place(run, view.x, line.x[i], line.t[i], segment.from || 0);
+    // A NaN among the x would end the search under the pointer: a gap stands at the place of its right end.
+    if (before >= 0 && isApart(apart, before, i)) xs.push(x), ys.push(NaN), steps.push(NaN);
+    xs.push(x);
     ys.push(factor * line.y[i]);
-    steps.push(step);
-  });
-  // A NaN would end the search under the pointer: a gap stands at the place of its right end.
-  for (let i = xs.length - 2; i >= 0; i--) if (Number.isNaN(xs[i])) xs[i] = xs[i + 1];
-  return { xs, ys, steps };
+    steps.push(line.x[i]);
+    before = i;
+  }
+  return { xs, ys, steps, kept: indices.length };
+}
+
+/** The steps of a line that are in sight, where the x axis is zoomed. */
+function inSight(run, segment) {
+  const zoom = view.zoom["x." + view.x];
+  if (!zoom) return null;
+  const back = { step: 1, tokens: run.tokens_per_step, flops: run.flops_per_step, fork: 1 }[view.x];
+  return back ? zoom.map((v) => v / back + (view.x === "fork" ? segment.from || 0 : 0)) : null;
 }
 
 function curves(look) {
   const runs = shown();
-  let [thinned, seen, kept] = [false, 0, 0];
+  let [seen, kept] = [0, 0];
+  const most = budget(runs.reduce((n, run) => n + run.segments.length, 0));
   const series = runs.map((run) => {
     const lines = [];
     for (const segment of run.segments) {
       for (const [key, name, factor] of parts(run)) {
         const line = segment[key];
         if (!line || !line.x.length) continue;
-        thinned ||= isThinned(line);
-        seen += line.n;
-        kept += line.x.length;
+        const within = inSight(run, segment);
+        const piece = drawn(run, segment, line, factor, within, most);
+        seen += within ? drawnOf(line, within, Infinity).length * (line.n / line.x.length) : line.n;
+        kept += piece.kept;
         const part = `${segment.name === "trunk" ? "trunk" : "branch to " + si(Number(segment.name))}${name ? ", " + name : ""}`;
-        const raw = { ...drawn(run, segment, line, factor), part, name, width: segment.name === "trunk" ? 1.7 : 1.2, dash: key === "val" && view.y === "loss" ? [2, 3] : undefined };
+        const raw = { ...piece, part, name, width: segment.name === "trunk" ? 1.7 : 1.2, dash: key === "val" && view.y === "loss" ? [2, 3] : undefined };
         if (view.smooth > 0 && key !== "val" && key !== "lr" && line.x.length > 2) {
           lines.push({ ...raw, faint: true, part: part + ", raw" });
           lines.push({ ...raw, ys: smoothed(raw.ys, view.smooth), part: part + `, smoothed ${view.smooth}`, steps: raw.steps });
@@ -151,7 +164,7 @@ function curves(look) {
     title: `${q.name[0].toUpperCase()}${q.name.slice(1)}`, file: `curves-${view.y}-${view.x}`, series,
     x: { ...x, log: view.logx, zoom: "x." + view.x }, y: { label, kind: "plain", log: view.logy, zoom: "y." + view.y },
     note: [
-      thinned ? `Of ${whole(seen)} values ${whole(kept)} are drawn: the lowest and the highest of each stretch.` : "",
+      seen > kept + 0.5 ? `Of ${whole(seen)} values ${whole(kept)} are drawn: the lowest and the highest of each stretch.` : "",
       view.smooth > 0 ? `Solid: moving average of weight ${view.smooth}, faint: as logged; held-out losses are not smoothed.` : "",
       view.y === "loss" ? "Dotted: held-out loss; marks: finished points with 95 % intervals." : "",
       !known.full ? "Coarse at first; the rest is on its way." : "",
@@ -159,6 +172,9 @@ function curves(look) {
     nothing: runs.length ? "nothing of this quantity is logged yet" : "no run is shown",
   };
 }
+
+/** Values of all lines of a figure together, shared out: a drawing takes time, and a screen has only so many dots. */
+const budget = (lines, values = 20_000) => Math.max(24, Math.round(values / Math.max(1, lines)));
 
 // ---- the law
 
@@ -245,17 +261,20 @@ const MACHINE = [
 function machine(which, look) {
   let thinned = false;
   const series = [];
-  for (const run of shown()) {
+  const runs = shown();
+  const most = budget(runs.length * which.of.length, 8_000);
+  for (const run of runs) {
     const lines = [];
     which.of.forEach(([key, name, factor], i) => {
       const line = run.machine[key];
       if (!line || !line.x.length) return;
-      thinned ||= isThinned(line);
+      const indices = drawnOf(line, view.zoom.time, most);
+      thinned ||= isThinned(line) || indices.length < line.x.length;
       const apart = new Set(line.apart);
       const [xs, ys] = [[], []];
-      line.x.forEach((x, k) => {
-        if (apart.has(k)) xs.push(x), ys.push(NaN);
-        xs.push(x);
+      indices.forEach((k, at) => {
+        if (at && isApart(apart, indices[at - 1], k)) xs.push(line.x[k]), ys.push(NaN);
+        xs.push(line.x[k]);
         ys.push(factor * line.y[k]);
       });
       lines.push({ xs, ys, name, part: name, dash: DASHES[i] });

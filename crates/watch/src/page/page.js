@@ -1,8 +1,8 @@
 // The page: listens to the store's news, and keeps heading, figures, table and controls up to date.
 
-import { known, now, takeNews, takeWhole } from "./data.js";
+import { known, now, refine, takeNews, takeWhole } from "./data.js";
 import { ago, clock, duration, el, percent } from "./words.js";
-import { AXES, QUANTITIES, change, matcher, onView, pin, read, toggle, view } from "./view.js";
+import { AXES, QUANTITIES, change, matcher, onView, pin, read, shown, toggle, view } from "./view.js";
 import { drawSoon, focus } from "./figure.js";
 import { QUANTITY, makeFigures, missingReadings, nextAxis, shortName, xName } from "./figures.js";
 import { fillTable, isSilent, makeTable } from "./table.js";
@@ -71,10 +71,20 @@ function show() {
     fillTable();
     empty();
     missing.textContent = missingReadings();
+    performance.mark("shown");
+    detail();
     at("machine").hidden = !known.runs.size;
     figures.all.forEach((figure) => figure.refresh());
   }, known.shownOnce ? 120 : 0);
   known.shownOnce = true;
+}
+
+/** Of many runs coarse lines were sent; the few that are looked at are fetched whole. */
+const FEW_RUNS = 12;
+function detail() {
+  const runs = shown();
+  if (!known.full || runs.length > FEW_RUNS || known.runs.size <= FEW_RUNS) return;
+  refine(runs).then((came) => came && drawSoon());
 }
 
 // ---- heading
@@ -207,6 +217,7 @@ onView(() => {
     studies();
     alarms();
     fillTable();
+    detail();
   }
   drawSoon();
 });

@@ -42,8 +42,8 @@ function flops(run) {
 }
 
 function peakShare(run) {
-  const share = (run.speed * run.flops_per_step) / run.tokens_per_step / run.peak;
-  return isNumber(share) ? share : NaN;
+  const all = [run.speed, run.flops_per_step, run.tokens_per_step, run.peak];
+  return all.every(isNumber) ? (run.speed * run.flops_per_step) / run.tokens_per_step / run.peak : NaN;
 }
 
 const foldedLoss = (r) => `${loss(r.best)}${r.folded > 1 ? ` ± ${figures(r.sd, 2)} (${r.folded})` : ""}`;

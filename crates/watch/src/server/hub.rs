@@ -95,6 +95,11 @@ impl Hub {
         (inner.last, text)
     }
 
+    /// One run with all that is kept of it.
+    pub(super) fn run(&self, id: &str) -> Option<String> {
+        message::run(&self.inner().seen, id)
+    }
+
     /// What follows the news of this number; waits for it at most so long.
     pub(super) fn next(&self, after: u64, patience: Duration) -> Next {
         let mut inner = self.inner();

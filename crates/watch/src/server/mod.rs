@@ -243,6 +243,13 @@ fn answer(mut stream: TcpStream, guard: &Guard, hub: &Hub, pages: &Arc<AtomicUsi
             let (_, text) = hub.whole(Detail::Full);
             send(&mut stream, "200 OK", "application/json", "", text.as_bytes(), request.head_only)
         }
+        // Ids have no sign that an address would have to hide.
+        "/run.json" => match request.asked("id").and_then(|id| hub.run(id)) {
+            Some(text) => {
+                send(&mut stream, "200 OK", "application/json", "", text.as_bytes(), request.head_only)
+            }
+            None => return refuse(stream, Refusal::NotFound),
+        },
         path => match PARTS.iter().find(|(known, ..)| *known == path) {
             Some((_, kind, text)) => {
                 send(&mut stream, "200 OK", kind, "", text.as_bytes(), request.head_only)
