@@ -1,5 +1,5 @@
-//! PNG, JPEG and SVG as rows of bytes. For photographs the crates are `png` and `zune-jpeg`, which the `image` crate itself decodes with:
-//! these two alone, since nothing else of it is wanted.
+//! PNG, JPEG and SVG as rows of bytes. For photographs the crates are `png` and `zune-jpeg`, which the `image` crate
+//! itself decodes with: these two alone, since nothing else of it is wanted.
 
 use crate::DataError;
 use std::io::Cursor;
@@ -20,8 +20,8 @@ pub(super) struct Decoded {
     pub(super) pixels: Vec<u8>,
 }
 
-/// What `bytes`, the content of `path`, show; which of the formats the content says, not the name. A drawing has no size
-/// of its own: it is laid whole into a square of `side` pixels.
+/// What `bytes`, the content of `path`, show; which of the formats the content says, not the name. A drawing has no
+/// size of its own: it is laid whole into a square of `side` pixels.
 pub(super) fn decode(path: &Path, bytes: &[u8], side: usize) -> Result<Decoded, DataError> {
     let unreadable =
         |what: String, hint: &str| DataError::Image { path: path.to_owned(), what, hint: hint.to_owned() };

@@ -1,6 +1,7 @@
 //! The built-in pictures: drawings of everyday things by many icon sets, each a hand of its own.
 //!
-//! `isoflop fewshot prepare-icons` makes them (`icons/build.sh`, `super::iconify`), `icons/CREDITS.md` names the sets and their licences.
+//! `isoflop fewshot prepare-icons` makes them (`icons/build.sh`, [`super::iconify`]); `icons/CREDITS.md` names the sets
+//! and their licences.
 
 use super::ImageSet;
 use crate::DataError;

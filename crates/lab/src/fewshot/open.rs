@@ -1,7 +1,8 @@
 //! Opening a few-shot study: its file, its pictures, its runs.
 
 use super::runs::{FewShotStudy, Place};
-use super::study::{VOCABULARY, asked};
+use super::study::asked;
+use super::vocabulary::VOCABULARY;
 use super::{pictures, task};
 use crate::error::UserError;
 use crate::machine::machine;

@@ -4,102 +4,13 @@
 
 use crate::error::UserError;
 use crate::study::instruments::instruments;
-use crate::study::raw::{RawStudy, Vocabulary};
+use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Machine, Notes};
 use isoflop_base::fewshot::Augment;
 use isoflop_base::study::MachineSpec;
 use isoflop_base::units::{parse_count, parse_seconds, parse_whole};
 use isoflop_base::{Backbone, HeadKind};
 use std::path::PathBuf;
-
-/// What a few-shot study may say.
-pub static VOCABULARY: Vocabulary = Vocabulary {
-    keys: &[
-        "name",
-        "kind",
-        "methods",
-        "seeds",
-        "data.set",
-        "data.folder",
-        "data.prepared",
-        "data.images",
-        "data.train",
-        "data.val",
-        "data.test",
-        "data.resize",
-        "data.side",
-        "data.channels",
-        "backbone.network",
-        "backbone.width",
-        "pretrain.epochs",
-        "pretrain.batch",
-        "pretrain.optimizer",
-        "pretrain.lr",
-        "pretrain.weight_decay",
-        "pretrain.smoothing",
-        "pretrain.crop",
-        "pretrain.flip",
-        "episodes.ways",
-        "episodes.shots",
-        "episodes.queries",
-        "episodes.count",
-        "episodes.trained_count",
-        "episodes.scratch_count",
-        "episodes.scratch_lr",
-        "episodes.per_step",
-        "episodes.per_pass",
-        "episodes.optimizer",
-        "episodes.lr",
-        "episodes.head_lr",
-        "episodes.weight_decay",
-        "episodes.temperature",
-        "episodes.smoothing",
-        "episodes.dropout",
-        "episodes.auxiliary",
-        "episodes.backbone",
-        "episodes.frozen_norm",
-        "episodes.crop",
-        "episodes.flip",
-        "test.episodes",
-        "test.ways",
-        "test.shots",
-        "test.queries",
-        "test.also",
-        "test.also_queries",
-        "test.also_inverted",
-        "sweep.methods",
-        "sweep.shots",
-        "sweep.support",
-        "sweep.classes",
-        "sweep.images",
-        "sweep.widths",
-        "sweep.per_step",
-        "train.threads",
-        "train.clip",
-        "train.eval_every",
-        "train.eval_episodes",
-        "train.checkpoint_every",
-        "limits.max_temp_c",
-        "limits.max_power_w",
-        "limits.max_energy_kwh",
-        "limits.max_hours",
-        "limits.max_cost",
-        "alarms.command",
-        "alarms.webhook",
-        "alarms.stop",
-        "alarms.off",
-        "meter.sample",
-        "meter.tdp_w",
-        "meter.idle_w",
-        "meter.carbon_g_per_kwh",
-        "meter.cost_per_kwh",
-        "meter.currency",
-    ],
-    sections: &[
-        "data", "backbone", "pretrain", "episodes", "test", "sweep", "train", "limits", "alarms", "meter",
-    ],
-    example: "studies/fewshot.toml",
-};
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -110,8 +110,10 @@ impl Interval {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GeometryRow {
     /// Mean cosine between class means.
+    #[serde(deserialize_with = "or_none")]
     pub cosine_before: f64,
     /// Mean cosine between what distances are measured to.
+    #[serde(deserialize_with = "or_none")]
     pub cosine_after: f64,
     /// Entropy of the attention over ln N; none without attention.
     pub entropy: Option<f64>,

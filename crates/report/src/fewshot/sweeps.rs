@@ -161,11 +161,11 @@ pub(super) fn laws(figures: &mut Figures, input: &FewShotInput, methods: &Method
     body += &format!(
         "<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>method</th><th>error against</th>\
          <th class=\"num\">shots</th><th class=\"num\">points</th><th class=\"num\">exponent</th>\
-         <th class=\"num\">95\u{202f}% interval</th><th class=\"num\">floor</th><th class=\"num\">a tenfold leaves</th>\
-         <th class=\"num\">accuracy at ten times the most</th></tr></thead><tbody>\n\
+         <th class=\"num\">95\u{202f}% interval</th><th class=\"num\">floor</th><th class=\"num\">tenfold leaves</th>\
+         <th class=\"num\">accuracy then</th></tr></thead><tbody>\n\
          {rows}</tbody></table></div>\n<p class=\"note\">error = floor + (scale / x)<sup>exponent</sup>, accuracy is the \
-         rest; a floor is there only where Akaike’s criterion asks for one. A tenfold leaves this share of the error above \
-         its floor. The last column is the law read where nothing was measured: a forecast, not a result.</p>\n"
+         rest; a floor is there only where Akaike’s criterion asks for one. Ten times the most that was tried leaves this share of \
+         the error above its floor; the accuracy then is the law read where nothing was measured: a forecast, not a result.</p>\n"
     );
     section("laws", "How the error falls", &body)
 }

@@ -267,10 +267,10 @@ impl Gathered {
             Drawings::Emoji => format!("{side} × {side} pixels in colour on white"),
         };
         let mut text = format!(
-            "# Drawings and their licences\n\n`{file}`: {},\n{pixels}. We thank those who drew and gathered them. \
-             `isoflop fewshot prepare-icons` makes the file.\nEach set is used under its own licence:\n\n\
+            "# Drawings and their licences\n\n`{file}`: {},\n{pixels}. We thank those who drew and gathered them.\n\
+             `isoflop fewshot prepare-icons` makes the file. Each set is used under its own licence:\n\n\
              | set | by | licence | drawings |\n|---|---|---|---:|\n",
-            self.words()
+            self.words().replace(") from", ")\nfrom")
         );
         let link = |text: &str, url: &Option<String>| match url {
             Some(url) => format!("[{text}]({url})"),

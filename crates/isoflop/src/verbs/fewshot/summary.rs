@@ -44,11 +44,8 @@ pub(super) fn text(results: &FewShotInput, seconds: f64, out: &Path) -> String {
     }
     for row in &results.leads {
         let by = percent(&row.difference);
-        let _ = writeln!(
-            text,
-            "\nbest at {} shots: {}, {by} points above {}",
-            row.shots, row.method, row.against
-        );
+        let _ =
+            writeln!(text, "\nbest {}-shot: {}, {by} points above {}", row.shots, row.method, row.against);
     }
     if !results.elsewhere.is_empty() {
         let _ = writeln!(
@@ -68,6 +65,9 @@ pub(super) fn text(results: &FewShotInput, seconds: f64, out: &Path) -> String {
     }
     for law in &results.laws {
         let exponent = match &law.exponent {
+            Ok((value, low, high)) if *value < 0.0 => {
+                format!("error rises as {}^{:.3} ({:.3} to {:.3})", law.axis, -value, -high, -low)
+            }
             Ok((value, low, high)) => {
                 format!("error falls as {}^−{value:.3} ({low:.3} to {high:.3})", law.axis)
             }
