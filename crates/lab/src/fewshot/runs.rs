@@ -191,7 +191,7 @@ impl Layout<'_> {
                 }
                 Method::Scratch => {
                     for &shots in trained.iter().filter(|shots| trains(**shots)) {
-                        let run = self.from_scratch(seed, (setting, arm), base, shots)?;
+                        let run = self.scratch_training(seed, (setting, arm), base, shots)?;
                         self.entries.push(Entry { method, shots, seed, arm: arm.clone(), run, start: None });
                     }
                 }
@@ -253,7 +253,7 @@ impl Layout<'_> {
     }
 
     /// ProtoNet without pre-training, for as many images as pre-training sees unless the study says otherwise.
-    fn from_scratch(
+    fn scratch_training(
         &mut self,
         seed: u64,
         varied: (&Setting, &BTreeMap<String, String>),

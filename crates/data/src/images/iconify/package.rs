@@ -81,6 +81,9 @@ impl Icon {
     }
 }
 
+/// Takes a file of the package: its name in it, its bytes.
+type Take<'a> = dyn FnMut(&str, &[u8]) -> Result<(), DataError> + 'a;
+
 /// A package that is looked into.
 pub(super) struct Package {
     path: PathBuf,
@@ -151,11 +154,7 @@ impl Package {
     }
 
     /// Hands out files of the package by their names in it.
-    fn each(
-        &self,
-        names: &[&str],
-        take: &mut dyn FnMut(&str, &[u8]) -> Result<(), DataError>,
-    ) -> Result<(), DataError> {
+    fn each(&self, names: &[&str], take: &mut Take<'_>) -> Result<(), DataError> {
         if let Some(folder) = &self.folder {
             for name in names {
                 let path = folder.join(name);
