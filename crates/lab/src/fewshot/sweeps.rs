@@ -4,7 +4,7 @@ use super::conduct::Outcome;
 use super::results::joined;
 use super::runs::FewShotStudy;
 use crate::noise::noise_scale;
-use isoflop_laws::{Options, Row, Table};
+use isoflop_laws::{FitRecord, Options, Row, Table};
 use isoflop_report::fewshot::input::{ErrorLaw, SweepRow};
 use isoflop_store::Store;
 
@@ -111,12 +111,15 @@ fn fit(law: &mut ErrorLaw) {
             return;
         }
     };
-    let asks_for_a_floor =
-        document.comparisons.iter().any(|c| c.question.starts_with(FORM) && c.supported == FLOORED);
     let of = |variant: &str| document.fits.iter().find(|fit| fit.form == FORM && fit.variant == variant);
-    let (fit, floored) = match (of(FLOORED), of("pure")) {
-        (Some(fit), _) if asks_for_a_floor => (Some(fit), true),
-        (_, fit) => (fit, false),
+    let (pure, floored) = (of("pure"), of("irreducible"));
+    let better = |pure: &FitRecord, floored: &FitRecord| {
+        let clear = pure.aicc.zip(floored.aicc).is_some_and(|(without, with)| with + CLEAR < without);
+        clear && floored.identified.get("E").is_none_or(|known| *known)
+    };
+    let (fit, has_floor) = match (pure, floored) {
+        (Some(pure), Some(floored)) if better(pure, floored) => (Some(floored), true),
+        _ => (pure, false),
     };
     let value = |name: &str| fit.and_then(|fit| fit.params.get(name));
     law.exponent = match value("alpha").map(|alpha| (alpha.value, alpha.lo, alpha.hi)) {
@@ -127,13 +130,13 @@ fn fit(law: &mut ErrorLaw) {
     // A/x^α is (A^(1/α)/x)^α.
     let root = value("A").zip(value("alpha")).map(|(a, alpha)| a.value.powf(1.0 / alpha.value));
     law.scale = root.unwrap_or(f64::NAN);
-    law.floor = if floored { value("E").map_or(f64::NAN, |floor| floor.value) } else { 0.0 };
+    law.floor = if has_floor { value("E").map_or(f64::NAN, |floor| floor.value) } else { 0.0 };
 }
 
 /// The law's form: in its words the variable is N, whatever is varied here.
 const FORM: &str = "l_n";
-/// Its variant with a floor.
-const FLOORED: &str = "irreducible";
+/// By how much Akaike's corrected criterion must be lower to count (Burnham & Anderson 2002).
+const CLEAR: f64 = 2.0;
 
 #[cfg(test)]
 mod tests {
