@@ -145,7 +145,7 @@ fn what_cannot_be_used_is_named() {
     check(
         &|root| fs::write(file(root), b"GIF89a").unwrap(),
         GREY,
-        &["class-10/2.png", "neither PNG nor JPEG"],
+        &["class-10/2.png", "neither PNG, JPEG nor SVG"],
     );
     check(&|root| fs::write(file(root), b"").unwrap(), GREY, &["class-10/2.png", "empty"]);
     let cut = |root: &Path| {
@@ -188,6 +188,34 @@ fn a_damaged_set_is_refused() {
     huge.extend(header);
     let error = opened(&huge).1.unwrap_err().to_string();
     assert!(error.contains("its header asks for"), "{error}");
+}
+
+/// Drawings are pictures too, whole and on white; what is only tested on is not divided.
+#[test]
+fn folders_of_drawings_are_pictures() {
+    let root = TempDir::new().unwrap();
+    for class in ["a", "b", "c"] {
+        let folder = root.path().join(class);
+        fs::create_dir_all(&folder).unwrap();
+        let bar = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 4'><path d='M0 0h8v4H0z'/></svg>";
+        fs::write(folder.join("bar.SVG"), format!("<?xml version='1.0'?>\n<!-- {class} -->\n{bar}")).unwrap();
+    }
+    let index = Index::of_test_folders(root.path()).unwrap();
+    assert_eq!((index.splits.len(), index.images(), index.splits[0].name.as_str()), (1, 3, "test"));
+    let picture = Picture { short: 8, side: 8, channels: 1, convert: true };
+    let bytes = prepared(&index, &picture, 2).unwrap();
+    for (i, pixel) in bytes[bytes.len() - 64..].iter().enumerate() {
+        assert_eq!(*pixel, if (2..6).contains(&(i / 8)) { 0 } else { 255 }, "pixel {i}");
+    }
+    fs::write(root.path().join("b/broken.svg"), "<svg").unwrap();
+    let error = prepared(&Index::of_test_folders(root.path()).unwrap(), &picture, 2).unwrap_err().to_string();
+    assert!(error.contains("b/broken.svg") && error.contains("hint: "), "{error}");
+    // Of what is divided the test split alone.
+    let index = Index::of_test_folders(grey_set().path()).unwrap();
+    assert_eq!(
+        index.classes().map(|class| class.name.as_str()).collect::<Vec<_>>(),
+        ["class-20", "class-21"]
+    );
 }
 
 /// The pixels of one committed picture, prepared.

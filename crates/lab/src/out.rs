@@ -20,6 +20,8 @@ pub const LAW: &str = "law.json";
 pub const RESULTS: &str = "results.csv";
 /// Few-shot: a column for each method, shots and seed, a row for each test episode.
 pub const EPISODES: &str = "episodes.csv";
+/// Few-shot: the same on pictures that nothing was trained on.
+pub const ELSEWHERE: &str = "elsewhere.csv";
 /// Few-shot: the page's table for a paper.
 pub const TABLE: &str = "table.tex";
 /// All that the page shows; from it the same page can be drawn again.

@@ -4,8 +4,8 @@ mod whole;
 
 use isoflop_base::Measured;
 use isoflop_report::fewshot::input::{
-    BackboneFacts, ClaimRow, DataFacts, DifferenceRow, Drawing, DrawnEpisode, DrawnQuery, ErrorLaw,
-    FewShotInput, GeometryRow, Interval, MethodRow, SCHEMA, SweepRow, TestFacts,
+    BackboneFacts, ClaimRow, DataFacts, DifferenceRow, Drawing, DrawnEpisode, DrawnQuery, ElsewhereRow,
+    ErrorLaw, FewShotInput, GeometryRow, Interval, MethodRow, SCHEMA, SweepRow, TestFacts,
 };
 use isoflop_report::fewshot::render;
 use std::collections::BTreeMap;
@@ -114,6 +114,25 @@ fn law() -> ErrorLaw {
     }
 }
 
+fn elsewhere(
+    set: &str,
+    method: &str,
+    shots: usize,
+    accuracy: f64,
+    difference: Option<(String, Interval)>,
+) -> ElsewhereRow {
+    ElsewhereRow {
+        set: set.into(),
+        classes: 26,
+        images: 1194,
+        queries: 4,
+        method: method.into(),
+        shots,
+        accuracy: interval(accuracy, 0.002, 0.004),
+        difference,
+    }
+}
+
 fn study() -> FewShotInput {
     let mut rows = Vec::new();
     let mut differences = Vec::new();
@@ -155,6 +174,11 @@ fn study() -> FewShotInput {
         test: TestFacts { ways: 5, queries: 15, episodes: 2000 },
         rows,
         differences,
+        leads: Vec::new(),
+        elsewhere: vec![
+            elsewhere("clipart", "proto", 1, 0.52, None),
+            elsewhere("clipart", "feat", 1, 0.55, Some(("proto".into(), interval(0.03, 0.002, 0.004)))),
+        ],
         sweeps: sweeps(),
         laws: vec![
             law(),
@@ -280,12 +304,36 @@ fn the_headline_says_who_is_best_and_how_surely() {
     let html = render(&unsure);
     assert!(html.contains("<i>feat</i> is best at 1 shot and first but not clearly at 5 shots"));
     assert!(html.contains("makes no difference that can be told at 5 shots"));
+    // A second that was compared directly is named, though the third lies nearer to what all are compared with.
+    let mut led = study();
+    led.leads.push(DifferenceRow {
+        method: "feat".into(),
+        against: "nearest-mean".into(),
+        shots: 5,
+        difference: interval(0.004, 0.001, 0.002),
+    });
+    assert!(render(&led).contains("0.4 points above <i>nearest-mean</i> at 5 shots"));
     // Without a reference nothing is said of attention.
     let mut alone = study();
     alone.differences.clear();
     let html = render(&alone);
     assert!(html.contains("No method without attention was compared"));
     assert!(html.contains("<i>feat</i> is first at 1 and 5 shots, without a paired comparison"));
+}
+
+#[test]
+fn other_pictures_stand_beside_those_of_the_training() {
+    let html = render(&study());
+    check(&html);
+    assert!(html.contains("On other pictures") && html.contains("<h3>Clipart</h3>"));
+    let at = html.find("<h3>Clipart</h3>").unwrap();
+    let table = &html[at..at + html[at..].find("</table>").unwrap()];
+    for words in ["<b>55.00\u{202f}% ± 0.40</b>", "76.63\u{202f}%", "+3.00 ± 0.40 against proto"] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    let mut none = study();
+    none.elsewhere.clear();
+    assert!(!render(&none).contains("On other pictures"));
 }
 
 #[test]
@@ -351,6 +399,7 @@ fn text_from_outside_cannot_become_markup() {
     }
     input.notes = vec![EVIL.into()];
     input.recipe = vec![(EVIL.into(), EVIL.into())];
+    input.elsewhere[0].set = EVIL.into();
     input.sweeps[0].axis = EVIL.into();
     input.laws[1].exponent = Err(EVIL.into());
     input.episodes[0].queries[0].picture.hex = EVIL.into();
@@ -372,6 +421,8 @@ fn whatever_is_missing_or_no_number_the_page_stands() {
         |i| {
             i.laws[0].points[0] = (f64::NAN, -1.0, f64::INFINITY);
             i.laws[0].exponent = Ok((f64::NAN, f64::INFINITY, 0.0));
+            i.laws[1].floor = f64::INFINITY;
+            i.elsewhere[0].accuracy = interval(f64::NAN, f64::INFINITY, f64::NAN);
             i.sweeps[0].value = f64::NAN;
             i.sweeps[1].accuracy = interval(-1e308, f64::NAN, 0.0);
             i.episodes[0].support.clear();

@@ -1,5 +1,5 @@
-//! PNG and JPEG as rows of bytes. The crates are `png` and `zune-jpeg`, which the `image` crate itself decodes with:
-//! these two alone, since nothing else of it is wanted.
+//! PNG, JPEG and SVG as rows of bytes. For photographs the crates are `png` and `zune-jpeg`, which the `image` crate
+//! itself decodes with: these two alone, since nothing else of it is wanted.
 
 use crate::DataError;
 use std::io::Cursor;
@@ -20,8 +20,9 @@ pub(super) struct Decoded {
     pub(super) pixels: Vec<u8>,
 }
 
-/// What `bytes`, the content of `path`, show; which of the two formats the content says, not the name.
-pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Decoded, DataError> {
+/// What `bytes`, the content of `path`, show; which of the formats the content says, not the name. A drawing has no
+/// size of its own: it is laid whole into a square of `side` pixels.
+pub(super) fn decode(path: &Path, bytes: &[u8], side: usize) -> Result<Decoded, DataError> {
     let unreadable =
         |what: String, hint: &str| DataError::Image { path: path.to_owned(), what, hint: hint.to_owned() };
     let damaged = "the file is damaged or was not copied whole; replace it or take it out";
@@ -29,9 +30,16 @@ pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Decoded, DataError> {
         [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
         [0xff, 0xd8, ..] => decode_jpeg(bytes),
         [] => return Err(unreadable("the file is empty".into(), damaged)),
-        _ => return Err(unreadable("neither PNG nor JPEG".into(), "convert it to one of the two")),
+        _ if is_markup(bytes) => super::svg::render(bytes, side),
+        _ => return Err(unreadable("neither PNG, JPEG nor SVG".into(), "convert it to one of them")),
     };
     decoded.map_err(|what| unreadable(what, damaged))
+}
+
+/// Whether text begins as XML does, after what may stand before it.
+fn is_markup(bytes: &[u8]) -> bool {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    text.trim_ascii_start().starts_with(b"<")
 }
 
 fn checked(width: usize, height: usize) -> Result<(), String> {

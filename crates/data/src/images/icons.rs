@@ -1,6 +1,7 @@
 //! The built-in pictures: drawings of everyday things by many icon sets, each a hand of its own.
 //!
-//! `icons/build.sh` makes them, `icons/CREDITS.md` names the sets and their licences.
+//! `isoflop fewshot prepare-icons` makes them (`icons/build.sh`, [`super::iconify`]); `icons/CREDITS.md` names the sets
+//! and their licences.
 
 use super::ImageSet;
 use crate::DataError;
@@ -9,7 +10,7 @@ use crate::unpack::unzstd;
 
 const ICONS_ZST: &[u8] = include_bytes!("../../icons/icons.images.zst");
 /// SHA-256 of the set.
-const ICONS_SHA256: &str = "692340c15f60a208160dd25f9b34f7e3c74e5e4d86620f4e43b2f07307ac8774";
+const ICONS_SHA256: &str = "5c5ce245c7fc473f051a402acffa395c0f4088290db4176bee743ea1b7a83180";
 
 /// The built-in icons: `[28,28,1]`, ink from 0 to 1; classes divided 64/16/20 such that words of one family stay
 /// together.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Names of the splits, in order.
 const SPLITS: [&str; 3] = ["train", "val", "test"];
 /// Endings of files that are read; others are no pictures.
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "svg"];
 /// Shares of classes that a folder without splits gives to the three, in hundredths: those of mini-ImageNet.
 const SHARES: [usize; 2] = [64, 80];
 
@@ -58,10 +58,20 @@ impl Index {
         };
         let index = Self { splits };
         if index.classes().next().is_none() {
-            let hint = "give a folder with a folder of PNG or JPEG files for each class".to_owned();
+            let hint = "give a folder with a folder of PNG, JPEG or SVG files for each class".to_owned();
             return Err(DataError::Empty { path: root.to_owned(), hint });
         }
         index.checked()
+    }
+
+    /// What is only tested on: `root/test/class/*`, or without such a folder every class of `root/class/*`.
+    ///
+    /// # Errors
+    /// A missing or empty folder.
+    pub fn of_test_folders(root: &Path) -> Result<Self, DataError> {
+        let own = root.join("test");
+        let classes = Self::of_class_folders(if own.is_dir() { &own } else { root })?;
+        Ok(Self { splits: vec![Split { name: "test".to_owned(), classes }] })
     }
 
     /// The classes of `root/class/*`, not divided.
@@ -71,7 +81,7 @@ impl Index {
     pub fn of_class_folders(root: &Path) -> Result<Vec<Class>, DataError> {
         let classes = classes_in(root, &folders(root)?)?;
         if classes.is_empty() {
-            let hint = "give a folder with a folder of PNG or JPEG files for each class".to_owned();
+            let hint = "give a folder with a folder of PNG, JPEG or SVG files for each class".to_owned();
             return Err(DataError::Empty { path: root.to_owned(), hint });
         }
         Ok(classes)
@@ -180,7 +190,7 @@ fn classes_in(folder: &Path, names: &[String]) -> Result<Vec<Class>, DataError> 
         let folder = folder.join(name);
         let files = entries(&folder, |path| is_picture(path) && path.is_file())?;
         if files.is_empty() {
-            let hint = "put PNG or JPEG files there, or remove the folder".to_owned();
+            let hint = "put PNG, JPEG or SVG files there, or remove the folder".to_owned();
             return Err(DataError::Empty { path: folder, hint });
         }
         Ok(Class { name: name.clone(), files: files.into_iter().map(|file| folder.join(file)).collect() })

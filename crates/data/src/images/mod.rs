@@ -13,11 +13,13 @@
 
 mod augment;
 mod decode;
+pub mod iconify;
 mod icons;
 mod index;
 mod prepare;
 mod resize;
 mod set;
+mod svg;
 
 pub use augment::augment;
 pub use icons::icons;

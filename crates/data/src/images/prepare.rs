@@ -124,7 +124,7 @@ pub fn read_picture(path: &Path, picture: &Picture) -> Result<Vec<f32>, DataErro
 
 fn one(path: &Path, picture: &Picture) -> Result<Prepared, DataError> {
     let bytes = std::fs::read(path).map_err(|e| DataError::from_io(path, e))?;
-    let decoded = decode(path, &bytes)?;
+    let decoded = decode(path, &bytes, picture.short)?;
     if decoded.channels != picture.channels && !picture.convert {
         let name = |channels| match channels {
             1 => "grey",

@@ -97,6 +97,7 @@ pub struct ImageSet {
     bytes: Bytes,
     header: Header,
     first: usize,
+    inverted: bool,
 }
 
 impl ImageSet {
@@ -111,13 +112,18 @@ impl ImageSet {
             what,
             hint: "prepare the pictures again".into(),
         })?;
-        Ok(Self { bytes: Bytes::Mapped(map), header, first })
+        Ok(Self { bytes: Bytes::Mapped(map), header, first, inverted: false })
     }
 
     /// A set whose file is held in memory.
     pub(super) fn held(name: &'static str, bytes: Vec<u8>) -> Result<Self, String> {
         let (header, first) = read_header(&bytes)?;
-        Ok(Self { bytes: Bytes::Held { name, bytes }, header, first })
+        Ok(Self { bytes: Bytes::Held { name, bytes }, header, first, inverted: false })
+    }
+
+    /// The same pictures with light and dark exchanged.
+    pub fn inverted(self) -> Self {
+        Self { inverted: !self.inverted, ..self }
     }
 
     /// Pixels of a side.
@@ -171,7 +177,8 @@ impl ImageSet {
         let each = self.header.image();
         assert!(index < self.images() && out.len() == each, "picture {index} does not fit");
         let bytes = &self.bytes.whole()?[self.first + index * each..][..each];
-        bytes.iter().zip(out).for_each(|(&byte, out)| *out = f32::from(byte) / 255.0);
+        let flip = if self.inverted { 255 } else { 0 };
+        bytes.iter().zip(out).for_each(|(&byte, out)| *out = f32::from(byte ^ flip) / 255.0);
         Ok(())
     }
 }

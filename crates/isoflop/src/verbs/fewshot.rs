@@ -3,6 +3,7 @@
 mod demo;
 mod plan;
 mod predict;
+mod prepare_icons;
 mod run;
 mod summary;
 
@@ -26,6 +27,8 @@ enum What {
     Plan(plan::PlanArgs),
     /// Tells of pictures which class of a support folder they belong to.
     Predict(predict::PredictArgs),
+    /// Gathers icons or emoji by many hands into classes, out of the npm package `@iconify/json`.
+    PrepareIcons(prepare_icons::PrepareIconsArgs),
 }
 
 /// Runs the verb.
@@ -35,5 +38,6 @@ pub(crate) fn run(args: FewShotArgs, ctx: &Context) -> anyhow::Result<ExitCode> 
         What::Run(args) => run::run(args, ctx),
         What::Plan(args) => plan::run(args, ctx),
         What::Predict(args) => predict::run(args, ctx),
+        What::PrepareIcons(args) => prepare_icons::run(args, ctx),
     }
 }

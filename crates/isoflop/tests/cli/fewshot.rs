@@ -218,6 +218,85 @@ fn ones_own_pictures_are_learnt_from_and_told_apart() {
     assert_ne!(predict(&["--invert"]), answers);
 }
 
+/// Class folders, drawings among them, that the study's methods are tested on besides its own.
+#[test]
+fn what_was_learnt_is_tested_on_other_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    for class in 0..6 {
+        for number in 0..7 {
+            draw(&dir.path().join(format!("shapes/shape-{class}/{number}.png")), class, number + 40 * class);
+        }
+        let bar = format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 28 28'><path d='M{class} 2h9v20h-9z'/></svg>"
+        );
+        std::fs::write(dir.path().join(format!("shapes/shape-{class}/bar.svg")), bar).unwrap();
+    }
+    let text = STUDY
+        .replace("episodes = 60", "episodes = 60\nalso = [\"shapes\"]")
+        .replace("\"feat\"]\nseeds = [1, 2]", "\"feat\", \"proto-scratch\"]\nseeds = [1, 2]")
+        .replace("classes = [0.2]\nper_step = [2]", "support = [1, 2, 3, 4]");
+    study(dir.path(), &text);
+    let (code, out, err) = run(dir.path(), &["fewshot", "run", "study.toml", "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let rows = document["elsewhere"].as_array().unwrap();
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    for row in rows {
+        assert_eq!((&row["set"], &row["classes"], &row["images"]), (&"shapes".into(), &6.into(), &48.into()));
+        let mean = row["accuracy"]["mean"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&mean) && (row["difference"].is_null() == (row["method"] == "proto")));
+    }
+    // Shapes that differ as these do are told apart above chance by features of icons.
+    assert!(rows[0]["accuracy"]["mean"].as_f64().unwrap() > 0.25, "{}", rows[0]);
+    let table = std::fs::read_to_string(dir.path().join("small/elsewhere.csv")).unwrap();
+    assert_eq!(table.lines().count(), 7);
+    assert!(
+        std::fs::read_to_string(dir.path().join("small/report.html")).unwrap().contains("On other pictures")
+    );
+    // What leads is said with its lead on the same episodes, and support images are a law.
+    let lead = &document["leads"][0];
+    assert!(lead["difference"]["mean"].as_f64().unwrap() >= 0.0 && lead["method"] != lead["against"]);
+    let law = &document["laws"][0];
+    assert_eq!((&law["axis"], law["points"].as_array().unwrap().len()), (&"shots".into(), 4));
+    // From scratch nothing is started from.
+    let scratch =
+        document["rows"].as_array().unwrap().iter().find(|r| r["method"] == "proto-scratch").unwrap();
+    assert!(scratch["accuracy"]["mean"].as_f64().unwrap() > 0.2 && scratch["head_params"] == 0);
+    let spec = std::fs::read(dir.path().join("runs/small-proto-scratch-k1-w16-s1/spec.json")).unwrap();
+    let spec: serde_json::Value = serde_json::from_slice(&spec).unwrap();
+    assert!(!spec.to_string().contains("checkpoints/point"), "{spec}");
+    // A class too small is named, with the folder.
+    for number in 2..7 {
+        std::fs::remove_file(dir.path().join(format!("shapes/shape-3/{number}.png"))).unwrap();
+    }
+    let (code, _, err) = run(dir.path(), &["fewshot", "run", "study.toml"]);
+    assert!(
+        code == 2 && err.contains("shapes: class `shape-3` has 3 images") && err.contains("hint: "),
+        "{err}"
+    );
+}
+
+#[test]
+fn prepared_pictures_are_studied_and_must_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(dir.path(), &["fewshot", "prepare-icons", "nowhere.tgz", "--out", "icons"]);
+    assert!(code == 2 && err.contains("nowhere.tgz") && err.contains("hint: "), "{err}");
+    std::fs::write(dir.path().join("set.images"), b"isoflop images 1\n").unwrap();
+    study(dir.path(), &STUDY.replace("[backbone]", "[data]\nprepared = \"set.images\"\n[backbone]"));
+    let (code, _, err) = run(dir.path(), &["fewshot", "run", "study.toml"]);
+    assert!(code == 2 && err.contains("set.images") && err.contains("hint: "), "{err}");
+    let header =
+        r#"{"side":8,"channels":1,"splits":[{"name":"test","classes":[["a",1]]}],"fingerprint":"x"}"#;
+    let mut bytes = b"isoflop images 1\n".to_vec();
+    bytes.extend((header.len() as u64).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(64) + 64, 0);
+    std::fs::write(dir.path().join("set.images"), &bytes).unwrap();
+    let (code, _, err) = run(dir.path(), &["fewshot", "run", "study.toml"]);
+    let words = ["set.images: pictures of 8 pixels and 1 channels", "28 pixels and 3 channels", "hint: "];
+    assert!(code == 2 && words.iter().all(|word| err.contains(word)), "{err}");
+}
+
 #[test]
 fn what_is_wrong_with_a_few_shot_study_is_named() {
     let dir = tempfile::tempdir().unwrap();

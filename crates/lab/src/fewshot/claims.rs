@@ -20,7 +20,12 @@ pub struct AtStart {
 }
 
 fn points(interval: &Interval) -> String {
-    format!("{:+.2} ± {:.2} points", 100.0 * interval.mean, 100.0 * interval.wider())
+    format!("{} ± {:.2} points", signed(interval.mean), 100.0 * interval.wider())
+}
+
+/// Points with their sign, by the minus of figures.
+fn signed(share: f64) -> String {
+    format!("{:+.2}", 100.0 * share).replace('-', "−")
 }
 
 fn row(claim: &str, found: String, verdict: &str, why: &str) -> ClaimRow {
@@ -109,10 +114,10 @@ fn noise(sweeps: &[SweepRow]) -> Option<ClaimRow> {
     let method = ["ccd-residual", "ccd", "ccd-mha", "feat"].into_iter().find(|m| of(m).len() > 1)?;
     let (from, to, gained, within) = ends(&of(method))?;
     let plain = ends(&of("proto"));
-    let mut found = format!("{method}: {:+.2} points from {from} to {to} episodes a step", 100.0 * gained);
+    let mut found = format!("{method}: {} points from {from} to {to} episodes a step", signed(gained));
     let mut verdict = if gained > within { "holds" } else { "refuted" };
     if let Some((_, _, without, spread)) = plain {
-        found += &format!("; proto: {:+.2}", 100.0 * without);
+        found += &format!("; proto: {}", signed(without));
         if gained > within && gained - without < within + spread {
             verdict = "open";
         }

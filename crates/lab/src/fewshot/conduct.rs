@@ -3,6 +3,7 @@
 
 use super::claims::AtStart;
 use super::evaluate::{Tested, test_entry};
+use super::pictures::Also;
 use super::runs::{Entry, FewShotStudy, checkpoint_label};
 use super::study::Method;
 use super::{evaluate, pages, results, task};
@@ -28,6 +29,8 @@ pub struct Conductor<'a> {
     pub study: &'a FewShotStudy,
     /// Its pictures.
     pub set: &'a Arc<ImageSet>,
+    /// Other pictures that are only tested on.
+    pub also: &'a [Also],
     /// Where its runs are kept.
     pub store_root: PathBuf,
     /// Where tables and page go.
@@ -129,7 +132,8 @@ impl Conductor<'_> {
             if diverged.contains(&run.id) {
                 continue;
             }
-            let (tested, frozen) = test_entry(self.study, entry, (store, self.set), self.stop)?;
+            let queries = self.study.asked.test.queries;
+            let (tested, frozen) = test_entry(self.study, entry, store, (self.set, queries), self.stop)?;
             let main = entry.arm.is_empty();
             if main {
                 recorder.note(&line(entry, &tested))?;
@@ -137,7 +141,16 @@ impl Conductor<'_> {
             outcomes.push(Outcome { entry, tested, frozen: main.then_some(frozen) });
         }
         let start = self.at_start(store, diverged)?;
-        let input = results::input(self.study, self.set, store, &outcomes, start)?;
+        let mut input = results::input(self.study, self.set, store, &outcomes, start)?;
+        for also in self.also {
+            let mut elsewhere = Vec::new();
+            let queries = self.study.asked.test.also_queries;
+            for entry in outcomes.iter().map(|outcome| outcome.entry).filter(|entry| entry.arm.is_empty()) {
+                let (tested, _) = test_entry(self.study, entry, store, (&also.set, queries), self.stop)?;
+                elsewhere.push(Outcome { entry, tested, frozen: None });
+            }
+            input.elsewhere.extend(results::elsewhere(also, queries, &elsewhere)?);
+        }
         pages::write(&self.out, &input, &outcomes)?;
         Ok(input)
     }
@@ -208,7 +221,7 @@ impl Spent {
             let missing = || Measured::missing("the run has no checkpoint");
             Ok(cost(index)?.map_or_else(missing, |cost| Measured::measured(cost.seconds)))
         };
-        let trained = matches!(entry.method, Method::Head(_));
+        let trained = entry.method.is_trained();
         let mut all: Vec<usize> = entry.start.into_iter().collect();
         if trained {
             all.push(entry.run);

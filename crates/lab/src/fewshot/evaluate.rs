@@ -108,8 +108,8 @@ impl Frozen {
         let features = task::embed(engine, set, &(first..end).collect::<Vec<_>>(), stop)?;
         let judge = match (method, engine.head()) {
             (Method::Baseline, _) => Judge::Baseline,
-            (Method::Head(_), Some((head, weights))) => Judge::Head(head, weights.to_vec()),
-            (Method::NearestMean | Method::Head(_), _) => {
+            (Method::Head(_) | Method::Scratch, Some((head, weights))) => Judge::Head(head, weights.to_vec()),
+            (Method::NearestMean | Method::Head(_) | Method::Scratch, _) => {
                 Judge::Head(HeadConfig::nearest_mean(d), Vec::new())
             }
         };
@@ -241,26 +241,34 @@ struct Part {
 /// # Errors
 /// A split that is missing, classes that are too small.
 pub fn test_episodes(study: &FewShotStudy, set: &ImageSet, shots: usize) -> Result<Episodes, UserError> {
-    let test = &study.asked.test;
-    let shape = EpisodeShape { ways: test.ways, shots, queries: test.queries };
+    episodes_of(set, EpisodeShape { ways: study.asked.test.ways, shots, queries: study.asked.test.queries })
+}
+
+/// The test episodes of this shape.
+///
+/// # Errors
+/// As [`test_episodes`].
+pub fn episodes_of(set: &ImageSet, shape: EpisodeShape) -> Result<Episodes, UserError> {
     let classes = set.classes("test").map_err(UserError::from_error)?;
     Episodes::new(classes, shape, TEST).map_err(UserError::from_error)
 }
 
-/// Tests one entry of a study.
+/// Tests one entry of a study on a set of pictures, with so many queries of each class.
 ///
 /// # Errors
 /// A checkpoint that cannot be read; [`crate::Stopped`].
 pub fn test_entry(
     study: &FewShotStudy,
     entry: &Entry,
-    (store, set): (&Store, &ImageSet),
+    store: &Store,
+    (set, queries): (&ImageSet, usize),
     stop: &Stop,
 ) -> anyhow::Result<(Tested, Frozen)> {
     let (run, machine) = (&study.runs[entry.run], study.machine());
     let mut engine = finished(store, run, machine)?;
     let kernels = KernelSet::by_name(&run.train.kernels).map_err(UserError::from_error)?;
     let frozen = Frozen::new(&mut engine, entry.method, set, "test", kernels, stop)?;
-    let episodes = test_episodes(study, set, entry.shots)?;
+    let shape = EpisodeShape { ways: study.asked.test.ways, shots: entry.shots, queries };
+    let episodes = episodes_of(set, shape)?;
     Ok((frozen.test(&episodes, study.asked.test.episodes, machine.threads, stop)?, frozen))
 }

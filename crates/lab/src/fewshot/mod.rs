@@ -21,3 +21,4 @@ pub mod runs;
 pub mod study;
 pub mod sweeps;
 pub mod task;
+pub mod vocabulary;

@@ -13,6 +13,9 @@ use std::path::Path;
 pub fn write(dir: &Path, input: &FewShotInput, outcomes: &[Outcome<'_>]) -> anyhow::Result<()> {
     out::write(dir, out::RESULTS, results(input).as_bytes())?;
     out::write(dir, out::EPISODES, episodes(outcomes).as_bytes())?;
+    if !input.elsewhere.is_empty() {
+        out::write(dir, out::ELSEWHERE, elsewhere(input).as_bytes())?;
+    }
     out::write(dir, out::TABLE, table(input).as_bytes())?;
     out::write(dir, out::REPORT_INPUT, serde_json::to_string_pretty(input)?.as_bytes())?;
     out::write(dir, out::REPORT, isoflop_report::fewshot::render(input).as_bytes())
@@ -47,6 +50,37 @@ fn results(input: &FewShotInput) -> String {
             cell(row.joules.value().copied()),
             cell(row.memory_bytes.value().map(|&b| b as f64)),
             row.head_params
+        );
+    }
+    text
+}
+
+/// A row for each other set of pictures, method and number of shots.
+fn elsewhere(input: &FewShotInput) -> String {
+    let mut text =
+        "set,classes,images,method,shots,ways,queries,episodes,accuracy,ci95_episodes,ci95_seeds,against,\
+                    difference,difference_ci95_episodes,difference_ci95_seeds\n"
+            .to_owned();
+    for row in &input.elsewhere {
+        let difference = row.difference.as_ref();
+        let _ = writeln!(
+            text,
+            "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
+            row.set.replace([',', '"', '\n'], " "),
+            row.classes,
+            row.images,
+            row.method,
+            row.shots,
+            input.test.ways,
+            row.queries,
+            input.test.episodes,
+            row.accuracy.mean,
+            row.accuracy.half,
+            cell(row.accuracy.seeds_half),
+            difference.map_or("", |(against, _)| against.as_str()),
+            cell(difference.map(|(_, d)| d.mean)),
+            cell(difference.map(|(_, d)| d.half)),
+            cell(difference.and_then(|(_, d)| d.seeds_half)),
         );
     }
     text

@@ -1,12 +1,13 @@
 //! Opening the pictures of a study: built in, or prepared once from files and kept beside the runs.
 
-use super::study::{Pictures, Source};
+use super::study::{Asked, Pictures, Source};
 use crate::error::UserError;
+use isoflop_base::EpisodeShape;
 use isoflop_base::bits::mix;
 use isoflop_base::fewshot::Base;
 use isoflop_base::study::DataSpec;
 use isoflop_data::DataError;
-use isoflop_data::episodes::EpisodeClass;
+use isoflop_data::episodes::{EpisodeClass, Episodes};
 use isoflop_data::images::{self, ImageSet, Index, Picture};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ const FOLDER: &str = "images";
 pub fn open(pictures: &Pictures, store: &Path, threads: usize) -> anyhow::Result<Arc<ImageSet>> {
     let index = match &pictures.source {
         Source::Icons => return Ok(Arc::new(images::icons().map_err(UserError::from_error)?)),
+        Source::Prepared(path) => return Ok(Arc::new(prepared(path, pictures)?)),
         Source::Folder(folder) => Index::of_folders(folder),
         Source::Lists { images, lists } => {
             let lists: Vec<(&str, &Path)> =
@@ -29,13 +31,35 @@ pub fn open(pictures: &Pictures, store: &Path, threads: usize) -> anyhow::Result
         }
     };
     let index = index.map_err(UserError::from_error)?;
+    Ok(Arc::new(decoded(&index, pictures, store, threads)?))
+}
+
+/// A set that somebody prepared, of the size and channels that the study has.
+fn prepared(path: &Path, pictures: &Pictures) -> Result<ImageSet, UserError> {
+    let set = ImageSet::open(path).map_err(UserError::from_error)?;
+    let (found, asked) = ((set.side(), set.channels()), (pictures.side, pictures.channels));
+    if found == asked {
+        return Ok(set);
+    }
+    let words = |(side, channels): (usize, usize)| format!("{side} pixels and {channels} channels");
+    Err(UserError::new(format!(
+        "{}: pictures of {}, the study asks for {}",
+        path.display(),
+        words(found),
+        words(asked)
+    ))
+    .hint("set data.side and data.channels to what the pictures have, or prepare them again"))
+}
+
+/// Pictures of files, decoded once, into `store/images`.
+fn decoded(index: &Index, pictures: &Pictures, store: &Path, threads: usize) -> anyhow::Result<ImageSet> {
     let picture =
         Picture { short: pictures.resize, side: pictures.side, channels: pictures.channels, convert: true };
-    let fingerprint = images::fingerprint(&index, &picture).map_err(UserError::from_error)?;
+    let fingerprint = images::fingerprint(index, &picture).map_err(UserError::from_error)?;
     let path = store.join(FOLDER).join(format!("{}.images", &fingerprint[..16]));
     if !path.exists() {
         isoflop_store::write_streamed(&path, |write| {
-            images::prepare::<anyhow::Error>(&index, &picture, threads, &mut |bytes| {
+            images::prepare::<anyhow::Error>(index, &picture, threads, &mut |bytes| {
                 write(bytes).map_err(Into::into)
             })
         })
@@ -44,8 +68,42 @@ pub fn open(pictures: &Pictures, store: &Path, threads: usize) -> anyhow::Result
             Err(error) => error,
         })?;
     }
-    let set = ImageSet::open(&path).map_err(UserError::from_error)?;
-    Ok(Arc::new(set))
+    Ok(ImageSet::open(&path).map_err(UserError::from_error)?)
+}
+
+/// Pictures that a study is only tested on.
+pub struct Also {
+    /// What tables call it.
+    pub name: String,
+    /// Its pictures; the split `test` is what counts.
+    pub set: ImageSet,
+}
+
+/// Opens what `test.also` names: prepared sets, or folders of class folders, all of whose classes are tested unless
+/// they are divided. Each must hold the episodes that will be asked of it.
+///
+/// # Errors
+/// As [`open`]; classes that are too few or too small, named.
+pub fn open_also(asked: &Asked, store: &Path) -> anyhow::Result<Vec<Also>> {
+    let (pictures, test) = (&asked.pictures, &asked.test);
+    let mut all = Vec::new();
+    for path in &test.also {
+        let place = path.display();
+        let set = if path.is_dir() {
+            let index = Index::of_test_folders(path).map_err(UserError::from_error)?;
+            decoded(&index, pictures, store, asked.machine.threads)?
+        } else {
+            prepared(path, pictures)?
+        };
+        for &shots in asked.episodes.shots.iter().chain(&test.shots) {
+            let shape = EpisodeShape { ways: test.ways, shots, queries: test.also_queries };
+            let classes = set.classes("test").map_err(UserError::from_error)?;
+            Episodes::new(classes, shape, 0).map_err(|e| UserError::new(format!("{place}: {e}")))?;
+        }
+        let name = path.file_stem().map_or_else(|| place.to_string(), |n| n.to_string_lossy().into_owned());
+        all.push(Also { name, set: if test.also_inverted { set.inverted() } else { set } });
+    }
+    Ok(all)
 }
 
 /// What identifies a set in a run.
@@ -56,7 +114,7 @@ pub fn data_spec(pictures: &Pictures, set: &ImageSet) -> DataSpec {
     };
     let corpus = match &pictures.source {
         Source::Icons => "icons".to_owned(),
-        Source::Folder(path) | Source::Lists { images: path, .. } => {
+        Source::Folder(path) | Source::Prepared(path) | Source::Lists { images: path, .. } => {
             path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
         }
     };

@@ -3,14 +3,15 @@
 
 use super::claims::{self, AtStart};
 use super::conduct::{Outcome, Spent};
+use super::pictures::Also;
 use super::runs::FewShotStudy;
 use super::study::Method;
 use super::{drawn, sweeps};
 use isoflop_base::HeadKind;
 use isoflop_data::images::ImageSet;
 use isoflop_report::fewshot::input::{
-    BackboneFacts, DataFacts, DifferenceRow, FewShotInput, GeometryRow, Interval, MethodRow, SCHEMA,
-    TestFacts,
+    BackboneFacts, DataFacts, DifferenceRow, ElsewhereRow, FewShotInput, GeometryRow, Interval, MethodRow,
+    SCHEMA, TestFacts,
 };
 use isoflop_store::Store;
 
@@ -105,6 +106,51 @@ fn differences(groups: &[Group<'_>]) -> Vec<DifferenceRow> {
     rows
 }
 
+/// The best method at each number of shots against the second, on the episodes that both were tested on.
+fn leads(groups: &[Group<'_>]) -> Vec<DifferenceRow> {
+    let mut rows: Vec<DifferenceRow> = Vec::new();
+    for shots in groups.iter().map(|group| group.shots) {
+        if rows.iter().any(|row| row.shots == shots) {
+            continue;
+        }
+        let mean = |group: &&Group<'_>| joined(&group.accuracies()).mean;
+        let mut alike: Vec<&Group<'_>> = groups.iter().filter(|group| group.shots == shots).collect();
+        alike.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        if let [first, second, ..] = alike[..] {
+            rows.push(DifferenceRow {
+                method: first.method.word().to_owned(),
+                against: second.method.word().to_owned(),
+                shots,
+                difference: difference(first, second),
+            });
+        }
+    }
+    rows
+}
+
+/// A row for each method and number of shots on pictures that nothing was trained on.
+///
+/// # Errors
+/// A set without the split that is tested.
+pub fn elsewhere(also: &Also, queries: usize, outcomes: &[Outcome<'_>]) -> anyhow::Result<Vec<ElsewhereRow>> {
+    let groups = groups(outcomes);
+    let (differences, classes) = (differences(&groups), also.set.classes("test")?);
+    let row = |group: &Group<'_>| {
+        let same = |d: &&DifferenceRow| d.method == group.method.word() && d.shots == group.shots;
+        ElsewhereRow {
+            set: also.name.clone(),
+            classes: classes.len() as u64,
+            images: classes.iter().map(|class| class.images.len() as u64).sum(),
+            queries,
+            method: group.method.word().to_owned(),
+            shots: group.shots,
+            accuracy: joined(&group.accuracies()),
+            difference: differences.iter().find(same).map(|d| (d.against.clone(), d.difference)),
+        }
+    };
+    Ok(groups.iter().map(row).collect())
+}
+
 fn method_row(study: &FewShotStudy, store: &Store, group: &Group<'_>) -> anyhow::Result<MethodRow> {
     let first = group.seeds[0];
     let spent = Spent::of(study, first.entry, store)?;
@@ -190,6 +236,8 @@ pub fn input(
         },
         recipe: recipe(study),
         test: TestFacts { ways: asked.test.ways, queries: asked.test.queries, episodes: asked.test.episodes },
+        leads: leads(&groups),
+        elsewhere: Vec::new(),
         claims: claims::judge(&rows, &differences, &sweep_rows, start),
         laws: sweeps::laws(&sweep_rows),
         rows,
@@ -224,7 +272,7 @@ fn recipe(study: &FewShotStudy) -> Vec<(String, String)> {
         ));
     }
     let e = &asked.episodes;
-    if asked.methods.iter().any(|method| matches!(method, Method::Head(_))) {
+    if asked.methods.iter().any(|method| method.is_trained()) {
         rows.push((
             "episodes".to_owned(),
             format!("{} of {} ways, {} queries, {} a step", e.count, e.ways, e.queries, e.per_step),

@@ -35,7 +35,7 @@ pub struct Entry {
     pub shots: usize,
     /// Seed.
     pub seed: u64,
-    /// What is varied, by axis: `classes`, `images`, `width`, `per_step`. Empty for the main comparison.
+    /// What is varied, by axis: `classes`, `images`, `width`, `shots`, `per_step`. Empty for the main comparison.
     pub arm: BTreeMap<String, String>,
     /// Index of the run whose weights are tested.
     pub run: usize,
@@ -60,7 +60,7 @@ impl FewShotStudy {
         check_splits(&asked, set)?;
         let data = super::pictures::data_spec(&asked.pictures, set);
         let classes = set.classes("train").map_err(UserError::from_error)?.len() as u64;
-        let whole = Setting { classes: 1.0, images: None, width: asked.width, per_step: None };
+        let whole = Setting { classes: 1.0, images: None, width: asked.width, support: None, per_step: None };
         let mut settings = vec![(BTreeMap::new(), whole)];
         let sweep = &asked.sweep;
         let arm = |axis: &str, value: String| BTreeMap::from([(axis.to_owned(), value)]);
@@ -73,6 +73,9 @@ impl FewShotStudy {
             .extend(images.map(|&n| (arm("images", n.to_string()), Setting { images: Some(n), ..whole })));
         let widths = sweep.widths.iter();
         settings.extend(widths.map(|&width| (arm("width", width.to_string()), Setting { width, ..whole })));
+        let support = sweep.support.iter();
+        settings
+            .extend(support.map(|&k| (arm("shots", k.to_string()), Setting { support: Some(k), ..whole })));
         let steps = sweep.per_step.iter();
         settings
             .extend(steps.map(|&n| (arm("per_step", n.to_string()), Setting { per_step: Some(n), ..whole })));
@@ -106,15 +109,16 @@ fn check_splits(asked: &Asked, set: &ImageSet) -> Result<(), UserError> {
         let classes = set.classes(split).map_err(UserError::from_error)?;
         isoflop_data::episodes::Episodes::new(classes, shape, 0)
             .map(drop)
-            .map_err(|e| UserError::new(format!("split `{split}`: {e}")))
+            .map_err(|e| UserError::new(format!("{}, split `{split}`: {e}", asked.pictures.source.place())))
     };
     let test = &asked.test;
-    for &shots in test.shots.iter().chain(&asked.sweep.shots) {
+    let varied = || asked.sweep.shots.iter().chain(&asked.sweep.support);
+    for &shots in test.shots.iter().chain(varied()) {
         refuse("test", EpisodeShape { ways: test.ways, shots, queries: test.queries })?;
     }
     let recipe = &asked.episodes;
-    let heads = asked.methods.iter().any(|method| matches!(method, Method::Head(_)));
-    for &shots in recipe.shots.iter().chain(&asked.sweep.shots).filter(|_| heads) {
+    let heads = asked.methods.iter().any(|method| method.is_trained());
+    for &shots in recipe.shots.iter().chain(varied()).filter(|_| heads) {
         refuse("train", EpisodeShape { ways: recipe.ways, shots, queries: recipe.queries })?;
     }
     Ok(())
@@ -126,7 +130,20 @@ struct Setting {
     classes: f64,
     images: Option<u64>,
     width: usize,
+    support: Option<usize>,
     per_step: Option<u64>,
+}
+
+/// A training on episodes.
+struct EpisodeTraining {
+    method: Method,
+    head: HeadKind,
+    shots: usize,
+    frozen: bool,
+    optimiser: Optimiser,
+    /// Episodes.
+    count: u64,
+    start: Option<usize>,
 }
 
 struct Layout<'a> {
@@ -153,9 +170,11 @@ impl Layout<'_> {
         };
         let start = (self.asked.pretrain.epochs > 0.0).then(|| self.pretraining(seed, setting, base));
         let sweep = &self.asked.sweep;
-        let (methods, trained, tested) = match arm.is_empty() {
-            true => (&self.asked.methods, &self.asked.episodes.shots, &self.asked.test.shots),
-            false => (&sweep.methods, &sweep.shots, &sweep.shots),
+        let own: Vec<usize> = setting.support.into_iter().collect();
+        let (methods, trained, tested) = match (arm.is_empty(), setting.support) {
+            (true, _) => (&self.asked.methods, &self.asked.episodes.shots, &self.asked.test.shots),
+            (false, Some(_)) => (&sweep.methods, &own, &own),
+            (false, None) => (&sweep.methods, &sweep.shots, &sweep.shots),
         };
         // Few images of a class make no episodes: then features alone are compared.
         let recipe = &self.asked.episodes;
@@ -168,6 +187,12 @@ impl Layout<'_> {
                     for &shots in trained.iter().filter(|shots| trains(**shots)) {
                         let run = self.meta_training(seed, (setting, arm), base, (head, shots), start)?;
                         self.entries.push(Entry { method, shots, seed, arm: arm.clone(), run, start });
+                    }
+                }
+                Method::Scratch => {
+                    for &shots in trained.iter().filter(|shots| trains(**shots)) {
+                        let run = self.scratch_training(seed, (setting, arm), base, shots)?;
+                        self.entries.push(Entry { method, shots, seed, arm: arm.clone(), run, start: None });
                     }
                 }
                 // How many episodes a step has is nothing to a method without steps.
@@ -208,12 +233,57 @@ impl Layout<'_> {
     fn meta_training(
         &mut self,
         seed: u64,
-        (setting, arm): (&Setting, &BTreeMap<String, String>),
+        varied: (&Setting, &BTreeMap<String, String>),
         base: Base,
         (head, shots): (HeadKind, usize),
         start: Option<usize>,
     ) -> Result<usize, UserError> {
         let recipe = &self.asked.episodes;
+        let frozen = recipe.frozen && head != HeadKind::Proto;
+        let training = EpisodeTraining {
+            method: Method::Head(head),
+            head,
+            shots,
+            frozen,
+            optimiser: recipe.optimiser,
+            count: if recipe.frozen && !frozen { recipe.trained_count } else { recipe.count },
+            start,
+        };
+        self.on_episodes(seed, varied, base, &training)
+    }
+
+    /// ProtoNet without pre-training, for as many images as pre-training sees unless the study says otherwise.
+    fn scratch_training(
+        &mut self,
+        seed: u64,
+        varied: (&Setting, &BTreeMap<String, String>),
+        base: Base,
+        shots: usize,
+    ) -> Result<usize, UserError> {
+        let recipe = &self.asked.episodes;
+        let shape = EpisodeShape { ways: recipe.ways, shots, queries: recipe.queries };
+        let seen = self.asked.pretrain.epochs * self.images(base) as f64 / shape.images() as f64;
+        let alike = if seen > 0.0 { seen.round() as u64 } else { recipe.trained_count };
+        let training = EpisodeTraining {
+            method: Method::Scratch,
+            head: HeadKind::Proto,
+            shots,
+            frozen: false,
+            optimiser: Optimiser { lr: recipe.scratch_lr, ..recipe.optimiser },
+            count: recipe.scratch_count.unwrap_or(alike),
+            start: None,
+        };
+        self.on_episodes(seed, varied, base, &training)
+    }
+
+    fn on_episodes(
+        &mut self,
+        seed: u64,
+        (setting, arm): (&Setting, &BTreeMap<String, String>),
+        base: Base,
+        training: &EpisodeTraining,
+    ) -> Result<usize, UserError> {
+        let (recipe, shots) = (&self.asked.episodes, training.shots);
         let shape = EpisodeShape { ways: recipe.ways, shots, queries: recipe.queries };
         let per_step = setting.per_step.unwrap_or(recipe.per_step);
         let per_pass = match setting.per_step {
@@ -228,19 +298,20 @@ impl Layout<'_> {
             ))
             .hint("choose episodes.per_pass such that it divides every sweep.per_step"));
         }
-        let mut model = self.model(setting.width, base, learns(recipe, head, shape), &recipe.optimiser);
-        model.head_lr = if head == HeadKind::Proto { 1.0 } else { recipe.head_lr };
-        model.frozen = recipe.frozen && head != HeadKind::Proto;
-        model.frozen_norm = recipe.frozen_norm;
-        let count = if recipe.frozen && !model.frozen { recipe.trained_count } else { recipe.count };
-        let steps = (count / per_step).max(1);
+        let learns = learns(recipe, training.head, shape);
+        let mut model = self.model(setting.width, base, learns, &training.optimiser);
+        model.head_lr = if training.head == HeadKind::Proto { 1.0 } else { recipe.head_lr };
+        model.frozen = training.frozen;
+        model.frozen_norm = recipe.frozen_norm && training.method != Method::Scratch;
+        let steps = (training.count / per_step).max(1);
         let name = suffix(setting, base, self.classes, true);
-        let id = format!("{}-{}-k{shots}{name}-s{seed}", self.asked.name, head.word());
+        let method = training.method.word();
+        let id = format!("{}-{method}-k{shots}{name}-s{seed}", self.asked.name);
         let images = shape.images() as u64;
-        let init_from = start.map(|start| self.init_from(start));
-        let train = self.train(&recipe.optimiser, per_step * images, per_pass * images, init_from);
+        let init_from = training.start.map(|start| self.init_from(start));
+        let train = self.train(&training.optimiser, per_step * images, per_pass * images, init_from);
         let mut labels = arm.clone();
-        labels.insert("method".to_owned(), head.word().to_owned());
+        labels.insert("method".to_owned(), method.to_owned());
         labels.insert("shots".to_owned(), shots.to_string());
         Ok(self.add(RunSpec {
             id,

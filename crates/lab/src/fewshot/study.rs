@@ -4,95 +4,13 @@
 
 use crate::error::UserError;
 use crate::study::instruments::instruments;
-use crate::study::raw::{RawStudy, Vocabulary};
+use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Machine, Notes};
 use isoflop_base::fewshot::Augment;
 use isoflop_base::study::MachineSpec;
 use isoflop_base::units::{parse_count, parse_seconds, parse_whole};
 use isoflop_base::{Backbone, HeadKind};
 use std::path::PathBuf;
-
-/// What a few-shot study may say.
-pub static VOCABULARY: Vocabulary = Vocabulary {
-    keys: &[
-        "name",
-        "kind",
-        "methods",
-        "seeds",
-        "data.set",
-        "data.folder",
-        "data.images",
-        "data.train",
-        "data.val",
-        "data.test",
-        "data.resize",
-        "data.side",
-        "data.channels",
-        "backbone.network",
-        "backbone.width",
-        "pretrain.epochs",
-        "pretrain.batch",
-        "pretrain.optimizer",
-        "pretrain.lr",
-        "pretrain.weight_decay",
-        "pretrain.smoothing",
-        "pretrain.crop",
-        "pretrain.flip",
-        "episodes.ways",
-        "episodes.shots",
-        "episodes.queries",
-        "episodes.count",
-        "episodes.trained_count",
-        "episodes.per_step",
-        "episodes.per_pass",
-        "episodes.optimizer",
-        "episodes.lr",
-        "episodes.head_lr",
-        "episodes.weight_decay",
-        "episodes.temperature",
-        "episodes.smoothing",
-        "episodes.dropout",
-        "episodes.auxiliary",
-        "episodes.backbone",
-        "episodes.frozen_norm",
-        "episodes.crop",
-        "episodes.flip",
-        "test.episodes",
-        "test.ways",
-        "test.shots",
-        "test.queries",
-        "sweep.methods",
-        "sweep.shots",
-        "sweep.classes",
-        "sweep.images",
-        "sweep.widths",
-        "sweep.per_step",
-        "train.threads",
-        "train.clip",
-        "train.eval_every",
-        "train.eval_episodes",
-        "train.checkpoint_every",
-        "limits.max_temp_c",
-        "limits.max_power_w",
-        "limits.max_energy_kwh",
-        "limits.max_hours",
-        "limits.max_cost",
-        "alarms.command",
-        "alarms.webhook",
-        "alarms.stop",
-        "alarms.off",
-        "meter.sample",
-        "meter.tdp_w",
-        "meter.idle_w",
-        "meter.carbon_g_per_kwh",
-        "meter.cost_per_kwh",
-        "meter.currency",
-    ],
-    sections: &[
-        "data", "backbone", "pretrain", "episodes", "test", "sweep", "train", "limits", "alarms", "meter",
-    ],
-    example: "studies/fewshot.toml",
-};
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +21,13 @@ pub enum Method {
     Baseline,
     /// A head trained on episodes.
     Head(HeadKind),
+    /// Class means on a backbone that saw nothing but episodes: ProtoNet as it was published, without pre-training.
+    Scratch,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NearestMean,
         Self::Baseline,
         Self::Head(HeadKind::Proto),
@@ -115,7 +35,18 @@ impl Method {
         Self::Head(HeadKind::CcdResidual),
         Self::Head(HeadKind::CcdMha),
         Self::Head(HeadKind::Feat),
+        Self::Scratch,
     ];
+
+    /// Those of a study that names none: all that start alike.
+    fn usual() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|method| *method != Self::Scratch).collect()
+    }
+
+    /// Whether there is a run on episodes behind it.
+    pub fn is_trained(self) -> bool {
+        matches!(self, Self::Head(_) | Self::Scratch)
+    }
 
     /// Its name in studies and tables.
     pub fn word(self) -> &'static str {
@@ -123,6 +54,7 @@ impl Method {
             Self::NearestMean => "nearest-mean",
             Self::Baseline => "baseline++",
             Self::Head(head) => head.word(),
+            Self::Scratch => "proto-scratch",
         }
     }
 }
@@ -152,6 +84,20 @@ pub enum Source {
         /// Split and list.
         lists: Vec<(&'static str, PathBuf)>,
     },
+    /// A prepared set, such as `isoflop fewshot prepare-icons` makes.
+    Prepared(PathBuf),
+}
+
+impl Source {
+    /// Where the pictures are, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Icons => "the built-in icons".to_owned(),
+            Self::Folder(path) | Self::Prepared(path) | Self::Lists { images: path, .. } => {
+                path.display().to_string()
+            }
+        }
+    }
 }
 
 /// Pictures and how they are made alike.
@@ -206,6 +152,10 @@ pub struct EpisodeRecipe {
     pub count: u64,
     /// Episodes of a training that moves the backbone, where others do not: they cost a thousand times as much.
     pub trained_count: u64,
+    /// Episodes of a training from scratch; without it so many that it sees as many images as pre-training.
+    pub scratch_count: Option<u64>,
+    /// Peak rate of a training from scratch.
+    pub scratch_lr: f64,
     /// Episodes of a step.
     pub per_step: u64,
     /// Episodes of a pass through the network.
@@ -241,6 +191,12 @@ pub struct Test {
     pub shots: Vec<usize>,
     /// Query images of each class.
     pub queries: usize,
+    /// Other pictures that the same methods are tested on: class folders or prepared sets.
+    pub also: Vec<PathBuf>,
+    /// Query images of each of their classes.
+    pub also_queries: usize,
+    /// Whether their light and dark are exchanged.
+    pub also_inverted: bool,
 }
 
 /// What is varied besides the method, each by itself, with the first seed.
@@ -250,6 +206,8 @@ pub struct Sweep {
     pub methods: Vec<Method>,
     /// Support images of a class.
     pub shots: Vec<usize>,
+    /// Support images of a class as what is varied.
+    pub support: Vec<usize>,
     /// Shares of the base classes.
     pub classes: Vec<f64>,
     /// Most base images of a class.
@@ -310,7 +268,8 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
     let backbone = raw.choice("backbone.network")?.unwrap_or(Backbone::Conv4);
     let pictures = pictures(raw, backbone)?;
     let episodes = episodes(raw, backbone)?;
-    let methods = list(raw, "methods", Method::ALL.to_vec(), |t| t.parse::<Method>())?;
+    let test = test(raw, &episodes, &pictures.source, &mut notes)?;
+    let methods = list(raw, "methods", Method::usual(), |t| t.parse::<Method>())?;
     let share = |x: f64| x > 0.0 && x <= 1.0;
     let asked = Asked {
         name: resolve::study_name(raw)?,
@@ -319,10 +278,11 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
         backbone,
         width: size(raw, "backbone.width", 64, 4096)?,
         pretrain: pretrain(raw, backbone)?,
-        test: test(raw, &episodes)?,
+        test,
         sweep: Sweep {
             methods: list(raw, "sweep.methods", methods.clone(), |t| t.parse::<Method>())?,
             shots: list(raw, "sweep.shots", episodes.shots.clone(), |t| parse_whole(t).map(|n| n as usize))?,
+            support: list(raw, "sweep.support", Vec::new(), |t| parse_whole(t).map(|n| n as usize))?,
             classes: list(raw, "sweep.classes", Vec::new(), parse_share)?,
             images: list(raw, "sweep.images", Vec::new(), parse_whole)?,
             widths: list(raw, "sweep.widths", Vec::new(), |t| parse_whole(t).map(|n| n as usize))?,
@@ -346,7 +306,7 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
 
 /// That every method has something to start from.
 fn check_methods(raw: &RawStudy, asked: &Asked) -> Result<(), UserError> {
-    let frozen = |m: &&Method| !matches!(m, Method::Head(_));
+    let frozen = |m: &&Method| !m.is_trained();
     if asked.pretrain.epochs == 0.0
         && let Some(method) = asked.methods.iter().chain(&asked.sweep.methods).find(frozen)
     {
@@ -365,7 +325,10 @@ fn check_methods(raw: &RawStudy, asked: &Asked) -> Result<(), UserError> {
         .hint("pre-train for some epochs, or write backbone = \"trained\""));
     }
     let zero = |list: &[u64]| list.contains(&0);
-    if zero(&asked.sweep.images) || zero(&asked.sweep.per_step) || asked.sweep.widths.contains(&0) {
+    if zero(&asked.sweep.images)
+        || zero(&asked.sweep.per_step)
+        || [&asked.sweep.widths, &asked.sweep.support].iter().any(|list| list.contains(&0))
+    {
         return Err(UserError::new(format!("{}: [sweep] has a 0", raw.file)).hint("give sizes of at least 1"));
     }
     Ok(())
@@ -402,6 +365,13 @@ fn size(raw: &RawStudy, key: &str, default: u64, most: u64) -> Result<usize, Use
     Ok(value as usize)
 }
 
+fn several(raw: &RawStudy) -> UserError {
+    UserError::new(format!("{}: [data] names its pictures in several ways", raw.file)).hint(
+        "write set = \"icons\", or folder = \"…\", or prepared = \"….images\", or images = \"…\" with lists train, val \
+         and test",
+    )
+}
+
 fn pictures(raw: &RawStudy, backbone: Backbone) -> Result<Pictures, UserError> {
     let (set, folder, images) = (raw.text("data.set")?, raw.text("data.folder")?, raw.text("data.images")?);
     let mut lists = Vec::new();
@@ -410,7 +380,12 @@ fn pictures(raw: &RawStudy, backbone: Backbone) -> Result<Pictures, UserError> {
             lists.push((split, PathBuf::from(list)));
         }
     }
+    let prepared = raw.text("data.prepared")?;
     let source = match (set.as_deref(), folder, images) {
+        (None, None, None) if lists.is_empty() && prepared.is_some() => {
+            Source::Prepared(prepared.unwrap_or_default().into())
+        }
+        _ if prepared.is_some() => return Err(several(raw)),
         (None | Some("icons"), None, None) if lists.is_empty() => Source::Icons,
         (Some(other), None, None) if other != "icons" => {
             return Err(UserError::new(format!("{}: there is no set \"{other}\"", raw.place("data.set")))
@@ -418,12 +393,7 @@ fn pictures(raw: &RawStudy, backbone: Backbone) -> Result<Pictures, UserError> {
         }
         (None, Some(folder), None) if lists.is_empty() => Source::Folder(folder.into()),
         (None, None, Some(images)) if !lists.is_empty() => Source::Lists { images: images.into(), lists },
-        _ => {
-            return Err(UserError::new(format!("{}: [data] names its pictures in several ways", raw.file))
-                .hint(
-                    "write set = \"icons\", or folder = \"…\", or images = \"…\" with lists train, val and test",
-                ));
-        }
+        _ => return Err(several(raw)),
     };
     let icons = source == Source::Icons;
     let default = if backbone == Backbone::ResNet12 { 84 } else { 28 };
@@ -523,15 +493,24 @@ fn episodes(raw: &RawStudy, backbone: Backbone) -> Result<EpisodeRecipe, UserErr
         ))
         .hint("choose a divisor of episodes.per_step"));
     }
+    let optimiser = optimiser(raw, "episodes", default)?;
     Ok(EpisodeRecipe {
         ways: size(raw, "episodes.ways", 5, 1000)?,
         shots: list(raw, "episodes.shots", vec![1, 5], |t| parse_whole(t).map(|n| n as usize))?,
         queries: size(raw, "episodes.queries", 15, 1000)?,
         count,
         trained_count: raw.whole("episodes.trained_count", count)?,
+        scratch_count: raw.parsed("episodes.scratch_count", parse_whole)?,
+        // Snell et al. 2017 with Adam, Lee et al. 2019 with SGD.
+        scratch_lr: raw.number(
+            "episodes.scratch_lr",
+            [1e-3, 0.1][usize::from(optimiser.sgd)],
+            positive,
+            "a rate above 0, e.g. 1e-3",
+        )?,
         per_step,
         per_pass,
-        optimiser: optimiser(raw, "episodes", default)?,
+        optimiser,
         head_lr: raw.number("episodes.head_lr", 10.0, positive, "a multiple above 0")?,
         temperature: raw.number(
             "episodes.temperature",
@@ -559,7 +538,20 @@ fn frozen(raw: &RawStudy) -> Result<bool, UserError> {
     }
 }
 
-fn test(raw: &RawStudy, episodes: &EpisodeRecipe) -> Result<Test, UserError> {
+fn test(
+    raw: &RawStudy,
+    episodes: &EpisodeRecipe,
+    source: &Source,
+    notes: &mut Notes,
+) -> Result<Test, UserError> {
+    let also: Vec<PathBuf> = list(raw, "test.also", Vec::new(), |t| Ok::<_, String>(PathBuf::from(t)))?;
+    let icons = *source == Source::Icons;
+    let also_inverted = raw.flag("test.also_inverted")?.unwrap_or(icons);
+    if icons && !also.is_empty() && raw.flag("test.also_inverted")?.is_none() {
+        let reason = "the built-in icons are light on dark, and most pictures are not";
+        notes.add("test.also_inverted", "true", reason, false);
+    }
+    let queries = size(raw, "test.queries", episodes.queries as u64, 1000)?;
     let shots = list(raw, "test.shots", episodes.shots.clone(), |t| parse_whole(t).map(|n| n as usize))?;
     if shots.contains(&0) || episodes.shots.contains(&0) {
         return Err(UserError::new(format!("{}: 0 shots", raw.file)).hint("an episode needs a support image"));
@@ -568,6 +560,9 @@ fn test(raw: &RawStudy, episodes: &EpisodeRecipe) -> Result<Test, UserError> {
         episodes: raw.whole("test.episodes", 10_000)?,
         ways: size(raw, "test.ways", episodes.ways as u64, 1000)?,
         shots,
-        queries: size(raw, "test.queries", episodes.queries as u64, 1000)?,
+        queries,
+        also,
+        also_queries: size(raw, "test.also_queries", queries as u64, 1000)?,
+        also_inverted,
     })
 }

@@ -4,7 +4,7 @@ use super::conduct::Outcome;
 use super::results::joined;
 use super::runs::FewShotStudy;
 use crate::noise::noise_scale;
-use isoflop_laws::{Options, Row, Table};
+use isoflop_laws::{FitRecord, Options, Row, Table};
 use isoflop_report::fewshot::input::{ErrorLaw, SweepRow};
 use isoflop_store::Store;
 
@@ -58,19 +58,21 @@ fn noise(study: &FewShotStudy, store: &Store, outcome: &Outcome<'_>) -> anyhow::
     Ok(scale.value().map(|queries| queries / judged))
 }
 
-/// A law for each axis, method and number of shots that has at least four values.
+/// A law for each axis, method and number of shots that has at least four values; where the shots are varied, one for
+/// all of them.
 pub fn laws(rows: &[SweepRow]) -> Vec<ErrorLaw> {
     let mut laws: Vec<ErrorLaw> = Vec::new();
     for row in rows.iter().filter(|row| row.axis != "per_step") {
+        let shots = if row.axis == "shots" { 0 } else { row.shots };
         let same =
-            |law: &&mut ErrorLaw| law.axis == row.axis && law.method == row.method && law.shots == row.shots;
+            |law: &&mut ErrorLaw| law.axis == row.axis && law.method == row.method && law.shots == shots;
         let point = (row.value, 1.0 - row.accuracy.mean, row.accuracy.half);
         match laws.iter_mut().find(same) {
             Some(law) => law.points.push(point),
             None => laws.push(ErrorLaw {
                 axis: row.axis.clone(),
                 method: row.method.clone(),
-                shots: row.shots,
+                shots,
                 points: vec![point],
                 exponent: Err("not fitted".to_owned()),
                 scale: f64::NAN,
@@ -86,7 +88,8 @@ pub fn laws(rows: &[SweepRow]) -> Vec<ErrorLaw> {
     laws
 }
 
-/// The pure power law error = (scale/x)^exponent, by the fitter of all other laws.
+/// The power law error = floor + (scale/x)^exponent, by the fitter of all other laws: with a floor only where Akaike's
+/// criterion asks for one.
 fn fit(law: &mut ErrorLaw) {
     let mut table = Table::default();
     for (i, (x, error, half)) in law.points.iter().enumerate() {
@@ -100,7 +103,7 @@ fn fit(law: &mut ErrorLaw) {
             ..Row::default()
         });
     }
-    let options = Options { forms: vec!["l_n".to_owned()], ..Options::default() };
+    let options = Options { forms: vec![FORM.to_owned()], ..Options::default() };
     let document = match isoflop_laws::fit(&table, &options) {
         Ok(document) => document,
         Err(why) => {
@@ -108,13 +111,63 @@ fn fit(law: &mut ErrorLaw) {
             return;
         }
     };
-    let pure = document.fits.iter().find(|fit| fit.form == "l_n" && fit.variant == "pure");
-    let alpha = pure.and_then(|fit| fit.params.get("alpha"));
-    law.exponent = match alpha.map(|alpha| (alpha.value, alpha.lo, alpha.hi)) {
+    let of = |variant: &str| document.fits.iter().find(|fit| fit.form == FORM && fit.variant == variant);
+    let (pure, floored) = (of("pure"), of("irreducible"));
+    let better = |pure: &FitRecord, floored: &FitRecord| {
+        let clear = pure.aicc.zip(floored.aicc).is_some_and(|(without, with)| with + CLEAR < without);
+        clear && floored.identified.get("E").is_none_or(|known| *known)
+    };
+    let (fit, has_floor) = match (pure, floored) {
+        (Some(pure), Some(floored)) if better(pure, floored) => (Some(floored), true),
+        _ => (pure, false),
+    };
+    let value = |name: &str| fit.and_then(|fit| fit.params.get(name));
+    law.exponent = match value("alpha").map(|alpha| (alpha.value, alpha.lo, alpha.hi)) {
         Some((value, Some(lo), Some(hi))) => Ok((value, lo, hi)),
         Some((value, ..)) => Err(format!("the exponent {value:.3} has no interval from so few settings")),
         None => Err("no power law was fitted".to_owned()),
     };
-    law.scale = pure.and_then(|fit| fit.params.get("N_c")).map_or(f64::NAN, |scale| scale.value);
-    law.floor = 0.0;
+    // A/x^α is (A^(1/α)/x)^α.
+    let root = value("A").zip(value("alpha")).map(|(a, alpha)| a.value.powf(1.0 / alpha.value));
+    law.scale = root.unwrap_or(f64::NAN);
+    law.floor = if has_floor { value("E").map_or(f64::NAN, |floor| floor.value) } else { 0.0 };
+}
+
+/// The law's form: in its words the variable is N, whatever is varied here.
+const FORM: &str = "l_n";
+/// By how much Akaike's corrected criterion must be lower to count (Burnham & Anderson 2002).
+const CLEAR: f64 = 2.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isoflop_report::fewshot::input::Interval;
+
+    fn rows(axis: &str, error: impl Fn(f64) -> f64) -> Vec<SweepRow> {
+        let row = |x: f64| SweepRow {
+            axis: axis.to_owned(),
+            value: x,
+            method: "proto".to_owned(),
+            shots: x as usize,
+            accuracy: Interval { mean: 1.0 - error(x), half: 0.001, seeds_half: None },
+            noise: None,
+        };
+        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0].map(row).to_vec()
+    }
+
+    /// Shots are one law, however many shots a row has; a floor is found where there is one.
+    #[test]
+    fn known_laws_of_the_error_are_found_again() {
+        for (floor, known) in [(0.0, "pure"), (0.1, "with a floor")] {
+            let found = laws(&rows("shots", |x| floor + 0.5 * x.powf(-0.6)));
+            let [law] = &found[..] else { panic!("{known}: {} laws", found.len()) };
+            let (value, lo, hi) = law.exponent.clone().unwrap();
+            assert!((value - 0.6).abs() < 0.02 && lo <= 0.6 && 0.6 <= hi, "{known}: {value} ({lo} to {hi})");
+            assert!((law.floor - floor).abs() < 0.01, "{known}: floor {}", law.floor);
+            let at_one = law.floor + law.scale.powf(value);
+            assert!((at_one - floor - 0.5).abs() < 0.01, "{known}: {at_one} at 1");
+        }
+        // Where shots are not what is varied, each number of them has a law of its own: here one point each.
+        assert!(laws(&rows("images", |x| 0.5 * x.powf(-0.6))).is_empty());
+    }
 }

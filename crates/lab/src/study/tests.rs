@@ -4,7 +4,8 @@
 use super::raw::{Origin, RawStudy};
 use super::resolve::{Machine, open_corpus};
 use super::vocabulary::KEYS;
-use crate::fewshot::study::{VOCABULARY, asked};
+use crate::fewshot::study::asked;
+use crate::fewshot::vocabulary::VOCABULARY;
 use crate::open::resolve;
 use isoflop_base::study::Study;
 use isoflop_data::Corpus;

@@ -44,7 +44,11 @@ fn best(input: &FewShotInput, shots: usize) -> Option<Best<'_>> {
     rows.sort_by(|a, b| b.accuracy.mean.total_cmp(&a.accuracy.mean));
     let row = *rows.first()?;
     let seen = |d: &DifferenceRow, sign: f64| Interval { mean: sign * d.difference.mean, ..d.difference };
-    let leads = input.differences.iter().filter(|d| d.shots == shots && d.difference.mean.is_finite());
+    let leads = input
+        .leads
+        .iter()
+        .chain(&input.differences)
+        .filter(|d| d.shots == shots && d.difference.mean.is_finite());
     let leads = leads.filter_map(|d| {
         if d.method == row.method {
             Some(Lead { over: &d.against, by: seen(d, 1.0) })

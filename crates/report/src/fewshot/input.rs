@@ -32,6 +32,12 @@ pub struct FewShotInput {
     pub rows: Vec<MethodRow>,
     /// Differences to a method, on identical episodes.
     pub differences: Vec<DifferenceRow>,
+    /// The best method at each number of shots against the second.
+    #[serde(default)]
+    pub leads: Vec<DifferenceRow>,
+    /// The same methods on pictures that nothing was trained on.
+    #[serde(default)]
+    pub elsewhere: Vec<ElsewhereRow>,
     /// What is varied besides the method.
     pub sweeps: Vec<SweepRow>,
     /// Power laws of the error.
@@ -104,8 +110,10 @@ impl Interval {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GeometryRow {
     /// Mean cosine between class means.
+    #[serde(deserialize_with = "or_none")]
     pub cosine_before: f64,
     /// Mean cosine between what distances are measured to.
+    #[serde(deserialize_with = "or_none")]
     pub cosine_after: f64,
     /// Entropy of the attention over ln N; none without attention.
     pub entropy: Option<f64>,
@@ -151,6 +159,27 @@ pub struct DifferenceRow {
     pub shots: usize,
     /// Accuracy of the one minus that of the other.
     pub difference: Interval,
+}
+
+/// One method at one number of shots on pictures that nothing was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ElsewhereRow {
+    /// What the pictures are called.
+    pub set: String,
+    /// Their classes.
+    pub classes: u64,
+    /// Their number.
+    pub images: u64,
+    /// Queries of each class.
+    pub queries: usize,
+    /// The method.
+    pub method: String,
+    /// Support images of a class.
+    pub shots: usize,
+    /// Share of right answers.
+    pub accuracy: Interval,
+    /// Another method, and how much better this one is on the same episodes.
+    pub difference: Option<(String, Interval)>,
 }
 
 /// One setting of a sweep.

@@ -20,10 +20,11 @@ const fn look(light: &'static str, dark: &'static str, mark: usize, hollow: bool
 }
 
 /// Methods this page can say a word about, in the order they are shown in.
-const KNOWN: [(&str, &str, Look); 7] = [
+const KNOWN: [(&str, &str, Look); 8] = [
     ("nearest-mean", "class means of frozen features", look("#5b6672", "#a4afba", 1, true)),
     ("baseline++", "cosine softmax on frozen features", look("#8a6200", "#dfb84e", 2, true)),
     ("proto", "class means, trained on episodes", look("#20558a", "#8fbcea", 0, false)),
+    ("proto-scratch", "class means, on episodes from scratch", look("#3f7f2f", "#93cf7f", 3, true)),
     ("ccd", "attention in place of the means, as reported", look("#b8430f", "#f0875c", 3, false)),
     ("ccd-residual", "means plus that attention", look("#7d3c9c", "#cf9bea", 1, false)),
     ("ccd-mha", "attention of eight heads in their place", look("#b3306f", "#f284b4", 2, false)),

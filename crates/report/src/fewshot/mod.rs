@@ -1,5 +1,6 @@
 //! The page of a few-shot study: who is best, what attention between classes gains, on which evidence.
 
+mod elsewhere;
 mod episodes;
 mod facts;
 mod forest;
@@ -29,6 +30,7 @@ pub fn render(input: &FewShotInput) -> String {
     body.push_str(&tables::claims(&input.claims));
     body.push_str(&tables::results(input, &methods));
     body.push_str(&forest::section(&mut figures, input, &methods));
+    body.push_str(&elsewhere::section(input, &methods));
     body.push_str(&sweeps::accuracy(&mut figures, input, &methods));
     body.push_str(&sweeps::laws(&mut figures, input, &methods));
     body.push_str(&geometry::section(&mut figures, input, &methods));

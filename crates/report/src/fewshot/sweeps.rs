@@ -6,7 +6,7 @@ use super::lines::{self, Axes, Facet, Point, Series};
 use super::methods::Methods;
 use super::words::{capital, percent, plus_minus, shots};
 use crate::html::escape;
-use crate::numbers::{self, fixed, interval, significant};
+use crate::numbers::{self, NONE, fixed, interval, significant};
 use crate::page::{Figures, section};
 
 /// What an axis of a sweep is, and how it stands in a title.
@@ -161,10 +161,11 @@ pub(super) fn laws(figures: &mut Figures, input: &FewShotInput, methods: &Method
     body += &format!(
         "<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>method</th><th>error against</th>\
          <th class=\"num\">shots</th><th class=\"num\">points</th><th class=\"num\">exponent</th>\
-         <th class=\"num\">95\u{202f}% interval</th><th class=\"num\">a tenfold leaves</th></tr></thead><tbody>\n\
-         {rows}</tbody></table></div>\n<p class=\"note\">error = floor + (scale / x)<sup>exponent</sup>. The \
-         last column is \
-         the share of the error above its floor that is left with ten times as much.</p>\n"
+         <th class=\"num\">95\u{202f}% interval</th><th class=\"num\">floor</th><th class=\"num\">tenfold leaves</th>\
+         <th class=\"num\">accuracy then</th></tr></thead><tbody>\n\
+         {rows}</tbody></table></div>\n<p class=\"note\">error = floor + (scale / x)<sup>exponent</sup>, accuracy is the \
+         rest; a floor is there only where Akaike’s criterion asks for one. Ten times the most that was tried leaves this share of \
+         the error above its floor; the accuracy then is the law read where nothing was measured: a forecast, not a result.</p>\n"
     );
     section("laws", "How the error falls", &body)
 }
@@ -215,20 +216,30 @@ fn law_row(law: &ErrorLaw, methods: &Methods<'_>) -> String {
     let (short, _) = axis_words(&law.axis);
     let figures = match &law.exponent {
         Ok((value, lo, hi)) => format!(
-            "<td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>",
+            "<td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>\
+             <td class=\"num\">{}</td>",
             escape(&fixed(*value, 3)),
             escape(&interval(*lo, *hi, 3)),
-            escape(&percent(10f64.powf(-value), 0))
+            if law.floor > 0.0 { escape(&percent(law.floor, 1)) } else { NONE.to_owned() },
+            escape(&percent(10f64.powf(-value), 0)),
+            tenfold(law, *value).map_or_else(|| NONE.to_owned(), |accuracy| escape(&percent(accuracy, 1)))
         ),
         Err(why) => {
-            format!("<td colspan=\"3\"><span class=\"missing\">{}</span></td>", escape(&capital(why)))
+            format!("<td colspan=\"5\"><span class=\"missing\">{}</span></td>", escape(&capital(why)))
         }
     };
     format!(
         "<tr><td>{}</td><td>{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>{figures}</tr>\n",
         methods.named(&law.method),
         escape(&short),
-        law.shots,
+        if law.shots == 0 { NONE.to_owned() } else { law.shots.to_string() },
         law.points.len()
     )
+}
+
+/// The accuracy that the law has for ten times the largest value it was fitted to.
+fn tenfold(law: &ErrorLaw, exponent: f64) -> Option<f64> {
+    let most = law.points.iter().map(|p| p.0).filter(|x| x.is_finite()).fold(0.0, f64::max);
+    let error = law.floor.max(0.0) + (law.scale / (10.0 * most)).powf(exponent);
+    (most > 0.0 && (0.0..=1.0).contains(&error)).then_some(1.0 - error)
 }

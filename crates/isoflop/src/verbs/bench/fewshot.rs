@@ -4,6 +4,7 @@ use super::{check_memory, check_sizes, peak_flops_per_s, values};
 use crate::cli::{Context, word};
 use isoflop_base::units::{bytes, si};
 use isoflop_base::{Backbone, EpisodeShape, HeadKind, Precision};
+use isoflop_data::episodes::{Episode, EpisodeClass, Episodes};
 use isoflop_lab::UserError;
 use isoflop_lab::machine::processor;
 use isoflop_nn::conv::{
@@ -53,7 +54,7 @@ pub(crate) struct FewShotBenchArgs {
     /// Threads [default: one per usable core].
     #[arg(long)]
     threads: Option<usize>,
-    /// Judge so many episodes on features that lie in memory instead of training.
+    /// Draw and judge so many episodes on features that lie in memory instead of training.
     #[arg(long, value_name = "EPISODES")]
     evaluate: Option<usize>,
 }
@@ -170,7 +171,10 @@ fn train(args: &FewShotBenchArgs, shape: EpisodeShape, ctx: &Context) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
-/// Episodes whose features lie in memory, as a test draws them: 64 of them, over and over.
+/// Classes of the features that are tested on, and images of each: those of mini-ImageNet's test split.
+const STORED: (usize, usize) = (20, 600);
+
+/// What a test does once its images are embedded: draws episodes, gathers their features, judges them.
 fn evaluate(
     args: &FewShotBenchArgs,
     shape: EpisodeShape,
@@ -183,17 +187,25 @@ fn evaluate(
     let config = HeadConfig { temperature: d as f64, ..HeadConfig::new(args.head, d) };
     let mut weights = vec![0.0f32; Head::<f32>::new(config).parameters().len];
     Head::<f32>::new(config).parameters().start(1, &mut weights);
-    let each = shape.images() * d;
-    let features = values(64 * each);
+    let (classes, images) = (STORED.0.max(shape.ways), STORED.1.max(shape.each()));
+    let class = |c: usize| EpisodeClass { name: c.to_string(), images: c * images..(c + 1) * images };
+    let episodes =
+        Episodes::new((0..classes).map(class).collect(), shape, 1).map_err(UserError::from_error)?;
+    let features = values(classes * images * d);
     let start = Instant::now();
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let (features, weights) = (&features, &weights);
+            let (features, weights, episodes) = (&features, &weights, &episodes);
             scope.spawn(move || {
                 let (mut head, mut logits) = (Head::<f32>::new(config), Vec::new());
-                for episode in (thread..count).step_by(threads) {
-                    let f = &features[episode % 64 * each..][..each];
-                    head.evaluate(cpu.kernels, shape, weights, f, &mut logits);
+                let (mut episode, mut f) = (Episode::default(), Vec::new());
+                for number in (thread..count).step_by(threads) {
+                    episodes.episode(number as u64, &mut episode);
+                    f.clear();
+                    for image in &episode.images {
+                        f.extend_from_slice(&features[image * d..(image + 1) * d]);
+                    }
+                    head.evaluate(cpu.kernels, shape, weights, &f, &mut logits);
                 }
             });
         }

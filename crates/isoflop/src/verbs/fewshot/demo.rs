@@ -23,6 +23,6 @@ pub(crate) fn run(args: DemoArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     crate::console::directory(&args.out, "--out")?;
     let stop = signals::listen()?;
     let store = if ctx.store_given { ctx.store.clone() } else { args.out.join("runs") };
-    let (study, set) = open::parsed("studies/fewshot.toml", STUDY, &ctx.sets, &store)?;
-    conduct(&study, &set, (&store, &args.out), &stop, ctx)
+    let opened = open::parsed("studies/fewshot.toml", STUDY, &ctx.sets, &store)?;
+    conduct(&opened, (&store, &args.out), &stop, ctx)
 }

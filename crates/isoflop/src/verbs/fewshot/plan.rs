@@ -17,7 +17,7 @@ pub(crate) struct PlanArgs {
 /// Runs the verb.
 pub(crate) fn run(args: PlanArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let stop = signals::listen()?;
-    let (study, set) = open::open(&args.study, &ctx.sets, &ctx.store)?;
+    let open::Opened { study, set, .. } = open::open(&args.study, &ctx.sets, &ctx.store)?;
     let plan = cost::plan(&study, &cost::time(&study, &set, &stop)?)?;
     if ctx.json {
         println!("{}", serde_json::to_string_pretty(&plan)?);

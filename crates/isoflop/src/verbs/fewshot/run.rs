@@ -4,15 +4,12 @@ use super::summary;
 use crate::cli::Context;
 use crate::progress::Terminal;
 use crate::{exit, signals};
-use isoflop_data::images::ImageSet;
 use isoflop_lab::fewshot::conduct::{Conducted, Conductor};
 use isoflop_lab::fewshot::cost;
-use isoflop_lab::fewshot::open;
-use isoflop_lab::fewshot::runs::FewShotStudy;
+use isoflop_lab::fewshot::open::{self, Opened};
 use isoflop_lab::{Event, Recorder as _, Stop};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Arguments of `isoflop fewshot run`.
@@ -32,15 +29,14 @@ pub(crate) fn run(args: RunArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
         crate::console::directory(out, "--out")?;
     }
-    let (study, set) = open::open(&args.study, &ctx.sets, &ctx.store)?;
-    let out = args.out.unwrap_or_else(|| PathBuf::from(&study.asked.name));
-    conduct(&study, &set, (&ctx.store, &out), &stop, ctx)
+    let opened = open::open(&args.study, &ctx.sets, &ctx.store)?;
+    let out = args.out.unwrap_or_else(|| PathBuf::from(&opened.study.asked.name));
+    conduct(&opened, (&ctx.store, &out), &stop, ctx)
 }
 
 /// Conducts a study before somebody's eyes, and says what came of it.
 pub(super) fn conduct(
-    study: &FewShotStudy,
-    set: &Arc<ImageSet>,
+    Opened { study, set, also }: &Opened,
     (store, out): (&Path, &Path),
     stop: &Stop,
     ctx: &Context,
@@ -51,7 +47,7 @@ pub(super) fn conduct(
     let plan = cost::plan(study, &cost::time(study, set, stop)?)?;
     let mut terminal = Terminal::new();
     terminal.record(&Event::Expected(&plan.text(), plan.expected()))?;
-    let conductor = Conductor { study, set, store_root: store.to_owned(), out: out.to_owned(), stop };
+    let conductor = Conductor { study, set, also, store_root: store.to_owned(), out: out.to_owned(), stop };
     let conducted = conductor.conduct(&mut terminal);
     terminal.close();
     let Conducted { diverged, waits_for, results } = conducted?;

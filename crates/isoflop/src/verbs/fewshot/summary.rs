@@ -42,14 +42,39 @@ pub(super) fn text(results: &FewShotInput, seconds: f64, out: &Path) -> String {
             row.memory_bytes.value().map_or_else(|| "–".to_owned(), |b| bytes(*b))
         );
     }
+    for row in &results.leads {
+        let by = percent(&row.difference);
+        let _ =
+            writeln!(text, "\nbest {}-shot: {}, {by} points above {}", row.shots, row.method, row.against);
+    }
+    if !results.elsewhere.is_empty() {
+        let _ = writeln!(
+            text,
+            "\n{:<18} {:<14} {:>5}  {:<16} against",
+            "tested on", "method", "shots", "accuracy"
+        );
+    }
+    for row in &results.elsewhere {
+        let against = row.difference.as_ref().map_or_else(
+            || "–".to_owned(),
+            |(against, d)| format!("{against}: {:+.2} ± {:.2}", 100.0 * d.mean, 100.0 * d.half),
+        );
+        let accuracy = percent(&row.accuracy);
+        let _ =
+            writeln!(text, "{:<18} {:<14} {:>5}  {accuracy:<16} {against}", row.set, row.method, row.shots);
+    }
     for law in &results.laws {
         let exponent = match &law.exponent {
+            Ok((value, low, high)) if *value < 0.0 => {
+                format!("error rises as {}^{:.3} ({:.3} to {:.3})", law.axis, -value, -high, -low)
+            }
             Ok((value, low, high)) => {
                 format!("error falls as {}^−{value:.3} ({low:.3} to {high:.3})", law.axis)
             }
             Err(why) => format!("{}: {why}", law.axis),
         };
-        let _ = writeln!(text, "\n{} {}-shot: {exponent}", law.method, law.shots);
+        let shots = if law.shots == 0 { String::new() } else { format!(" {}-shot", law.shots) };
+        let _ = writeln!(text, "\n{}{shots}: {exponent}", law.method);
     }
     for claim in &results.claims {
         let _ = writeln!(text, "\n{}: {}\n  {} ({})", claim.verdict, claim.claim, claim.found, claim.why);

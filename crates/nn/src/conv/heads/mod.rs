@@ -362,14 +362,16 @@ fn spread_means<T: Real>(episode: EpisodeShape, d: usize, dprototypes: &[T], df:
     }
 }
 
-/// Mean cosine between all pairs of rows.
+/// Mean cosine between all pairs of rows. Behind a ReLU all features of a class may be 0: then it has nothing in common
+/// with another, and the pair counts as 0.
 fn mean_cosine<T: Real>(rows: &[T], d: usize) -> f64 {
     let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(a, b)| a.to_f64() * b.to_f64()).sum::<f64>();
     let rows: Vec<&[T]> = rows.chunks_exact(d).collect();
     let (mut sum, mut pairs) = (0.0, 0.0);
     for (i, a) in rows.iter().enumerate() {
         for b in &rows[..i] {
-            sum += dot(a, b) / libm::sqrt(dot(a, a) * dot(b, b));
+            let lengths = libm::sqrt(dot(a, a) * dot(b, b));
+            sum += if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 };
             pairs += 1.0;
         }
     }

@@ -239,3 +239,10 @@ fn the_classifier_s_gradients_are_the_limits_of_differences() {
         assert!(((up - down) / 2e-6 - exact_dw[i]).abs() < 1e-8);
     }
 }
+
+#[test]
+fn a_class_without_features_has_nothing_in_common_with_another() {
+    let rows = [1.0f32, 0.0, 1.0, 0.0, 0.0, 0.0];
+    assert_eq!(mean_cosine(&rows, 2), 1.0 / 3.0);
+    assert_eq!(mean_cosine(&[0.0f32; 4], 2), 0.0);
+}
