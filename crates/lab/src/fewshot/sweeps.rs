@@ -152,7 +152,7 @@ mod tests {
             accuracy: Interval { mean: 1.0 - error(x), half: 0.001, seeds_half: None },
             noise: None,
         };
-        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0].map(row).to_vec()
+        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0].map(row).to_vec()
     }
 
     /// Shots are one law, however many shots a row has; a floor is found where there is one.
