@@ -8,6 +8,7 @@ use crate::plan::{self, Plan, memory};
 use crate::stop::Stop;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Machine};
+use isoflop_base::study::RunSpec;
 use isoflop_base::units::{duration, si};
 use std::path::Path;
 
@@ -35,6 +36,8 @@ const PER_PARAM: f64 = 20.0;
 const LEAST_TOKENS: f64 = 2e6;
 /// Passes over the text that are as good as new ones (Muennighoff et al. 2023, arXiv:2305.16264).
 const MOST_EPOCHS: f64 = 4.0;
+/// How much more FLOP/s the largest size may reach than the best of the first ones.
+const LARGER_IS_FASTER: f64 = 2.0;
 /// Time besides training.
 const MARGIN: f64 = 1.15;
 
@@ -85,7 +88,33 @@ pub fn choose(
             fitting.pop();
         }
     }
-    let speeds = plan::time_sizes(&resolved(&fitting, lengths[0])?, &corpus, store, stop)?;
+    // The first sizes say how fast the machine is; of the others only those are timed that could be done in the time.
+    let shortest = resolved(&fitting, lengths[0])?;
+    let models: Vec<_> = shortest.one_of_each_model().iter().map(|run| run.model.clone()).collect();
+    let part = |keep: &dyn Fn(&RunSpec) -> bool| {
+        let mut part = shortest.clone();
+        part.runs.retain(keep);
+        part
+    };
+    let mut speeds =
+        plan::time_sizes(&part(&|run| models[..SIZES].contains(&run.model)), &corpus, store, stop)?;
+    let flops = |run: &RunSpec| crate::gpt::run_flops_per_token(run);
+    let fastest = shortest
+        .one_of_each_model()
+        .iter()
+        .filter_map(|run| {
+            let speed = speeds.iter().find(|speed| speed.shape == run.gpt().shape)?;
+            Some(speed.tokens_per_s.value()? * flops(run))
+        })
+        .fold(0.0, f64::max);
+    let could = |run: &RunSpec| {
+        flops(run) * run.tokens().sum::<u64>() as f64 <= LARGER_IS_FASTER * fastest * 60.0 * minutes
+    };
+    let rest = part(&|run| !models[..SIZES].contains(&run.model) && could(run));
+    fitting.truncate(SIZES + rest.one_of_each_model().len());
+    if !rest.runs.is_empty() {
+        speeds.extend(plan::time_sizes(&rest, &corpus, store, stop)?);
+    }
     let mut best: Option<(f64, Series)> = None;
     for top in SIZES..=fitting.len() {
         let models = fitting[top - SIZES..top].to_vec();

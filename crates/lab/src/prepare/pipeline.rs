@@ -127,11 +127,15 @@ fn check_folder(out: &Path) -> anyhow::Result<()> {
     }
     let names = JobFolder::names(out)?;
     let ours = |name: &str| [PREPARED, UNFINISHED].contains(&name);
-    if names.iter().any(|name| ours(name)) || names.iter().all(|name| name == JOB_LOCK) {
+    // A process killed at its very start leaves the lock, and its first file under the name it is written by.
+    let begun = |name: &str| {
+        let first = name.strip_prefix('.').and_then(|name| name.strip_prefix(UNFINISHED));
+        name == JOB_LOCK || first.is_some_and(|rest| rest.ends_with(".tmp"))
+    };
+    let there: Vec<&str> = names.iter().map(String::as_str).filter(|name| !begun(name)).take(3).collect();
+    if names.iter().any(|name| ours(name)) || there.is_empty() {
         return Ok(());
     }
-    let there: Vec<&str> =
-        names.iter().map(String::as_str).filter(|name| *name != JOB_LOCK).take(3).collect();
     Err(UserError::new(format!("{} holds something else: {}", out.display(), there.join(", ")))
         .hint("name a directory that is empty or does not exist with --out")
         .into())
