@@ -3,6 +3,7 @@
 use crate::cli::Context;
 use crate::{console, signals};
 use isoflop_lab::draft::{self, Found};
+use isoflop_lab::study::resolve;
 use isoflop_lab::{UserError, machine, open, plan};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,12 @@ pub(crate) fn run(args: InitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         Some(name) => name.clone(),
         None => args.path.as_deref().map_or_else(|| "first-law".to_owned(), draft::name_of),
     };
+    resolve::check_name(&name, "--name")?;
+    if ctx.json && args.out.as_deref().is_some_and(console::is_stdout) {
+        return Err(UserError::new("--json and --out - both want stdout")
+            .hint("name a file with --out, or leave --json out")
+            .into());
+    }
     let shown = args.path.as_deref().map(quoted).unwrap_or_default();
     let drafted = match &found {
         Found::Documents(_) => Drafted::first(
@@ -105,9 +112,7 @@ fn series(args: &InitArgs, ctx: &Context, found: &Found, name: &str) -> anyhow::
     let plan = if console::is_stdout(&file) {
         None
     } else {
-        let opened = open::open(&file, &ctx.sets)?;
-        let speeds = plan::time_sizes(&opened.study, &opened.corpus, &ctx.store, &stop)?;
-        Some(plan::plan(&opened.study, &speeds)?)
+        Some(plan::plan(&open::open(&file, &[])?.study, &series.speeds)?)
     };
     let what = match found {
         Found::Builtin => "built-in text",

@@ -55,11 +55,17 @@ fn what_is_no_text_leads_to_the_command_for_it() {
     for (args, word) in [
         (vec!["init", "nothing.txt"], "nothing.txt"),
         (vec!["init", "--minutes", "0"], "no time"),
+        (vec!["init", "--name", "a\"b"], "cannot name a study"),
+        (vec!["init", "--json", "--out", "-"], "both want stdout"),
         (vec!["completions", "tcsh"], "nushell"),
     ] {
         let (code, _, err) = run(dir.path(), &args);
         assert!(code == 2 && err.contains(word), "{args:?}: {err}");
     }
+    let studies = fs::read_dir(dir.path()).unwrap().filter(|file| {
+        file.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "toml")
+    });
+    assert_eq!(studies.count(), 0, "what was refused was not written");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::{Found, quoted};
 use crate::error::UserError;
 use crate::open;
-use crate::plan::{self, Plan, memory};
+use crate::plan::{self, Plan, Speed, memory};
 use crate::stop::Stop;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Machine};
@@ -52,6 +52,8 @@ pub struct Series {
     pub seconds: Option<f64>,
     /// In words.
     pub why: String,
+    /// How fast each size is that was timed.
+    pub speeds: Vec<Speed>,
 }
 
 /// Chooses sizes and tokens for a text and this machine, by timing the sizes for a moment.
@@ -66,7 +68,8 @@ pub fn choose(
     stop: &Stop,
 ) -> anyhow::Result<Series> {
     let draft = |models: &[String], tokens: u64| -> Result<RawStudy, UserError> {
-        let series = Series { models: models.to_vec(), tokens, seconds: None, why: String::new() };
+        let (models, why, speeds) = (models.to_vec(), String::new(), Vec::new());
+        let series = Series { models, tokens, seconds: None, why, speeds };
         RawStudy::parse("the draft", &text("draft", found, &series), &[])
     };
     let all: Vec<String> = LADDER.map(str::to_owned).to_vec();
@@ -134,7 +137,8 @@ pub fn choose(
             break;
         }
     }
-    best.map(|(_, series)| series).ok_or_else(|| UserError::new("no size could be timed").into())
+    best.map(|(_, series)| Series { speeds, ..series })
+        .ok_or_else(|| UserError::new("no size could be timed").into())
 }
 
 /// Two digits.
@@ -156,7 +160,7 @@ fn series(models: Vec<String>, tokens: u64, seconds: f64, minutes: f64, largest:
         duration(seconds),
         tokens as f64 / largest,
     );
-    Series { models, tokens, seconds: Some(seconds), why }
+    Series { models, tokens, seconds: Some(seconds), why, speeds: Vec::new() }
 }
 
 /// `2M`, `1.4M`, `700k`.

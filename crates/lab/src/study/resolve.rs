@@ -267,17 +267,26 @@ pub fn study_name(raw: &RawStudy) -> Result<String, UserError> {
             stem.map_or_else(|| "study".to_owned(), |s| s.to_string_lossy().into_owned())
         }
     };
+    check_name(&name, &raw.place("name"))?;
+    Ok(name)
+}
+
+/// That a study can be called so.
+///
+/// # Errors
+/// A [`UserError`] at `place`.
+pub fn check_name(name: &str, place: &str) -> Result<(), UserError> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty()
         || name.len() > 64
         || !name.chars().all(fine)
         || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
     {
-        return Err(UserError::new(format!("{}: \"{name}\" cannot name a study", raw.place("name"))).hint(
+        return Err(UserError::new(format!("{place}: \"{name}\" cannot name a study")).hint(
             "use up to 64 letters, digits, `.`, `_`, `-`: runs and their directories are named after it",
         ));
     }
-    Ok(name)
+    Ok(())
 }
 
 /// Longest context, largest batch and largest vocabulary: beyond what is trained anywhere, and their products with

@@ -15,7 +15,42 @@ pub struct Vocabulary {
 pub static LANGUAGE: Vocabulary = Vocabulary { keys: KEYS, sections: SECTIONS, example: "studies/demo.toml" };
 
 /// Every key a study may have, as `section.key` (`*` = any name the user chooses).
-pub const KEYS: &[&str] = &[
+pub const KEYS: &[&str] = &joined::<{ OWN.len() + INSTRUMENTS.len() }>(OWN, INSTRUMENTS);
+
+/// Keys of `[limits]`, `[alarms]` and `[meter]`, which studies of every family have.
+pub const INSTRUMENTS: &[&str] = &[
+    "limits.max_temp_c",
+    "limits.max_power_w",
+    "limits.max_energy_kwh",
+    "limits.max_hours",
+    "limits.max_cost",
+    "alarms.command",
+    "alarms.webhook",
+    "alarms.stop",
+    "alarms.off",
+    "meter.sample",
+    "meter.tdp_w",
+    "meter.idle_w",
+    "meter.carbon_g_per_kwh",
+    "meter.cost_per_kwh",
+    "meter.currency",
+];
+
+/// A family's own keys, and those it shares.
+///
+/// # Panics
+/// When compiled, if N is not the sum of the two lengths.
+pub const fn joined<const N: usize>(own: &[&'static str], shared: &[&'static str]) -> [&'static str; N] {
+    assert!(N == own.len() + shared.len());
+    let (mut all, mut i) = ([""; N], 0);
+    while i < N {
+        all[i] = if i < own.len() { own[i] } else { shared[i - own.len()] };
+        i += 1;
+    }
+    all
+}
+
+const OWN: &[&str] = &[
     "name",
     "kind",
     "data.corpus",
@@ -90,21 +125,6 @@ pub const KEYS: &[&str] = &[
     "train.eval_tokens",
     "train.curve_tokens",
     "train.checkpoint_every",
-    "limits.max_temp_c",
-    "limits.max_power_w",
-    "limits.max_energy_kwh",
-    "limits.max_hours",
-    "limits.max_cost",
-    "alarms.command",
-    "alarms.webhook",
-    "alarms.stop",
-    "alarms.off",
-    "meter.sample",
-    "meter.tdp_w",
-    "meter.idle_w",
-    "meter.carbon_g_per_kwh",
-    "meter.cost_per_kwh",
-    "meter.currency",
 ];
 
 const SECTIONS: &[&str] = &["data", "arms", "series", "train", "limits", "alarms", "meter", "claims"];

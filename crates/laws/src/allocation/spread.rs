@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn many_sizes_are_left_out_in_groups_with_as_wide_an_interval() {
-        // The same range and noise in four times the sizes halves the error; three groups of sixty see it so.
+        // The same range and noise in four times the sizes halves the error; sixty groups of three see it so.
         let width = |sizes: i32| {
             let mut rows = Vec::new();
             for k in 0..sizes {

@@ -112,8 +112,8 @@ impl Solver {
         while steps < stop.steps && objective.is_finite() {
             let gradient = self.gradient(problem, &theta);
             let free = free_coords(problem.form, &theta, &gradient);
-            let rest = before.and_then(|h| decrement(&gradient, &h, &free, p));
-            if stop.foresee && rest.is_some_and(|rest| rest <= stop.tolerance * objective.abs()) {
+            let rest = before.filter(|_| stop.foresee).and_then(|h| decrement(&gradient, &h, &free, p));
+            if rest.is_some_and(|rest| rest <= stop.tolerance * objective.abs()) {
                 break;
             }
             steps += 1;
