@@ -5,7 +5,7 @@
 
 use crate::Real;
 use crate::lent::Lent;
-use crate::math::exp2;
+use crate::math::{exp2, exp2_coarse};
 use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n, sweep};
@@ -72,29 +72,32 @@ pub fn backward(set: KernelSet, x: &[f32], y: &mut [f32], d: &mut [f32]) {
     });
 }
 
-/// σ(2u) for each lane, and x².
+/// σ(2u) for each lane, and x²; `COARSE` to 1e-4, for what is rounded to bf16.
 #[inline(always)]
-unsafe fn gate<S: Simd>(x: S::V) -> (S::V, S::V) {
+unsafe fn gate<S: Simd, const COARSE: bool>(x: S::V) -> (S::V, S::V) {
     // SAFETY: registers only.
     unsafe {
         let square = S::mul(x, x);
-        // −2u·log2 e; beyond 126 the gate is 0 anyway.
+        // −2u·log2 e; beyond 126 the gate is 0 anyway, and a Newton step from 1/∞ would make NaN of ∞·0.
         const SLOPE: f64 = -2.0 * SQRT_2_OVER_PI * std::f64::consts::LOG2_E;
         let y = S::mul(x, S::fma(square, S::splat((SLOPE * CUBIC) as f32), S::splat(SLOPE as f32)));
-        let e = exp2::<S>(S::min(S::splat(126.0), y));
+        let y = S::min(S::splat(126.0), y);
+        let e = if COARSE { exp2_coarse::<S, false>(y) } else { exp2::<S>(y) };
+        // The fourteen bits of an estimate without a Newton step are too few even for bf16: a product of one that lies
+        // near the middle between two neighbours is rounded to the wrong one.
         (S::reciprocal(S::add(S::splat(1.0), e)), square)
     }
 }
 
-/// g and g' of each lane.
+/// g and g' of each lane; `COARSE` to 1e-4, for what is rounded to bf16.
 ///
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-pub(crate) unsafe fn value_and_slope<S: Simd>(x: S::V) -> (S::V, S::V) {
+pub(crate) unsafe fn value_and_slope<S: Simd, const COARSE: bool>(x: S::V) -> (S::V, S::V) {
     // SAFETY: registers only.
     unsafe {
-        let (s, square) = gate::<S>(x);
+        let (s, square) = gate::<S, COARSE>(x);
         let g = S::mul(x, s);
         let two_du = S::fma(
             square,
@@ -112,7 +115,7 @@ unsafe fn forward_simd<S: Simd>(x: &[f32], y: &mut [f32]) {
         // SAFETY: i + count ≤ the common length.
         unsafe {
             let v = load_n::<S>(x.as_ptr().add(i), count);
-            store_n::<S>(y.as_mut_ptr().add(i), S::mul(v, gate::<S>(v).0), count);
+            store_n::<S>(y.as_mut_ptr().add(i), S::mul(v, gate::<S, false>(v).0), count);
         }
     });
 }
@@ -123,7 +126,7 @@ unsafe fn backward_simd<S: Simd>(x: &[f32], y: &mut [f32], d: &mut [f32]) {
         // SAFETY: i + count ≤ the common length.
         unsafe {
             let v = load_n::<S>(x.as_ptr().add(i), count);
-            let (g, slope) = value_and_slope::<S>(v);
+            let (g, slope) = value_and_slope::<S, false>(v);
             store_n::<S>(y.as_mut_ptr().add(i), g, count);
             let p = d.as_mut_ptr().add(i);
             store_n::<S>(p, S::mul(load_n::<S>(p, count), slope), count);
@@ -160,6 +163,42 @@ mod tests {
                     d[i],
                     d64[i]
                 );
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn coarse<S: Simd>(x: &[f32], y: &mut [f32], d: &mut [f32]) {
+        sweep!(S, x.len(), |i, count| {
+            // SAFETY: i + count ≤ the common length.
+            unsafe {
+                let (g, slope) = value_and_slope::<S, true>(load_n::<S>(x.as_ptr().add(i), count));
+                store_n::<S>(y.as_mut_ptr().add(i), g, count);
+                store_n::<S>(d.as_mut_ptr().add(i), slope, count);
+            }
+        });
+    }
+
+    #[test]
+    fn coarse_values_are_a_fraction_of_a_bf16_off_and_finite_everywhere() {
+        let x: Vec<f32> =
+            (0..4001).map(|i| -10.0 + i as f32 * 0.005).chain([-1e9, -1e4, -50.0, 50.0, 1e4, 1e9]).collect();
+        let x64: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+        let (mut y64, mut d64) = (vec![0.0; x.len()], vec![1.0; x.len()]);
+        naive::backward(&x64, &mut y64, &mut d64);
+        for set in KernelSet::runnable().filter(|&set| set != KernelSet::Naive) {
+            let (mut y, mut d) = (vec![0f32; x.len()], vec![0f32; x.len()]);
+            let (from, value, slope): (&[f32], &mut [f32], &mut [f32]) = (&x, &mut y, &mut d);
+            dispatch!(set, coarse(from: &[f32], value: &mut [f32], slope: &mut [f32]));
+            for i in 0..x.len() {
+                let (value, slope) = (f64::from(y[i]), f64::from(d[i]));
+                // bf16 is 2⁻⁹ = 2e-3 of a value wide to either side.
+                assert!(
+                    (value - y64[i]).abs() < 1e-4 * (y64[i].abs() + 1e-2),
+                    "{set:?} gelu({}) = {value}",
+                    x[i]
+                );
+                assert!((slope - d64[i]).abs() < 4e-4, "{set:?} gelu'({}) = {slope}, not {}", x[i], d64[i]);
             }
         }
     }

@@ -84,6 +84,7 @@ impl KernelSet {
             Self::Avx512Bf16 => {
                 if is_x86_feature_detected!("avx512bf16")
                     && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
                     && Self::Avx512.supported().is_ok()
                 {
@@ -147,14 +148,14 @@ impl KernelSet {
 macro_rules! dispatch {
     ($set:expr, $function:ident ( $($arg:ident : $type:ty),* $(,)? ) $(-> $ret:ty)?) => {{
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
         unsafe fn amx($($arg: $type),*) $(-> $ret)? {
             // SAFETY: this wrapper enables the features `Amx` needs; the tiles were granted, or it would not be
             // supported.
             unsafe { $function::<$crate::simd::Amx>($($arg),*) }
         }
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
         unsafe fn avx512bf16($($arg: $type),*) $(-> $ret)? {
             // SAFETY: this wrapper enables the features `Avx512Bf16` needs.
             unsafe { $function::<$crate::simd::Avx512Bf16>($($arg),*) }

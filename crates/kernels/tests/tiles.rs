@@ -128,9 +128,14 @@ fn shapes_on_the_edges_of_cells() {
 
 #[test]
 fn weight_gradients_sum_over_stretches() {
-    for (m, n, lengths) in
-        [(40, 50, vec![50; 3]), (24, 96, vec![32; 20]), (33, 17, vec![40, 40, 7]), (64, 32, vec![3000; 3])]
-    {
+    for (m, n, lengths) in [
+        (40, 50, vec![50; 3]),
+        (24, 96, vec![32; 20]),
+        (33, 17, vec![40, 40, 7]),
+        (64, 32, vec![3000; 3]),
+        (300, 40, vec![70, 70]),
+        (129, 65, vec![33]),
+    ] {
         // The left operand comes as the forward left it: x[K,M].
         let parts: Vec<_> = (lengths.iter())
             .map(|&k| {
@@ -145,24 +150,28 @@ fn weight_gradients_sum_over_stretches() {
             })
             .collect();
         let longest = lengths.iter().copied().max().unwrap_or_default();
-        // Not 9: the matrix units take denormals for zeros.
-        let mut space = vec![0xffff; product::turned_len(lengths.len(), longest)];
         for set in KernelSet::runnable() {
-            for (start, before) in [(product::Start::Accumulate, 0.5), (product::Start::Zero, f32::NAN)] {
+            let starts = [(product::Start::Accumulate, 0.5), (product::Start::Zero, f32::NAN)];
+            for (task, (start, before)) in
+                [32, 64, 128].into_iter().flat_map(|task| starts.map(|s| (task, s)))
+            {
+                // Not 9: the matrix units take denormals for zeros.
+                let mut space = vec![0xffff; product::turned_len(task, lengths.len(), longest)];
                 let mut dw = vec![before; m * n];
-                for (block, dw) in dw.chunks_mut(32 * n).enumerate() {
+                for (index, dw) in dw.chunks_mut(task * n).enumerate() {
                     let operand = |s: usize| {
                         let (_, x, dy, k) = &parts[s];
                         (Cells::whole(x, m), Cells::whole(dy, *k), *k)
                     };
-                    product::weight_gradient(set, (m, n), block, parts.len(), operand, &mut space, start, dw);
+                    let rows = index * task..m.min((index + 1) * task);
+                    product::weight_gradient(set, (m, n), rows, parts.len(), operand, &mut space, start, dw);
                 }
                 let mut exact = vec![if before.is_nan() { 0.0 } else { 0.5 }; m * n];
                 for (product, ..) in &parts {
                     exact.iter_mut().zip(product).for_each(|(e, x)| *e += x);
                 }
                 let all = lengths.iter().sum();
-                let what = format!("{set:?} {m}×{n} {start:?}");
+                let what = format!("{set:?} {m}×{n} by {task} rows, {start:?}");
                 dw.iter().zip(&exact).for_each(|(&f, &e)| close(f, e, bound(all), &what));
             }
         }

@@ -32,7 +32,7 @@ fn opened(sets: &[&str]) -> Opened {
     let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
     let raw = RawStudy::parse("study.toml", &text, &sets).unwrap();
     let corpus = Arc::new(isoflop_data::builtin().unwrap());
-    let machine = Machine { kernels: "portable".to_owned(), threads: 1, bf16: false };
+    let machine = Machine { kernels: "portable".to_owned(), threads: 1, bf16: false, bf16_loses: None };
     let study = resolve(&raw, &corpus, &machine).unwrap();
     Opened { raw, study, corpus }
 }

@@ -170,7 +170,7 @@ mod tests {
     use isoflop_lab::gpt;
 
     fn machine() -> Machine {
-        Machine { kernels: "naive".to_owned(), threads: 1, bf16: false }
+        Machine { kernels: "naive".to_owned(), threads: 1, bf16: false, bf16_loses: None }
     }
 
     fn context() -> Context {

@@ -86,6 +86,38 @@ fn the_parts_are_measured_in_both_precisions() {
     }
 }
 
+#[test]
+fn all_figures_are_written_and_compared_with_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["bench", "all", "--json", "--rounds", "2", "--seconds", "0.05"];
+    let found = json(dir.path(), &[&options[..], &["--only", "L2 d32"]].concat());
+    let figures = found["figures"].as_array().unwrap();
+    assert!(!figures.is_empty() && found["threads"].as_u64() >= Some(1), "{found}");
+    for figure in figures {
+        let value = |key: &str| figure[key].as_f64().unwrap();
+        assert!(value("best") >= value("median") && value("median") > 0.0, "{figure}");
+        assert!(figure["name"].as_str().unwrap().contains("train L2 d32"), "{figure}");
+        assert!((0.0..1.5).contains(&value("share_of_peak")) && figure["unit"] == "tokens/s", "{figure}");
+    }
+    // Beside a file in which all was ten times as fast, and from which the memory is missing.
+    let mut other = found.clone();
+    for figure in other["figures"].as_array_mut().unwrap() {
+        figure["best"] = (10.0 * figure["best"].as_f64().unwrap()).into();
+    }
+    std::fs::write(dir.path().join("other.json"), other.to_string()).unwrap();
+    let compare = |only: &str| {
+        let quick = ["bench", "all", "--rounds", "1", "--seconds", "0.05", "--against", "other.json"];
+        let (code, out, err) = run(dir.path(), &[&quick[..], &["--only", only]].concat());
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let text = compare("L2 d32");
+    let ratio = text.lines().next().and_then(|line| line.split('×').nth(1)).expect("a ratio");
+    let ratio: f64 = ratio.split_whitespace().next().unwrap().parse().unwrap();
+    assert!((0.005..0.9).contains(&ratio), "{text}");
+    assert!(compare("memory").contains("not in the file"));
+}
+
 /// Refused with these words and a hint, before anything is measured or allocated.
 fn check(args: &[&str], parts: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
@@ -113,6 +145,9 @@ fn absurd_sizes_are_refused() {
     check(&["gemm", "--m", "1000000", "--n", "1000000", "--k", "1000000"], &["of memory", "are free"]);
     check(&["attention", "--width", "48", "--heads", "5"], &["--heads 5 do not divide --width 48"]);
     check(&["update", "--params", "0"], &["--params 0"]);
+    check(&["all", "--seconds", "0"], &["--seconds 0 is out of range"]);
+    check(&["all", "--only", "nothing of that name"], &["no figure", "try train"]);
+    check(&["all", "--against", "absent.json"], &["absent.json"]);
     check(&["loader", "--rows", "0"], &["--rows 0"]);
     check(&["loader", "--seconds", "0"], &["--seconds 0"]);
 }

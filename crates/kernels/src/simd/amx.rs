@@ -9,7 +9,7 @@
 //!      tmm5    tmm2   tmm3      left operand: 16 rows × 32 k
 //! ```
 
-use super::{BlockSize, Segment};
+use super::{Ahead, BlockSize, Segment};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::OnceLock;
@@ -124,21 +124,39 @@ pub(super) unsafe fn release() {
     }
 }
 
+/// Lines of `$p` from the cell after next on, eight at a time: what two steps later will load. Asking for one cell further
+/// on gained nothing more, for one operand only less.
+macro_rules! lines {
+    ($p:literal: $($at:literal)*) => {
+        concat!($("prefetcht0 [", $p, " + ", $at, "]\n",)*)
+    };
+}
+
+/// Lines of what the next panel begins with, into L2, and a step on.
+macro_rules! panel {
+    ($($at:literal)*) => {
+        concat!($("prefetcht1 [{far} + ", $at, "]\n",)* "add {far}, {apart}")
+    };
+}
+
 /// Walks the segments and, in each, the cells: `$step` is one cell's products.
 macro_rules! walk {
     (
-        $segments:ident, $cells:ident, $c:ident,
-        zero: [$($zero:literal),*], step: [$($step:literal),*], store: [$($store:literal),*]
+        $segments:ident, $cells:ident, $c:ident, $stride:expr, $ahead:expr,
+        begin: [$($begin:expr),*], step: [$($step:expr),*], store: [$($store:expr),*]
     ) => {
-        // SAFETY: each segment points to `cells` cells of 2,048 bytes on either side, `c` to 4,096 bytes; tiles are
-        // configured, and nothing else of this process uses them.
+        // SAFETY: each segment points to `cells` cells of 2,048 bytes on either side, `c` to 32 rows of 128 bytes,
+        // `stride` apart; prefetches never fault; tiles are configured, and nothing else of this process uses them.
         unsafe {
             asm!(
-                $($zero,)*
+                // Operands that only some sizes name.
+                "/* {below} {far} {apart} {offset} */",
+                $($begin,)*
                 "2:",
                 "mov {a}, [{s}]",
                 "mov {b}, [{s} + 8]",
                 "mov {k}, {cells}",
+                "lea {far}, [{b} + {offset}]",
                 "3:",
                 $($step,)*
                 "add {a}, 2048",
@@ -153,8 +171,12 @@ macro_rules! walk {
                 n = inout(reg) $segments.len() => _,
                 cells = in(reg) $cells,
                 c = in(reg) $c,
+                below = in(reg) $c.cast::<u8>().wrapping_add(16 * $stride),
                 row = in(reg) 64usize,
-                out = in(reg) 128usize,
+                out = in(reg) $stride,
+                offset = in(reg) $ahead.offset,
+                apart = in(reg) $ahead.apart,
+                far = out(reg) _,
                 a = out(reg) _,
                 b = out(reg) _,
                 k = out(reg) _,
@@ -166,7 +188,53 @@ macro_rules! walk {
     };
 }
 
-/// See [`super::Simd::block`]; whole tiles, so up to 15 rows or columns more than asked are computed.
+/// [`walk!`] for a block of this size, from zero or from what `c` holds.
+macro_rules! sized {
+    ($segments:ident, $cells:ident, $size:ident, $c:ident, $stride:expr, $ahead:expr, $begin:ident, whole: $step:tt) => {
+        match ($size.rows > 16, $size.cols > 16) {
+            (true, true) => walk!($segments, $cells, $c, $stride, $ahead,
+                begin: [$begin!(0, "{c}", "0"), $begin!(1, "{c}", "64"), $begin!(2, "{below}", "0"), $begin!(3, "{below}", "64")],
+                step: $step,
+                store: [
+                    "tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 64], tmm1",
+                    "tilestored [{below} + {out}*1], tmm2", "tilestored [{below} + {out}*1 + 64], tmm3"
+                ]),
+            (true, false) => walk!($segments, $cells, $c, $stride, $ahead,
+                begin: [$begin!(0, "{c}", "0"), $begin!(2, "{below}", "0")],
+                step: [
+                    "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6"
+                ],
+                store: ["tilestored [{c} + {out}*1], tmm0", "tilestored [{below} + {out}*1], tmm2"]),
+            (false, true) => walk!($segments, $cells, $c, $stride, $ahead,
+                begin: [$begin!(0, "{c}", "0"), $begin!(1, "{c}", "64")],
+                step: [
+                    "tileloadd tmm4, [{a} + {row}*1]", "tileloadd tmm6, [{b} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7"
+                ],
+                store: ["tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 64], tmm1"]),
+            (false, false) => walk!($segments, $cells, $c, $stride, $ahead,
+                begin: [$begin!(0, "{c}", "0")],
+                step: ["tileloadd tmm4, [{a} + {row}*1]", "tileloadd tmm6, [{b} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6"],
+                store: ["tilestored [{c} + {out}*1], tmm0"]),
+        }
+    };
+}
+
+macro_rules! zero {
+    ($tile:literal, $base:literal, $at:literal) => {
+        concat!("tilezero tmm", $tile)
+    };
+}
+
+macro_rules! load {
+    ($tile:literal, $base:literal, $at:literal) => {
+        concat!("tileloadd tmm", $tile, ", [", $base, " + {out}*1 + ", $at, "]")
+    };
+}
+
+/// See [`super::Simd::block`]; whole tiles, so up to 15 rows or columns more than asked are computed. Asks for nothing:
+/// operands of a cell or two, as attention has them, lie in L1.
 ///
 /// # Safety
 /// As there; between [`configure`] and [`release`].
@@ -178,35 +246,66 @@ pub(super) unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
         unsafe { c.write_bytes(0, 1024) }
         return;
     }
-    match (size.rows > 16, size.cols > 16) {
-        (true, true) => walk!(segments, cells, c,
-        zero: ["tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"],
-        step: [
-            "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"
-        ],
-        store: [
-            "tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 64], tmm1",
-            "tilestored [{c} + {out}*1 + 2048], tmm2", "tilestored [{c} + {out}*1 + 2112], tmm3"
-        ]),
-        (true, false) => walk!(segments, cells, c,
-            zero: ["tilezero tmm0", "tilezero tmm2"],
-            step: [
-                "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6"
-            ],
-            store: ["tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 2048], tmm2"]),
-        (false, true) => walk!(segments, cells, c,
-            zero: ["tilezero tmm0", "tilezero tmm1"],
-            step: [
-                "tileloadd tmm4, [{a} + {row}*1]", "tileloadd tmm6, [{b} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7"
-            ],
-            store: ["tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 64], tmm1"]),
-        (false, false) => walk!(segments, cells, c,
-            zero: ["tilezero tmm0"],
-            step: ["tileloadd tmm4, [{a} + {row}*1]", "tileloadd tmm6, [{b} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6"],
-            store: ["tilestored [{c} + {out}*1], tmm0"]),
+    sized!(segments, cells, size, c, 128usize, Ahead::default(), zero, whole: [
+        "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
+        "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+        "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"
+    ]);
+}
+
+/// [`block`] added to what `c` holds: the sums are loaded into the tiles and stay there.
+///
+/// # Safety
+/// As [`block`].
+#[inline(always)]
+pub(super) unsafe fn block_add(segments: &[Segment], size: BlockSize, c: *mut f32) {
+    let cells = size.depth.div_ceil(32);
+    if segments.is_empty() || cells == 0 {
+        return;
     }
+    sized!(segments, cells, size, c, 128usize, Ahead::default(), load, whole: [
+        "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
+        "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+        "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"
+    ]);
+}
+
+/// [`block`] of long operands, which come from L2 or farther: whole blocks ask for what comes two cells later, and for
+/// what `ahead` names. Rows of `c` are `stride` floats apart.
+///
+/// # Safety
+/// As [`block`], with 32 rows of `c`.
+#[inline(always)]
+pub(super) unsafe fn block_ahead(
+    segments: &[Segment],
+    size: BlockSize,
+    c: *mut f32,
+    stride: usize,
+    ahead: Ahead,
+) {
+    let cells = size.depth.div_ceil(32);
+    if segments.is_empty() || cells == 0 {
+        for row in 0..32 {
+            // SAFETY: `c` has 32 rows of 32 floats.
+            unsafe { c.add(row * stride).write_bytes(0, 32) }
+        }
+        return;
+    }
+    let stride = 4 * stride;
+    sized!(segments, cells, size, c, stride, ahead, zero, whole: [
+        "tileloadd tmm6, [{b} + {row}*1]",
+        lines!("{a}": "4096" "4160" "4224" "4288" "4352" "4416" "4480" "4544"),
+        lines!("{b}": "4096" "4160" "4224" "4288" "4352" "4416" "4480" "4544"),
+        "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
+        lines!("{a}": "4608" "4672" "4736" "4800" "4864" "4928" "4992" "5056"),
+        lines!("{b}": "4608" "4672" "4736" "4800" "4864" "4928" "4992" "5056"),
+        "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+        lines!("{a}": "5120" "5184" "5248" "5312" "5376" "5440" "5504" "5568"),
+        lines!("{b}": "5120" "5184" "5248" "5312" "5376" "5440" "5504" "5568"),
+        "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6",
+        lines!("{a}": "5632" "5696" "5760" "5824" "5888" "5952" "6016" "6080"),
+        lines!("{b}": "5632" "5696" "5760" "5824" "5888" "5952" "6016" "6080"),
+        "tdpbf16ps tmm3, tmm5, tmm7",
+        panel!("0" "64" "128" "192" "256" "320" "384" "448")
+    ]);
 }

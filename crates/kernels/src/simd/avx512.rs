@@ -1,6 +1,6 @@
 //! Sixteen lanes: AVX-512F, the same with AVX512-BF16, and with the tiles of AMX.
 
-use super::{BlockSize, Segment, Simd, amx};
+use super::{Ahead, BlockSize, Segment, Simd, amx};
 use std::arch::x86_64::*;
 
 /// A 512-bit vector.
@@ -134,9 +134,18 @@ macro_rules! sixteen_lanes {
     };
 }
 
-/// Rounding by instruction, and moves of 16-bit elements, which need AVX-512BW.
+/// Rounding by instruction, and moves of 16-bit elements, which need AVX-512BW; fractions, which need AVX-512DQ.
 macro_rules! bf16_moves {
     () => {
+        const TAKES_FRACTIONS: bool = true;
+        #[inline(always)]
+        unsafe fn fraction(a: __m512) -> __m512 {
+            unsafe { _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(a) }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16_line(p: *mut u16, first: __m512, second: __m512) {
+            unsafe { _mm512_storeu_si512(p.cast(), both(first, second)) }
+        }
         #[inline(always)]
         unsafe fn interleave(from: &[u16; 1024], to: &mut [u16; 1024]) {
             unsafe { interleave(from.as_ptr(), to.as_mut_ptr()) }
@@ -217,6 +226,15 @@ impl Simd for Amx {
     #[inline(always)]
     unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
         unsafe { amx::block(segments, size, c) }
+    }
+    #[inline(always)]
+    unsafe fn block_add(segments: &[Segment], size: BlockSize, c: *mut f32) {
+        unsafe { amx::block_add(segments, size, c) }
+    }
+    const MATRIX_UNIT: bool = true;
+    #[inline(always)]
+    unsafe fn block_ahead(segments: &[Segment], size: BlockSize, c: *mut f32, stride: usize, ahead: Ahead) {
+        unsafe { amx::block_ahead(segments, size, c, stride, ahead) }
     }
 }
 

@@ -83,6 +83,14 @@ pub trait Simd: Copy + 'static {
             }
         }
     }
+    /// Stores `2·LANES` values rounded to bf16.
+    #[inline(always)]
+    unsafe fn store_bf16_line(p: *mut u16, first: Self::V, second: Self::V) {
+        unsafe {
+            Self::store_bf16(p, first);
+            Self::store_bf16(p.add(Self::LANES), second);
+        }
+    }
     /// Stores `even[0], odd[0], even[1], odd[1], …` rounded to bf16.
     #[inline(always)]
     unsafe fn store_bf16_pairs(p: *mut u16, even: Self::V, odd: Self::V) {
@@ -134,6 +142,13 @@ pub trait Simd: Copy + 'static {
             }
         }
         lanes
+    }
+    /// Whether [`Simd::fraction`] is an instruction, and [`Simd::scale2`] rounds n down.
+    const TAKES_FRACTIONS: bool = false;
+    /// a − ⌊a⌋, where `TAKES_FRACTIONS`.
+    #[inline(always)]
+    unsafe fn fraction(a: Self::V) -> Self::V {
+        a
     }
     /// p·2^n for whole n in −126..=127 and p from 0.7 to 1.5.
     #[inline(always)]
@@ -190,6 +205,43 @@ pub trait Simd: Copy + 'static {
     unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
         unsafe { block_in_f32::<Self>(segments, size, c) }
     }
+    /// [`Simd::block`] added to what the rows of `c` hold.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn block_add(segments: &[Segment], size: BlockSize, c: *mut f32) {
+        let mut sums = [0f32; 1024];
+        unsafe {
+            Self::block(segments, size, sums.as_mut_ptr());
+            for at in (0..size.rows * 32).step_by(Self::LANES) {
+                let sum = Self::add(Self::load(c.add(at)), Self::load(sums.as_ptr().add(at)));
+                Self::store(c.add(at), sum);
+            }
+        }
+    }
+    /// Whether blocks are a unit's own business, beside which vectors go on, and may be stored to rows anywhere.
+    const MATRIX_UNIT: bool = false;
+    /// [`Simd::block`] of operands that lie far, which asks for what `ahead` names; rows of c are `stride` floats apart:
+    /// 32, unless there is a `MATRIX_UNIT`.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn block_ahead(segments: &[Segment], size: BlockSize, c: *mut f32, stride: usize, ahead: Ahead) {
+        let _ = (stride, ahead);
+        unsafe { Self::block(segments, size, c) }
+    }
+}
+
+/// What will be needed later, as a hint: 512 bytes with each cell's step, `apart` from each other, from `offset` behind
+/// each segment's right operand on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ahead {
+    /// Bytes, modulo the address space.
+    pub offset: usize,
+    /// Bytes.
+    pub apart: usize,
 }
 
 /// One stretch of k: the left operand's cells of 32 rows, the right operand's of 32 columns.

@@ -9,7 +9,7 @@ use crate::gelu;
 use crate::lent::Lent;
 use crate::pool::split;
 use crate::set::{KernelSet, dispatch};
-use crate::simd::{BlockSize, Segment, Simd, load_n, store_n};
+use crate::simd::{Ahead, BlockSize, Segment, Simd, load_n, store_n};
 use std::ops::Range;
 
 /// M, N, K.
@@ -46,6 +46,12 @@ trait Epilogue: Copy {
     /// As [`Simd`]; only with dimensions the entry point has checked, and by one thread for a block (or a column of
     /// them) at a time.
     unsafe fn block<S: Simd>(self, at: (usize, usize), size: (usize, usize), c: &[f32; CELL]);
+
+    /// Where sums go if nothing is done with them, and the distance of rows there: a unit may store a whole block itself.
+    #[inline(always)]
+    fn untouched(self, _at: (usize, usize)) -> Option<(*mut f32, usize)> {
+        None
+    }
 }
 
 /// Whether a part of a product is some rows of its blocks, all columns, or the other way about: the operand that fits a
@@ -64,7 +70,8 @@ fn parts<E: Epilogue>(dims: Dims) -> usize {
 struct Sums([f32; CELL]);
 
 /// Walks the blocks of some [`parts`]. What follows a block is done after the next one has been asked for: a matrix
-/// unit multiplies while the vector unit works on what it left.
+/// unit multiplies while the vector unit works on what it left. The next panel of the operand that stays is asked for
+/// in quarters, with the first blocks of the one before it.
 ///
 /// # Safety
 /// As [`Simd`]; operands checked against `dims`; nobody else has these parts.
@@ -85,17 +92,37 @@ unsafe fn walk<S: Simd, E: Epilogue>(
     };
     let size = |(i, j): (usize, usize)| (SIDE.min(m - i * SIDE), SIDE.min(n - j * SIDE));
     let mut sums = [Sums([0.0; CELL]), Sums([0.0; CELL])];
-    // SAFETY: `enter` and `leave` enclose all blocks; cells as checked by the entry point.
+    let mut stored = false;
+    // SAFETY: `enter` and `leave` enclose all blocks; cells as checked by the entry point; a whole block that is stored
+    // where it belongs lies inside the output.
     unsafe {
         S::enter();
         for step in first..=end {
+            let before = stored;
             if step < end {
                 let (i, j) = at(step);
                 let (rows, cols) = size((i, j));
                 let segments = [Segment { a: a.block(i), b: b.block(j) }];
-                S::block(&segments, BlockSize { rows, cols, depth: k }, sums[step % 2].0.as_mut_ptr());
+                let (outer, inner) = (step / inside, step % inside);
+                let ahead = if inner < QUARTERS && outer + 1 < part.end {
+                    let next = if rows_inside { b.block(j + 1) } else { a.block(i + 1) };
+                    let from = next.addr() + inner * cells(k) * (2 * CELL / QUARTERS);
+                    Ahead { offset: from.wrapping_sub(segments[0].b.addr()), apart: 2 * CELL / QUARTERS }
+                } else {
+                    Ahead::default()
+                };
+                let block = BlockSize { rows, cols, depth: k };
+                let whole = S::MATRIX_UNIT && rows == SIDE && cols == SIDE;
+                stored = false;
+                match epilogue.untouched((i * SIDE, j * SIDE)) {
+                    Some((c, stride)) if whole => {
+                        S::block_ahead(&segments, block, c, stride, ahead);
+                        stored = true;
+                    }
+                    _ => S::block_ahead(&segments, block, sums[step % 2].0.as_mut_ptr(), SIDE, ahead),
+                }
             }
-            if step > first {
+            if step > first && !before {
                 let (i, j) = at(step - 1);
                 epilogue.block::<S>((i * SIDE, j * SIDE), size((i, j)), &sums[(step - 1) % 2].0);
             }
@@ -103,6 +130,9 @@ unsafe fn walk<S: Simd, E: Epilogue>(
         S::leave();
     }
 }
+
+/// Parts in which a panel is asked for: 512 bytes of each of its cells with one block.
+const QUARTERS: usize = 4;
 
 fn check((m, n, k): Dims, a: &Cells<'_>, b: &Cells<'_>) {
     assert!(m > 0 && n > 0 && k > 0, "no dimension is empty");
@@ -136,6 +166,13 @@ impl Bias<'_> {
                 None => S::splat(0.0),
             }
         }
+    }
+
+    /// Two whole vectors from j on.
+    #[inline(always)]
+    unsafe fn two<S: Simd>(&self, j: usize) -> [S::V; 2] {
+        // SAFETY: as `at`.
+        unsafe { [self.at::<S>(j, S::LANES), self.at::<S>(j + S::LANES, S::LANES)] }
     }
 }
 
@@ -179,7 +216,33 @@ unsafe fn walk_rows<S: Simd>(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Ce
 
 impl Epilogue for Rows<'_> {
     #[inline(always)]
+    fn untouched(self, (i, j): (usize, usize)) -> Option<(*mut f32, usize)> {
+        let plain = self.bias.0.is_none() && self.residual.is_none();
+        plain.then(|| (self.c.pointer(i * self.stride + j), self.stride))
+    }
+
+    #[inline(always)]
     unsafe fn block<S: Simd>(self, (i, j): (usize, usize), (rows, cols): (usize, usize), c: &[f32; CELL]) {
+        if cols == SIDE {
+            for v in (0..SIDE).step_by(2 * S::LANES) {
+                // SAFETY: `rows` rows of 32 columns inside matrices the entry point checked.
+                unsafe {
+                    let bias = self.bias.two::<S>(j + v);
+                    for r in 0..rows {
+                        let at = (i + r) * self.stride + j + v;
+                        for h in 0..2 {
+                            let mut sum =
+                                S::add(S::load(c.as_ptr().add(r * SIDE + v + h * S::LANES)), bias[h]);
+                            if let Some(residual) = self.residual {
+                                sum = S::add(sum, S::load(residual.as_ptr().add(at + h * S::LANES)));
+                            }
+                            S::store(self.c.pointer(at + h * S::LANES), sum);
+                        }
+                    }
+                }
+            }
+            return;
+        }
         for r in 0..rows {
             let at = (i + r) * self.stride + j;
             lanes!(S, cols, |v, count| {
@@ -241,6 +304,23 @@ impl Epilogue for Gelu<'_> {
         let at = (i / SIDE * self.wide + j / SIDE) * CELL;
         // SAFETY: the block's own cells.
         let (active, slope) = unsafe { (self.active.at(at, CELL), self.slope.at(at, CELL)) };
+        if rows == SIDE && cols == SIDE {
+            for v in (0..SIDE).step_by(2 * S::LANES) {
+                // SAFETY: whole rows of whole cells; the bias has all columns.
+                unsafe {
+                    let bias = self.bias.two::<S>(j + v);
+                    for to in (v..CELL).step_by(SIDE) {
+                        let a = S::add(S::load(c.as_ptr().add(to)), bias[0]);
+                        let b = S::add(S::load(c.as_ptr().add(to + S::LANES)), bias[1]);
+                        let (a, b) =
+                            (gelu::value_and_slope::<S, true>(a), gelu::value_and_slope::<S, true>(b));
+                        S::store_bf16_line(active.as_mut_ptr().add(to), a.0, b.0);
+                        S::store_bf16_line(slope.as_mut_ptr().add(to), a.1, b.1);
+                    }
+                }
+            }
+            return;
+        }
         for r in 0..rows {
             for v in (0..SIDE).step_by(S::LANES) {
                 let to = r * SIDE + v;
@@ -252,7 +332,7 @@ impl Epilogue for Gelu<'_> {
                         (S::splat(0.0), S::splat(0.0))
                     } else {
                         let x = S::add(S::load(c.as_ptr().add(to)), self.bias.at::<S>(j + v, valid));
-                        gelu::value_and_slope::<S>(x)
+                        gelu::value_and_slope::<S, true>(x)
                     };
                     S::store_bf16(active.as_mut_ptr().add(to), g);
                     S::store_bf16(slope.as_mut_ptr().add(to), d);
@@ -390,6 +470,20 @@ impl Epilogue for Left<'_> {
         let at = (i / SIDE * self.wide + j / SIDE) * CELL;
         // SAFETY: the block's own cell.
         let out = unsafe { self.c.at(at, CELL) };
+        if rows == SIDE && cols == SIDE {
+            for v in (0..SIDE).step_by(2 * S::LANES) {
+                // SAFETY: whole rows of a whole cell; the bias has all columns.
+                unsafe {
+                    let bias = self.bias.two::<S>(j + v);
+                    for to in (v..CELL).step_by(SIDE) {
+                        let a = S::add(S::load(c.as_ptr().add(to)), bias[0]);
+                        let b = S::add(S::load(c.as_ptr().add(to + S::LANES)), bias[1]);
+                        S::store_bf16_line(out.as_mut_ptr().add(to), a, b);
+                    }
+                }
+            }
+            return;
+        }
         for r in 0..rows {
             for v in (0..SIDE).step_by(S::LANES) {
                 let to = r * SIDE + v;
@@ -409,9 +503,10 @@ impl Epilogue for Left<'_> {
     }
 }
 
-/// Elements of space that [`weight_gradient`] needs for so many stretches up to `longest`: a block's turned cells.
-pub fn turned_len(stretches: usize, longest: usize) -> usize {
-    (stretches * cells(longest)).min(cells(longest).max(TURNED / SIDE)) * CELL
+/// Elements of space that [`weight_gradient`] needs for `rows` rows of a gradient and so many stretches up to `longest`:
+/// the turned cells of a block of rows, for each of them.
+pub fn turned_len(rows: usize, stretches: usize, longest: usize) -> usize {
+    cells(rows) * (stretches * cells(longest)).min(cells(longest).max(TURNED / SIDE)) * CELL
 }
 
 /// Steps of k whose left cells are turned at once, if they are whole stretches: they stay in L2.
@@ -426,23 +521,24 @@ pub enum Start {
     Accumulate,
 }
 
-/// Rows `32·block..` of `dw[M,N] = start + Σ over stretches of xᵀ·dy`, at most 32 of them; `dw` begins with the first.
+/// Rows `rows` of `dw[M,N] = start + Σ over stretches of xᵀ·dy`, the first of them a multiple of 32; `dw` begins with it.
+/// The right operand is read once for all of them.
 ///
 /// `operand(s)` gives stretch s: the left operand `x[K,M]`, whose columns are turned here, in `space` of
-/// [`turned_len`];
-/// the right operand `dy[K,N]`; K.
+/// [`turned_len`]; the right operand `dy[K,N]`; K.
 pub fn weight_gradient<'a>(
     set: KernelSet,
     (m, n): (usize, usize),
-    block: usize,
+    rows: Range<usize>,
     stretches: usize,
     operand: impl Fn(usize) -> (Cells<'a>, Cells<'a>, usize),
     space: &mut [u16],
     start: Start,
     dw: &mut [f32],
 ) {
-    let rows = SIDE.min(m - block * SIDE);
-    assert!(dw.len() >= rows * n, "dw is shorter than its shape");
+    assert!(rows.start.is_multiple_of(SIDE) && rows.end <= m, "the rows are some blocks of the gradient's");
+    assert!(dw.len() >= rows.len() * n, "dw is shorter than its shape");
+    let blocks = rows.start / SIDE..cells(rows.end);
     let (mut first, mut start) = (0, start);
     while first < stretches {
         let (_, _, depth) = operand(first);
@@ -455,19 +551,24 @@ pub fn weight_gradient<'a>(
                 break;
             }
             assert!(k > 0 && n > 0, "no dimension is empty");
-            // One block of rows after the other, each of which has column `block`.
-            x.check(cells(k), (block + 1) * SIDE);
+            // One block of positions after the other, each of which has these columns.
+            x.check(cells(k), blocks.end * SIDE);
             dy.check(cells(n), k);
             list[count] = (x, dy);
             count += 1;
         }
-        assert!(space.len() >= count * cells(depth) * CELL, "the space is too small");
-        let operands = &list[..count];
+        assert!(space.len() >= blocks.len() * count * cells(depth) * CELL, "the space is too small");
+        let (operands, blocks) = (&list[..count], blocks.clone());
         dispatch!(
             set.with_vectors(),
-            turn_block(depth: usize, block: usize, operands: &[(Cells<'_>, Cells<'_>)], space: &mut [u16])
+            turn_blocks(
+                depth: usize,
+                blocks: Range<usize>,
+                operands: &[(Cells<'_>, Cells<'_>)],
+                space: &mut [u16],
+            )
         );
-        let (dims, turned, out) = ((rows, n, depth), &*space, Lent::new(dw));
+        let (dims, turned, out) = ((rows.len(), n, depth), &*space, Lent::new(dw));
         split(cells(n), |part, _| {
             dispatch!(
                 set.with_vectors(),
@@ -486,20 +587,23 @@ pub fn weight_gradient<'a>(
     }
 }
 
-/// Column `block` of every left operand's cells, turned.
+/// Columns `blocks` of every left operand's cells, turned: those of the first block, of all operands, then the next's.
 #[inline(always)]
-unsafe fn turn_block<S: Simd>(
+unsafe fn turn_blocks<S: Simd>(
     depth: usize,
-    block: usize,
+    blocks: Range<usize>,
     operands: &[(Cells<'_>, Cells<'_>)],
     space: &mut [u16],
 ) {
     let deep = cells(depth);
     for (index, (x, _)) in operands.iter().enumerate() {
         for r in 0..deep {
-            prefetch(x.data, (r + 3) * x.stride + block);
-            // SAFETY: as the caller's.
-            unsafe { S::turn(cell(x.data, r * x.stride + block), cell_mut(space, index * deep + r)) }
+            for (above, block) in blocks.clone().enumerate() {
+                prefetch(x.data, (r + 3) * x.stride + block);
+                let to = cell_mut(space, (above * operands.len() + index) * deep + r);
+                // SAFETY: as the caller's.
+                unsafe { S::turn(cell(x.data, r * x.stride + block), to) }
+            }
         }
     }
 }
@@ -519,26 +623,30 @@ unsafe fn gradient_simd<S: Simd>(
     let mut segments = [Segment { a: std::ptr::null(), b: std::ptr::null() }; SEGMENTS];
     let segments = &mut segments[..operands.len()];
     // SAFETY: every operand and the space were checked against their shapes; rows of dw have n elements, cols ≤ n −
-    // 32·j;
-    // these columns of dw are this part's own.
+    // 32·j; these columns of dw are this part's own.
     unsafe {
         S::enter();
         for j in part {
             let cols = SIDE.min(n - j * SIDE);
-            for (index, (segment, (_, dy))) in segments.iter_mut().zip(operands).enumerate() {
-                *segment = Segment { a: turned.as_ptr().add(index * deep * CELL), b: dy.block(j) };
-            }
-            S::block(segments, BlockSize { rows, cols, depth }, sums.0.as_mut_ptr());
-            for r in 0..rows {
-                let row = dw.pointer(r * n + j * SIDE);
-                lanes!(S, cols, |v, count| {
-                    let sum = S::load(sums.0.as_ptr().add(r * SIDE + v));
-                    let sum = match start {
-                        Start::Zero => sum,
-                        Start::Accumulate => S::add(load_n::<S>(row.add(v), count), sum),
-                    };
-                    store_n::<S>(row.add(v), sum, count);
-                });
+            for above in 0..cells(rows) {
+                for (index, (segment, (_, dy))) in segments.iter_mut().zip(operands).enumerate() {
+                    let a = turned.as_ptr().add((above * operands.len() + index) * deep * CELL);
+                    *segment = Segment { a, b: dy.block(j) };
+                }
+                let (first, rows) = (above * SIDE, SIDE.min(rows - above * SIDE));
+                let size = BlockSize { rows, cols, depth };
+                S::block_ahead(segments, size, sums.0.as_mut_ptr(), SIDE, Ahead::default());
+                for r in 0..rows {
+                    let row = dw.pointer((first + r) * n + j * SIDE);
+                    lanes!(S, cols, |v, count| {
+                        let sum = S::load(sums.0.as_ptr().add(r * SIDE + v));
+                        let sum = match start {
+                            Start::Zero => sum,
+                            Start::Accumulate => S::add(load_n::<S>(row.add(v), count), sum),
+                        };
+                        store_n::<S>(row.add(v), sum, count);
+                    });
+                }
             }
         }
         S::leave();

@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_largest_model_has_about_twenty_tokens_a_parameter_where_time_allows() {
-        let machine = Machine { kernels: "portable".to_owned(), threads: 1, bf16: false };
+        let machine = Machine { kernels: "portable".to_owned(), threads: 1, bf16: false, bf16_loses: None };
         let store = tempfile::tempdir().unwrap();
         let series = choose(&Found::Builtin, &machine, 600.0, store.path(), &Stop::never()).unwrap();
         assert_eq!(series.models.len(), SIZES);

@@ -29,7 +29,7 @@ fn plain() -> Corpus {
 
 fn study_of(corpus: &Corpus, kind: &str, text: &str) -> Result<Study, String> {
     let text = format!("name = \"t\"\nkind = \"{kind}\"\n{text}");
-    let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false };
+    let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false, bf16_loses: None };
     RawStudy::parse("t.toml", &text, &[])
         .and_then(|raw| resolve(&raw, corpus, &machine))
         .map_err(|e| e.to_string())

@@ -32,7 +32,7 @@ fn resolved(series: &str, train: &str) -> Result<Study, String> {
         "name = \"t\"\n[series]\nmodels = [\"L1-d16-h1\", \"L1-d8-h1\"]\n{series}\n[train]\ncontext = \
          16\nbatch_tokens = 64\n{train}"
     );
-    let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false };
+    let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false, bf16_loses: None };
     RawStudy::parse("t.toml", &text, &[])
         .and_then(|raw| resolve(&raw, &corpus(), &machine))
         .map_err(|e| e.to_string())
@@ -172,7 +172,7 @@ fn a_budget_is_a_point_of_every_model_that_suits_it() {
             "name = \"t\"\n{three}\n[series]\nmodels = [\"L1-d16-h1\", \"L1-d8-h1\", \
              \"L1-d24-h1\"]\n{series}\n[train]\ncontext = 16\nbatch_tokens = 64"
         );
-        let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false };
+        let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false, bf16_loses: None };
         RawStudy::parse("t.toml", &text, &[])
             .and_then(|raw| resolve(&raw, &corpus(), &machine))
             .map_err(|e| e.to_string())
@@ -199,7 +199,7 @@ fn a_budget_is_a_point_of_every_model_that_suits_it() {
 fn the_largest_sizes_are_a_stage_of_their_own_that_is_forecast() {
     let text = "name = \"t\"\n[series]\nmodels = [\"L1-d8-h1\", \"L1-d16-h1\", \"L1-d24-h1\", \"L1-d32-h1\", \"L1-d40-h1\"]\n\
                 tokens = 64000\nseeds = [1, 2]\n[train]\ncontext = 16\nbatch_tokens = 64";
-    let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false };
+    let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false, bf16_loses: None };
     let study = resolve(&RawStudy::parse("t.toml", text, &[]).unwrap(), &corpus(), &machine).unwrap();
     let stages = super::of(study.kind).stages(&study);
     assert_eq!(stages[0].runs, [0, 1, 2, 3, 4, 5]);

@@ -1,6 +1,9 @@
 //! What this machine reaches at most: operations a second that never leave registers, bytes a second from memory.
 
-use isoflop_kernels::{KernelSet, peak};
+use super::choice::Products;
+use isoflop_kernels::matmul::{Init, Left, PANEL, Right, multiply, pack, packed_len};
+use isoflop_kernels::tiles::{self, Cells, convert, product};
+use isoflop_kernels::{AlignedBuffer, KernelSet, peak};
 use isoflop_nn::Precision;
 use std::hint::black_box;
 use std::time::Instant;
@@ -31,6 +34,47 @@ pub fn peak_flops_per_s(set: KernelSet, precision: Precision, threads: usize, se
         operations / start.elapsed().as_secs_f64()
     };
     (0..ROUNDS).map(|_| together(threads, once)).fold(0.0, f64::max)
+}
+
+/// Rows, columns and depth of the product that [`products`] times, and how often in a row: a third of a millisecond and
+/// up to two each.
+const PRODUCT: (usize, usize, usize) = (256, 256, 256);
+const CALLS: usize = 6;
+
+/// Operations a second of one thread in products of both precisions, as training lays operands: the best of some rounds
+/// in turns, a few hundredths of a second in all.
+pub fn products(set: KernelSet) -> Products {
+    let (m, n, k) = PRODUCT;
+    let values: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.37).sin()).collect();
+    let mut c = AlignedBuffer::zeroed(m * n);
+    // Twice as long as cells of 16 bits need.
+    let [mut left, mut right, mut packed] =
+        [tiles::len(m, k), tiles::len(k, n), packed_len(k, n)].map(AlignedBuffer::zeroed);
+    for (panel, out) in packed.chunks_exact_mut(PANEL * k).enumerate() {
+        pack(&values, k, n, panel, out);
+    }
+    let (left, right) = (bytemuck::cast_slice_mut(&mut left), bytemuck::cast_slice_mut(&mut right));
+    convert::left(set, &values, (m, k), k, left);
+    convert::right(set, &values, (k, n), n, right);
+    let (left, right) = (Cells::whole(left, k), Cells::whole(right, k));
+    let mut best = [f64::INFINITY; 2];
+    for _ in 0..2 * ROUNDS {
+        for (best, bf16) in best.iter_mut().zip([true, false]) {
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                if bf16 {
+                    product::rows(set, PRODUCT, left, right, None, None, &mut c, n);
+                } else {
+                    let (a, b) = (Left::rows(&values, k), Right::packed(&packed, k));
+                    multiply(set, PRODUCT, a, b, &mut c, n, Init::Zero);
+                }
+                black_box(&mut c);
+            }
+            *best = best.min(start.elapsed().as_secs_f64());
+        }
+    }
+    let [bf16, f32] = best.map(|seconds| (CALLS * 2 * m * n * k) as f64 / seconds);
+    Products { bf16, f32 }
 }
 
 /// Bytes per second of `threads` threads that compute `a = b + s·c` over arrays no cache holds, counted as STREAM does:
@@ -74,6 +118,13 @@ mod tests {
     fn what_is_measured_is_of_the_size_of_a_machine() {
         let flops = peak_flops_per_s(KernelSet::detect(), Precision::F32, 1, 0.01);
         assert!((1e8..1e15).contains(&flops), "{flops}");
+        for set in KernelSet::runnable().filter(|set| set.computes_bf16()) {
+            let products = products(set);
+            assert!(
+                (1e8..1e14).contains(&products.bf16) && (1e8..1e13).contains(&products.f32),
+                "{products:?}"
+            );
+        }
         let bytes = memory_bytes_per_s(1, 64 << 20);
         assert!((1e7..1e14).contains(&bytes), "{bytes}");
     }

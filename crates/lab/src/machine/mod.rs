@@ -1,5 +1,6 @@
 //! What this machine offers a study: its kernel set, threads and precision.
 
+pub mod choice;
 pub mod measure;
 
 use crate::error::UserError;
@@ -41,5 +42,6 @@ pub fn machine() -> Result<Machine, UserError> {
         kernels: facts.kernels.to_owned(),
         threads: cpu.threads,
         bf16: facts.precisions.contains(&Precision::Bf16),
+        bf16_loses: choice::precision_of(cpu.kernels).loses(),
     })
 }

@@ -150,7 +150,7 @@ mod tests {
         let text = format!(
             "[series]\nmodels = [\"L2-d24-h2\", \"L4-d112-h7\"]\ntokens = \"1M\"\n[train]\nbatch_tokens = 4096\n{train}"
         );
-        let machine = Machine { kernels: "naive".to_owned(), threads: 1, bf16: false };
+        let machine = Machine { kernels: "naive".to_owned(), threads: 1, bf16: false, bf16_loses: None };
         let raw = RawStudy::parse("t.toml", &text, &[]).unwrap();
         let corpus = isoflop_data::builtin().unwrap();
         crate::open::resolve(&raw, &corpus, &machine).unwrap()

@@ -26,6 +26,8 @@ pub struct Machine {
     pub threads: usize,
     /// Whether the engine computes in bf16 under this kernel set.
     pub bf16: bool,
+    /// Why f32 is faster all the same, where it is: figures.
+    pub bf16_loses: Option<String>,
 }
 
 /// Choices made for the user, each with its reason.
@@ -497,12 +499,14 @@ fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<Pre
     let text = raw.text("train.precision")?.unwrap_or_else(|| "auto".to_owned());
     match text.as_str() {
         "auto" => {
-            let (value, reason) = if machine.bf16 {
-                (Precision::Bf16, "the engine computes in bf16 under this kernel set")
-            } else {
-                (Precision::F32, "the engine computes in f32 under this kernel set")
+            let (value, reason) = match &machine.bf16_loses {
+                Some(why) if machine.bf16 => (Precision::F32, format!("faster under this kernel set: {why}")),
+                _ if machine.bf16 => {
+                    (Precision::Bf16, "the engine computes in bf16 under this kernel set".to_owned())
+                }
+                _ => (Precision::F32, "the engine computes in f32 under this kernel set".to_owned()),
             };
-            notes.add("train.precision", value.word(), reason, false);
+            notes.add("train.precision", value.word(), &reason, false);
             Ok(value)
         }
         "f32" => Ok(Precision::F32),

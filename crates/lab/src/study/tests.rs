@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 fn machine() -> Machine {
-    Machine { kernels: "naive".to_owned(), threads: 2, bf16: false }
+    Machine { kernels: "naive".to_owned(), threads: 2, bf16: false, bf16_loses: None }
 }
 
 /// A study of the built-in text with other lines than usual, by dotted key.

@@ -27,7 +27,7 @@ pub(crate) struct AttentionBenchArgs {
     /// Attention heads [default: width / 64].
     #[arg(long)]
     heads: Option<usize>,
-    /// Operands of products [default: bf16 where the processor multiplies it, else f32].
+    /// Operands of products [default: the faster here, as a study's `auto`].
     #[arg(long, value_parser = word::<Precision>())]
     precision: Option<Precision>,
 }
@@ -37,6 +37,14 @@ struct Timed {
     heads: usize,
     forward: f64,
     backward: f64,
+}
+
+/// Seconds of forward and backward of these heads, one thread.
+pub(super) fn seconds(set: KernelSet, precision: Precision, heads: &[Head]) -> [f64; 2] {
+    match precision {
+        Precision::F32 => f32_seconds(set, heads),
+        Precision::Bf16 => bf16_seconds(set, heads),
+    }
 }
 
 /// Runs the verb.
@@ -58,10 +66,7 @@ pub(crate) fn run(args: &AttentionBenchArgs, ctx: &Context) -> anyhow::Result<Ex
         .take(if heads == 1 { 1 } else { 2 })
         .map(|count| {
             let list: Vec<Head> = (0..count).map(head).collect();
-            let [forward, backward] = match precision {
-                Precision::F32 => f32_seconds(set, &list),
-                Precision::Bf16 => bf16_seconds(set, &list),
-            };
+            let [forward, backward] = seconds(set, precision, &list);
             Timed { heads: count, forward, backward }
         })
         .collect();

@@ -1,5 +1,6 @@
 //! `isoflop bench`: the engine and its parts against the machine's limit, measured here and now.
 
+mod all;
 mod attention;
 mod fewshot;
 mod loader;
@@ -11,6 +12,7 @@ use crate::cli::Context;
 use clap::Subcommand;
 use isoflop_kernels::KernelSet;
 use isoflop_lab::UserError;
+use isoflop_lab::machine::choice::precision_of;
 use isoflop_lab::machine::measure;
 use isoflop_nn::Precision;
 use std::process::ExitCode;
@@ -25,6 +27,8 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Every figure below that a table of machines has, in some minutes, and beside a file of another time or machine.
+    All(all::AllBenchArgs),
     /// Whole training steps: forward, backward, clipping, AdamW.
     Train(step::TrainBenchArgs),
     /// Whole training steps of a few-shot network on episodes.
@@ -42,6 +46,7 @@ enum What {
 /// Runs the verb.
 pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     match args.what {
+        What::All(args) => all::run(&args, ctx),
         What::Train(args) => step::run(&args, ctx),
         What::Fewshot(args) => fewshot::run(&args, ctx),
         What::Gemm(args) => product::run(&args, ctx),
@@ -51,9 +56,9 @@ pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The precision asked for, else bf16 where the processor multiplies it.
+/// The precision asked for, else what a study's `auto` would be.
 fn precision(asked: Option<Precision>, kernels: KernelSet) -> Precision {
-    asked.unwrap_or(if kernels.computes_bf16() { Precision::Bf16 } else { Precision::F32 })
+    asked.unwrap_or_else(|| precision_of(kernels).precision)
 }
 
 /// Most of any one size on the command line: beyond it products of sizes could not be counted.

@@ -4,9 +4,9 @@ use super::{best_seconds, check_memory, check_sizes, peak_flops_per_s, precision
 use crate::cli::{Context, word};
 use isoflop_base::units::si;
 use isoflop_kernels::matmul::{Init, Left, PANEL, Right, multiply, pack, packed_len};
-use isoflop_kernels::tiles::{Cells, cells, convert, len, product};
+use isoflop_kernels::tiles::{Cells, convert, len, product};
 use isoflop_kernels::weight_gradient::{self, Rows};
-use isoflop_kernels::{KernelSet, tiles};
+use isoflop_kernels::{AlignedBuffer, KernelSet, tiles};
 use isoflop_lab::machine::kernel_set;
 use isoflop_nn::Precision;
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ pub(crate) struct GemmBenchArgs {
     /// Depth.
     #[arg(long, default_value_t = 128)]
     k: usize,
-    /// Operands [default: bf16 where the processor multiplies it, else f32].
+    /// Operands [default: the faster here, as a study's `auto`].
     #[arg(long, value_parser = word::<Precision>())]
     precision: Option<Precision>,
 }
@@ -35,11 +35,7 @@ pub(crate) fn run(args: &GemmBenchArgs, ctx: &Context) -> anyhow::Result<ExitCod
     // Source and packed operands, and the product, in f32.
     check_memory(4.0 * (3.0 * (m * k) as f64 + 2.0 * (k * n) as f64 + (m * n) as f64))?;
     let precision = precision(args.precision, set);
-    let seconds = match precision {
-        Precision::F32 => f32_seconds(set, (m, n, k)),
-        Precision::Bf16 => bf16_seconds(set, (m, n, k)),
-    };
-    let [forward, weight_gradient] = seconds.map(|s| 2.0 * (m * n * k) as f64 / s);
+    let [forward, weight_gradient] = flops_per_s(set, precision, (m, n, k));
     let peak = peak_flops_per_s(set, precision, 1);
     if ctx.json {
         let document = serde_json::json!({
@@ -59,6 +55,19 @@ pub(crate) fn run(args: &GemmBenchArgs, ctx: &Context) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// Operations a second of a product and of its weight gradient, one thread.
+pub(super) fn flops_per_s(
+    set: KernelSet,
+    precision: Precision,
+    (m, n, k): (usize, usize, usize),
+) -> [f64; 2] {
+    let seconds = match precision {
+        Precision::F32 => f32_seconds(set, (m, n, k)),
+        Precision::Bf16 => bf16_seconds(set, (m, n, k)),
+    };
+    seconds.map(|s| 2.0 * (m * n * k) as f64 / s)
+}
+
 /// Seconds of `c = x·W` with W in panels, and of `c += xᵀ·dy` from rows.
 fn f32_seconds(set: KernelSet, (m, n, k): (usize, usize, usize)) -> [f64; 2] {
     let (rows, weights) = (super::values(m * k), super::values(k * n));
@@ -75,22 +84,29 @@ fn f32_seconds(set: KernelSet, (m, n, k): (usize, usize, usize)) -> [f64; 2] {
     [forward, gradient]
 }
 
+/// Rows of a weight gradient that a task of training sums, from width 128 on.
+const TASK_ROWS: usize = 4 * tiles::SIDE;
+
 /// The same of operands in cells of bf16, f32 sums.
 fn bf16_seconds(set: KernelSet, (m, n, k): (usize, usize, usize)) -> [f64; 2] {
     let (rows, weights) = (super::values(m * k), super::values(k * n));
-    let (mut left, mut right) = (vec![0u16; len(m, k)], vec![0u16; len(k, n)]);
-    convert::left(set, &rows, (m, k), k, &mut left);
-    convert::right(set, &weights, (k, n), n, &mut right);
+    // On lines, as in training: a row of a cell that crosses one costs a matrix unit twice the time.
+    let aligned = |len: usize| AlignedBuffer::zeroed(len.div_ceil(2));
+    let [mut left, mut right, mut x] = [len(m, k), len(k, n), len(k, m)].map(aligned);
+    let mut space = aligned(product::turned_len(TASK_ROWS, 1, k));
+    let [left, right, x, space] = [&mut left, &mut right, &mut x, &mut space]
+        .map(|buffer| bytemuck::cast_slice_mut::<f32, u16>(buffer));
+    convert::left(set, &rows, (m, k), k, left);
+    convert::right(set, &weights, (k, n), n, right);
     // The same values read as `x[K,M]`.
-    let mut x = vec![0u16; len(k, m)];
-    convert::left(set, &rows, (k, m), m, &mut x);
-    let (left, x, right) = (Cells::whole(&left, k), Cells::whole(&x, m), Cells::whole(&right, k));
-    let (mut c, mut space) = (vec![0f32; m * n], vec![0u16; product::turned_len(1, k)]);
+    convert::left(set, &rows, (k, m), m, x);
+    let (left, x, right) = (Cells::whole(left, k), Cells::whole(x, m), Cells::whole(right, k));
+    let mut c = AlignedBuffer::zeroed(m * n);
     let forward = best_seconds(|| product::rows(set, (m, n, k), left, right, None, None, &mut c, n));
     let weight_gradient = best_seconds(|| {
-        for (block, dw) in c.chunks_mut(tiles::SIDE * n).enumerate().take(cells(m)) {
-            let start = product::Start::Accumulate;
-            product::weight_gradient(set, (m, n), block, 1, |_| (x, right, k), &mut space, start, dw);
+        for (task, dw) in c.chunks_mut(TASK_ROWS * n).enumerate() {
+            let (rows, start) = (task * TASK_ROWS..m.min((task + 1) * TASK_ROWS), product::Start::Accumulate);
+            product::weight_gradient(set, (m, n), rows, 1, |_| (x, right, k), space, start, dw);
         }
     });
     [forward, weight_gradient]

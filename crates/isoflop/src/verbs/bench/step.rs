@@ -9,7 +9,7 @@ use isoflop_lab::machine::processor;
 use isoflop_lab::plan::memory::{self, Change};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    Device, Engine as _, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute, SingleDevice,
+    Device, Engine, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute, SingleDevice,
     TokenBatch, Variant,
 };
 use std::process::ExitCode;
@@ -45,7 +45,7 @@ pub(crate) struct TrainBenchArgs {
     /// Steps before them that are not timed: they warm caches, pages and threads.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
-    /// Operands of products [default: bf16 where the processor multiplies it, else f32].
+    /// Operands of products [default: the faster here, as a study's `auto`].
     #[arg(long, value_parser = word::<Precision>())]
     precision: Option<Precision>,
     /// What the backward pass computes again instead of keeping it.
@@ -140,24 +140,13 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
     let peak = peak_flops_per_s(kernels, precision, threads);
     let system = isoflop_meter::System::real();
     let before = system.peak_memory();
-    let mut engine = device.make(&config, &options, 1)?;
-    let parts = args.batch / micro_batch;
-    let batches: Vec<TokenBatch> =
-        (0..4 * parts as u64).map(|seed| tokens(seed, micro_batch, args.context, args.vocab)).collect();
-    let mut step = |i: usize| -> anyhow::Result<()> {
-        for part in &batches[i % 4 * parts..][..parts] {
-            engine.accumulate(part, 1.0 / parts as f32)?;
-        }
-        engine.reduce(&mut SingleDevice)?;
-        engine.update(1e-3)?;
-        Ok(())
-    };
-    for i in 0..args.warmup {
-        step(i)?;
+    let mut steps = Steps::new(&device, &config, &options, args.batch)?;
+    for _ in 0..args.warmup {
+        steps.one()?;
     }
     let start = Instant::now();
-    for i in 0..args.steps {
-        step(i)?;
+    for _ in 0..args.steps {
+        steps.one()?;
     }
     let seconds = start.elapsed().as_secs_f64() / args.steps as f64;
     let tokens_per_s = (args.batch * args.context) as f64 / seconds;
@@ -197,6 +186,40 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         println!("memory planned {}, measured {used}", bytes(planned));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An engine and batches for its steps.
+pub(super) struct Steps<E> {
+    engine: E,
+    batches: Vec<TokenBatch>,
+    parts: usize,
+    done: usize,
+}
+
+impl<E: Engine<Batch = TokenBatch>> Steps<E> {
+    /// Of `batch` sequences each, in the micro-batches of `options`.
+    pub(super) fn new<D: Device<GptConfig, Engine = E>>(
+        device: &D,
+        config: &GptConfig,
+        options: &EngineOptions,
+        batch: usize,
+    ) -> anyhow::Result<Self> {
+        let parts = batch / options.micro_batch;
+        let tokens = |seed| tokens(seed, options.micro_batch, config.context, config.vocab);
+        let batches = (0..4 * parts as u64).map(tokens).collect();
+        Ok(Self { engine: device.make(config, options, 1)?, batches, parts, done: 0 })
+    }
+
+    /// Gradients of a batch, joined, clipped and applied.
+    pub(super) fn one(&mut self) -> anyhow::Result<()> {
+        for part in &self.batches[self.done % 4 * self.parts..][..self.parts] {
+            self.engine.accumulate(part, 1.0 / self.parts as f32)?;
+        }
+        self.engine.reduce(&mut SingleDevice)?;
+        self.engine.update(1e-3)?;
+        self.done += 1;
+        Ok(())
+    }
 }
 
 /// A batch whose tokens follow no pattern: what they are does not matter for speed.

@@ -4,8 +4,9 @@ mod page;
 
 use crate::cli::Context;
 use isoflop_base::Measured;
-use isoflop_base::units::bytes;
+use isoflop_base::units::{bytes, si};
 use isoflop_kernels::KernelSet;
+use isoflop_lab::machine::choice::precision_of;
 use isoflop_lab::machine::{self, measure};
 use isoflop_meter::{
     Cpu, Disk, EnergyMeter, Gpu, Gpus, Load, LoadMeter, Memory, Readable, System, Temperature, disk, energy,
@@ -244,10 +245,18 @@ fn precision(chosen: &Measured<&'static str>) -> (Measured<&'static str>, String
     let Some(set) = chosen.value().and_then(|name| KernelSet::by_name(name).ok()) else {
         return (Measured::missing("no kernel set was chosen"), "no kernel set was chosen".to_owned());
     };
-    if set.computes_bf16() {
-        let unit = if set == KernelSet::Amx { "the tiles of AMX" } else { "AVX512-BF16" };
-        let why = format!("{unit} multiplies bf16 and sums in f32; weights and moments stay f32");
-        return (Measured::measured("bf16"), why);
+    let choice = precision_of(set);
+    if let Some(products) = choice.products {
+        let unit = if set == KernelSet::Amx { "by the tiles of AMX" } else { "by AVX512-BF16" };
+        let [bf16, f32] = [products.bf16, products.f32].map(si);
+        let kept = match &choice.kept_in {
+            Some(file) => format!("kept for this processor model in {}", file.display()),
+            None => "timed each time: there is no folder to keep it in".to_owned(),
+        };
+        let why = format!(
+            "the faster: bf16 {unit} {bf16}FLOP/s a thread, f32 {f32}FLOP/s; {kept}; weights and moments stay f32"
+        );
+        return (Measured::measured(choice.precision.word()), why);
     }
     let faster = KernelSet::runnable().filter(|s| s.computes_bf16()).last();
     let why = match faster {
@@ -383,7 +392,7 @@ mod tests {
     fn the_precision_is_what_a_study_would_resolve_to_and_says_why() {
         for set in KernelSet::runnable() {
             let found = kernels(Some(set.name()));
-            let expected = if set.computes_bf16() { "bf16" } else { "f32" };
+            let expected = precision_of(set).precision.word();
             assert_eq!(found.precision.value(), Some(&expected), "{}", set.name());
             assert!(found.precision_why.contains("bf16"), "{}", found.precision_why);
         }

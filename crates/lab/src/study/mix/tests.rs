@@ -32,7 +32,7 @@ fn resolved(data: &str, schedule: &str) -> Result<Study, String> {
         "name = \"t\"\n[series]\nmodels = [\"L1-d8-h1\"]\ntokens = [\"64k\", \"32k\"]\n[train]\ncontext = 16\n\
          batch_tokens = 64\nschedule = \"{schedule}\"\n[data]\n{data}"
     );
-    let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false };
+    let machine = Machine { kernels: "naive".to_owned(), threads: 2, bf16: false, bf16_loses: None };
     let raw = RawStudy::parse("t.toml", &text, &[]).map_err(|e| e.to_string())?;
     let corpus = open_corpus(&raw).map_err(|e| e.to_string())?;
     open::resolve(&raw, &corpus, &machine).map_err(|e| e.to_string())

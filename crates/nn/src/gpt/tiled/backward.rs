@@ -1,6 +1,6 @@
 //! Backward through one block, in cells of bf16: each sequence's activations, then the weights' gradients.
 //!
-//! A weight gradient is cut into blocks of 32 rows, each summed over the tokens of a group of sequences in order by one
+//! A weight gradient is cut into blocks of rows, each summed over the tokens of a group of sequences in order by one
 //! task, which turns the columns of the inputs it needs; then the groups are joined ([`Gradient`]). No buffer per
 //! thread but what is turned, and the same bits for any number of threads.
 
@@ -9,9 +9,9 @@ use super::super::gradient::{Gradient, sum_by_groups};
 use super::super::model::Model;
 use super::super::sizes::Matrix;
 use super::super::sums::Sums;
-use super::sizes::{KeptBlock, ScratchMut, Work, WorkMut};
+use super::sizes::{KeptBlock, ScratchMut, Work, WorkMut, task_rows};
 use super::{narrow, narrow_mut, right, start};
-use isoflop_kernels::tiles::{Cells, SIDE, attention, convert, product};
+use isoflop_kernels::tiles::{Cells, attention, convert, product};
 use isoflop_kernels::{Chunks, Pool, layernorm};
 
 /// See [`super::Form::block_backward`].
@@ -52,12 +52,12 @@ pub(super) fn block(m: &Model<'_>, at: At, kept: &[f32], work: &mut [f32], space
 
 /// See [`super::Form::block_weights`].
 pub(super) fn weights(m: &Model<'_>, pool: &Pool, at: At, sequences: usize, buffers: WeightBuffers<'_>) {
-    let (s, At { layer, t, fresh, .. }) = (m.sizes, at);
+    let (s, set, At { layer, t, fresh, .. }) = (m.sizes, m.set, at);
     let WeightBuffers { kept, work, scratch, partial, gradients } = buffers;
     let scratch = Chunks::new(scratch, s.needs.scratch);
-    let list = Gradient::of_block(s, layer, gradients, partial, |_| SIDE);
+    let list = Gradient::of_block(s, layer, gradients, partial, |_| task_rows(s));
     sum_by_groups(pool, &list, (sequences, s.group()), fresh, |share, dw, thread| {
-        let Gradient { m: rows, n: columns, .. } = list[share.which];
+        let Gradient { m, n, rows, .. } = list[share.which];
         let operand = |index: usize| {
             let sequence = share.sequences.start + index;
             let k = KeptBlock::of(s, s.block(&kept[sequence * s.kept..], layer));
@@ -65,10 +65,11 @@ pub(super) fn weights(m: &Model<'_>, pool: &Pool, at: At, sequences: usize, buff
             let (left, right) =
                 [(k.norm2, w.dhidden), (k.norm1, w.dqkv), (k.active, w.dout), (k.attended, w.dmid)]
                     [share.which];
-            (Cells::whole(narrow(left), rows), Cells::whole(narrow(right), t), t)
+            (Cells::whole(narrow(left), m), Cells::whole(narrow(right), t), t)
         };
         let (stretches, mut space) = (share.sequences.len(), scratch.hold(thread));
         let (space, start) = (narrow_mut(&mut space), start(share.fresh));
-        product::weight_gradient(m.set, (rows, columns), share.block, stretches, operand, space, start, dw);
+        let rows = share.block * rows..m.min((share.block + 1) * rows);
+        product::weight_gradient(set, (m, n), rows, stretches, operand, space, start, dw);
     });
 }

@@ -57,7 +57,8 @@ pub(super) fn head(m: &Model<'_>, batch: &TokenBatch, scale: Option<f32>, buffer
                 let (stretches, mut space) = (share.sequences.len(), scratch.hold(thread));
                 let (space, start) = (narrow_mut(&mut space), start(share.fresh));
                 let shape = (s.vocab, c);
-                product::weight_gradient(m.set, shape, share.block, stretches, operand, space, start, dw);
+                let rows = share.block * SIDE..s.vocab.min((share.block + 1) * SIDE);
+                product::weight_gradient(m.set, shape, rows, stretches, operand, space, start, dw);
             });
         }
     }

@@ -27,6 +27,12 @@ pub(super) fn strip_rows(s: &Dims) -> usize {
     fitting.clamp(STRIP_ROWS, 8 * SIDE).min(s.length.next_multiple_of(SIDE))
 }
 
+/// Rows of a weight's gradient that one task sums: four blocks where a right operand comes from afar, so that it comes
+/// once for all of them; in small models it lies near anyway, and tasks would be too few.
+pub(super) fn task_rows(s: &Dims) -> usize {
+    if s.width < 128 { SIDE } else { 4 * SIDE }
+}
+
 /// Groups whose parts of the embedding's gradient are summed by themselves: as a block's, if the gradients of all
 /// logits fit where they stay near, else one.
 pub(super) fn head_groups(s: &Dims) -> usize {
@@ -41,10 +47,13 @@ pub(crate) fn needs(s: &Dims) -> Needs {
     let fitting = LOGITS_BYTES / (2 * s.sequences * cells(s.vocab) * SIDE) / SIDE * SIDE;
     let enough = (HEAD_TOKENS * head_groups(s)).div_ceil(s.sequences).next_multiple_of(SIDE);
     let positions = fitting.min(enough).clamp(SIDE, s.length.next_multiple_of(SIDE));
-    let turned =
-        product::turned_len(s.group(), s.length).max(product::turned_len(s.sequences, positions)) / 2;
+    let turned = product::turned_len(task_rows(s), s.group(), s.length).max(product::turned_len(
+        SIDE,
+        s.sequences,
+        positions,
+    )) / 2;
     let c = s.width;
-    let block = partial_len_of_block(s, |_| SIDE);
+    let block = partial_len_of_block(s, |_| task_rows(s));
     let partial = ((s.groups() - 1) * block).max((head_groups(s) - 1) * partial_len(s.vocab, c, SIDE));
     Needs {
         end: KeptEnd::elements(s),
