@@ -68,6 +68,8 @@ enum Verb {
     Doctor(verbs::doctor::DoctorArgs),
     /// Measures the engine against the machine's limits.
     Bench(verbs::bench::BenchArgs),
+    /// Whether what was tuned at one size may be used at another.
+    Check(verbs::check::CheckArgs),
     /// What a shell needs to complete commands: `isoflop completions bash > isoflop.bash`.
     Completions(verbs::shell::CompletionsArgs),
     /// The manual pages.
@@ -121,6 +123,7 @@ impl Cli {
             Verb::Audit(args) => verbs::audit::run(args, &ctx),
             Verb::Doctor(args) => verbs::doctor::run(args, &ctx),
             Verb::Bench(args) => verbs::bench::run(args, &ctx),
+            Verb::Check(args) => verbs::check::run(args, &ctx),
             Verb::Completions(args) => verbs::shell::completions(args, Self::command()),
             Verb::Man(args) => verbs::shell::man(args, Self::command(), &ctx),
         }

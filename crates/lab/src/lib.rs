@@ -43,6 +43,7 @@ pub mod study;
 pub mod tables;
 pub mod task;
 pub mod train;
+pub mod widths;
 
 pub use error::{Stopped, UserError};
 pub use record::{Event, Recorder};

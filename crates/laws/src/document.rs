@@ -4,6 +4,10 @@
 //! compute is FLOPs. Logarithms are natural. A number that does not exist is absent or `null`, never NaN; the words
 //! beside it say why.
 
+mod foretold;
+
+pub use foretold::{LeftOut, Rollout};
+
 use isoflop_base::units::si;
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -32,6 +36,12 @@ pub struct LawDocument {
     pub seed_spread: Option<SeedSpread>,
     /// Does loss fall from one size to the next, on the same held-out tokens?
     pub paired: Vec<PairedDifference>,
+    /// What the k smallest sizes say of the next, for every k.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rollout: Vec<Rollout>,
+    /// What all others say of each size.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Compute-optimal allocation by each approach the table allows, side by side.
     pub allocation: Vec<Allocation>,
     /// Exponents under each way of counting N that the columns allow, side by side.
@@ -398,6 +408,10 @@ pub struct PairedDifference {
     pub large_n: f64,
     /// D of both.
     pub tokens: f64,
+    /// Seeds of the smaller, whose losses are averaged block by block.
+    pub small_seeds: usize,
+    /// Seeds of the larger.
+    pub large_seeds: usize,
     /// loss(small) − loss(large), nats per token; positive: the larger is better.
     pub difference: f64,
     /// Standard error of it, clustered by block.

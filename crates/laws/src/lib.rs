@@ -17,8 +17,9 @@
 //! | [`forms`] | the laws of the literature, one file each |
 //! | [`fitting`] | from a form and rows to an optimum, its intervals and verdicts |
 //! | [`allocation`] | where a budget is best spent, by three approaches |
+//! | [`forecast`](mod@forecast), [`rollout`](mod@rollout) | runs that are not there yet; sizes as if they were not |
 //! | [`fit_table`] | all the laws of a table, and which of them the data support |
-//! | [`forecast`](mod@forecast), [`design`] | runs that are not there yet |
+//! | [`design`] | which runs would tell most |
 //! | [`arms`] | arms of a study against each other: means, slopes, sweeps |
 //! | [`text`] | a document as people read it |
 
@@ -35,6 +36,7 @@ pub mod numeric;
 pub mod options;
 pub mod read;
 pub mod recipes;
+pub mod rollout;
 pub mod table;
 pub mod text;
 

@@ -35,6 +35,10 @@ pub fn document(doc: &LawDocument) -> String {
         out.push('\n');
         doc.comparisons.iter().for_each(|c| out.push_str(&comparison(c)));
     }
+    if !doc.rollout.is_empty() || !doc.left_out.is_empty() {
+        out.push('\n');
+        out.push_str(&foretold(doc));
+    }
     if !doc.allocation.is_empty() {
         out.push('\n');
         out.push_str(&allocations(&doc.allocation));
@@ -60,6 +64,46 @@ pub fn document(doc: &LawDocument) -> String {
         for n in &doc.not_fitted {
             let _ = writeln!(out, "  {}: {}", n.form, n.reason);
         }
+    }
+    out
+}
+
+/// The rollout, and each size against the others.
+fn foretold(doc: &LawDocument) -> String {
+    let mut out = String::new();
+    let between = |lo: Option<f64>, hi: Option<f64>| match (lo, hi) {
+        (Some(lo), Some(hi)) => format!("[{lo:.4}, {hi:.4}]"),
+        _ => "no interval".to_owned(),
+    };
+    if let Some(first) = doc.rollout.first() {
+        let _ = writeln!(out, "each next size from all smaller ones, at D = {}", si(first.tokens));
+    }
+    for r in &doc.rollout {
+        let _ = writeln!(
+            out,
+            "  {:>2} sizes  N {:<10} forecast {:.4} {:<18} measured {:.4}  {:+.2} %  {}",
+            r.sizes,
+            si(r.n),
+            r.forecast,
+            between(r.lo, r.hi),
+            r.observed,
+            100.0 * r.relative_error,
+            if r.hit { "hit" } else { "miss" }
+        );
+    }
+    if let Some(first) = doc.left_out.first() {
+        let _ = writeln!(out, "each size from all others, at D = {}", si(first.tokens));
+    }
+    for s in &doc.left_out {
+        let _ = writeln!(
+            out,
+            "  N {:<10} expected {:.4} {:<18} measured {:.4}  {}",
+            si(s.n),
+            s.expected,
+            between(s.lo, s.hi),
+            s.observed,
+            s.ruling
+        );
     }
     out
 }

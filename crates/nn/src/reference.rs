@@ -158,6 +158,30 @@ impl<T: Real> Reference<T> {
         (kept, x)
     }
 
+    /// Root mean square of what each part gives, one sequence: the embedding, each branch of each block as it is added
+    /// to the residual stream, the logits.
+    pub fn sizes(&self, tokens: &[u32]) -> Vec<(String, f64)> {
+        let rms = |values: &mut dyn Iterator<Item = f64>| {
+            let (sum, count) = values.fold((0.0, 0.0), |(sum, count), x| (sum + x * x, count + 1.0));
+            (sum / count).sqrt()
+        };
+        let branch =
+            |to: &[T], from: &[T]| rms(&mut to.iter().zip(from).map(|(a, b)| a.to_f64() - b.to_f64()));
+        let (kept, end) = self.forward(tokens);
+        let mut out = Vec::new();
+        for (i, block) in kept.iter().enumerate() {
+            if i == 0 {
+                out.push(("embedding".to_owned(), rms(&mut block.x.iter().map(|x| x.to_f64()))));
+            }
+            let next = kept.get(i + 1).map_or(&end, |next| &next.x);
+            out.push((format!("attention {}", i + 1), branch(&block.mid, &block.x)));
+            out.push((format!("mlp {}", i + 1), branch(next, &block.mid)));
+        }
+        let logits = self.project(&self.norm(&end, self.layout.lnf_w).0);
+        out.push(("logits".to_owned(), rms(&mut logits.iter().map(|x| x.to_f64()))));
+        out
+    }
+
     /// `logits[T,V]` of one sequence.
     pub fn logits(&self, tokens: &[u32]) -> Vec<T> {
         let (_, x) = self.forward(tokens);

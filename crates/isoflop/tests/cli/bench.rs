@@ -193,3 +193,18 @@ fn a_study_for_a_smaller_machine_is_refused_with_the_change_that_fits() {
     let (code, _, err) = plan("1M", &sets);
     assert_eq!(code, 0, "what the hint names does not fit: {err}");
 }
+
+#[test]
+fn widths_are_checked_in_figures_and_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let quick = ["check", "widths", "--widths", "16,32,48", "--layers", "1", "--steps", "2"];
+    let found = json(dir.path(), &[&quick[..], &["--json"]].concat());
+    assert_eq!(found["widths"].as_array().map(Vec::len), Some(3), "{found}");
+    assert!(found["verdict"].as_str().is_some_and(|words| words.ends_with('.')), "{found}");
+    let (code, out, err) = run(dir.path(), &quick);
+    assert!(code == 0 && out.contains("d48") && out.contains("attention 1"), "{out}{err}");
+    for (wrong, words) in [("40,50", "--widths 40"), ("32", "one width"), ("0,16", "--widths 0")] {
+        let (code, _, err) = run(dir.path(), &["check", "widths", "--widths", wrong]);
+        assert!(code == 2 && err.contains(words) && err.contains("hint: "), "{err}");
+    }
+}

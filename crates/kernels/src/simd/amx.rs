@@ -124,8 +124,8 @@ pub(super) unsafe fn release() {
     }
 }
 
-/// Lines of `$p` from the cell after next on, eight at a time: what two steps later will load. Asking for one cell further
-/// on gained nothing more, for one operand only less.
+/// Lines of `$p` from the cell after next on, eight at a time: what two steps later will load. Asking for one cell
+/// further on gained nothing more, for one operand only less.
 macro_rules! lines {
     ($p:literal: $($at:literal)*) => {
         concat!($("prefetcht0 [", $p, " + ", $at, "]\n",)*)
@@ -190,10 +190,16 @@ macro_rules! walk {
 
 /// [`walk!`] for a block of this size, from zero or from what `c` holds.
 macro_rules! sized {
-    ($segments:ident, $cells:ident, $size:ident, $c:ident, $stride:expr, $ahead:expr, $begin:ident, whole: $step:tt) => {
+    (
+        $segments:ident, $cells:ident, $size:ident, $c:ident, $stride:expr, $ahead:expr, $begin:ident,
+        whole: $step:tt
+    ) => {
         match ($size.rows > 16, $size.cols > 16) {
             (true, true) => walk!($segments, $cells, $c, $stride, $ahead,
-                begin: [$begin!(0, "{c}", "0"), $begin!(1, "{c}", "64"), $begin!(2, "{below}", "0"), $begin!(3, "{below}", "64")],
+                begin: [
+                    $begin!(0, "{c}", "0"), $begin!(1, "{c}", "64"),
+                    $begin!(2, "{below}", "0"), $begin!(3, "{below}", "64")
+                ],
                 step: $step,
                 store: [
                     "tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 64], tmm1",
@@ -215,7 +221,9 @@ macro_rules! sized {
                 store: ["tilestored [{c} + {out}*1], tmm0", "tilestored [{c} + {out}*1 + 64], tmm1"]),
             (false, false) => walk!($segments, $cells, $c, $stride, $ahead,
                 begin: [$begin!(0, "{c}", "0")],
-                step: ["tileloadd tmm4, [{a} + {row}*1]", "tileloadd tmm6, [{b} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6"],
+                step: [
+                    "tileloadd tmm4, [{a} + {row}*1]", "tileloadd tmm6, [{b} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6"
+                ],
                 store: ["tilestored [{c} + {out}*1], tmm0"]),
         }
     };

@@ -222,8 +222,8 @@ pub trait Simd: Copy + 'static {
     }
     /// Whether blocks are a unit's own business, beside which vectors go on, and may be stored to rows anywhere.
     const MATRIX_UNIT: bool = false;
-    /// [`Simd::block`] of operands that lie far, which asks for what `ahead` names; rows of c are `stride` floats apart:
-    /// 32, unless there is a `MATRIX_UNIT`.
+    /// [`Simd::block`] of operands that lie far, which asks for what `ahead` names; rows of c are `stride` floats
+    /// apart: 32, unless there is a `MATRIX_UNIT`.
     ///
     /// # Safety
     /// As there.

@@ -1,8 +1,8 @@
 //! What `precision = "auto"` computes in: what is fast on this processor, not what its flags promise.
 //!
-//! A processor may multiply bf16 more slowly than f32: `vdpbf16ps` has half the rate of f32 on one and twice on another.
-//! So where a set has a product of bf16, both are timed for some milliseconds, once per processor model: the figures are
-//! kept in the user's cache, since a choice that changed from run to run would change studies with it.
+//! A processor may multiply bf16 more slowly than f32: `vdpbf16ps` has half the rate of f32 on one and twice on
+//! another. So where a set has a product of bf16, both are timed for some milliseconds, once per processor model: the
+//! figures are kept in the user's cache, since a choice that changed from run to run would change studies with it.
 
 use super::measure;
 use isoflop_base::Precision;

@@ -21,6 +21,12 @@ pub(crate) fn scrub(document: &mut LawDocument) {
     document.conventions.retain(|c| c.estimate.value.is_finite());
     document.conventions.iter_mut().for_each(|c| estimate(&mut c.estimate));
     document.paired.retain(|p| p.difference.is_finite());
+    document.rollout.retain(|r| [r.forecast, r.observed, r.relative_error].iter().all(|v| v.is_finite()));
+    document.left_out.retain(|s| s.expected.is_finite() && s.observed.is_finite());
+    let ends = document.rollout.iter_mut().flat_map(|r| [&mut r.lo, &mut r.hi]);
+    for end in ends.chain(document.left_out.iter_mut().flat_map(|s| [&mut s.lo, &mut s.hi])) {
+        *end = end.filter(|v| v.is_finite());
+    }
 }
 
 fn record(record: &mut FitRecord) {

@@ -36,8 +36,21 @@ pub fn paired_difference(a: &[BlockLoss], b: &[BlockLoss]) -> Result<(f64, Optio
     Ok((mean, se, common.len()))
 }
 
+/// The mean over seeds of what each block lost, where all of them were scored on it.
+fn mean_over_seeds(seeds: &[&[BlockLoss]]) -> Vec<BlockLoss> {
+    let merged: Vec<BTreeMap<u32, (f64, u64)>> = seeds.iter().map(|blocks| merge(blocks)).collect();
+    let Some((first, others)) = merged.split_first() else { return Vec::new() };
+    let count = merged.len() as f64;
+    let shared = first.iter().filter_map(|(block, &(sum, tokens))| {
+        let of = |other: &BTreeMap<u32, (f64, u64)>| other.get(block).filter(|o| o.1 == tokens).map(|o| o.0);
+        let all = others.iter().map(of).sum::<Option<f64>>()? + sum;
+        Some(BlockLoss { block: *block, sum: all / count, tokens })
+    });
+    shared.collect()
+}
+
 /// Paired differences between neighbouring sizes at each D, in the order of D and N. `blocks(row)` gives the blocks
-/// of a row; of several seeds of a size, the first in row order stands for it.
+/// of a row; several seeds of a size count by their mean, block by block.
 pub fn paired_differences<'a>(
     table: &Table,
     blocks: &dyn Fn(&Row) -> Option<&'a [BlockLoss]>,
@@ -47,16 +60,22 @@ pub fn paired_differences<'a>(
         let at_d = table.filtered(|r| r.d.is_some_and(|x| crate::table::same_level(x, d)));
         let mut rows: Vec<&Row> = at_d.rows.iter().filter(|r| r.n.is_some()).collect();
         rows.sort_by(|x, y| x.n.unwrap_or(0.0).total_cmp(&y.n.unwrap_or(0.0)));
-        rows.dedup_by(|y, x| x.n == y.n);
-        for pair in rows.windows(2) {
-            let (Some(small), Some(large)) = (blocks(pair[0]), blocks(pair[1])) else { continue };
-            let Ok((difference, se, count)) = paired_difference(small, large) else { continue };
+        let sizes: Vec<(&Row, Vec<&[BlockLoss]>)> = rows
+            .chunk_by(|x, y| x.n == y.n)
+            .map(|seeds| (seeds[0], seeds.iter().filter_map(|row| blocks(row)).collect()))
+            .collect();
+        for pair in sizes.windows(2) {
+            let [(small, small_seeds), (large, large_seeds)] = pair else { continue };
+            let (left, right) = (mean_over_seeds(small_seeds), mean_over_seeds(large_seeds));
+            let Ok((difference, se, count)) = paired_difference(&left, &right) else { continue };
             out.push(PairedDifference {
-                small: pair[0].run.clone(),
-                large: pair[1].run.clone(),
-                small_n: pair[0].n.unwrap_or(0.0),
-                large_n: pair[1].n.unwrap_or(0.0),
+                small: small.run.clone(),
+                large: large.run.clone(),
+                small_n: small.n.unwrap_or(0.0),
+                large_n: large.n.unwrap_or(0.0),
                 tokens: d,
+                small_seeds: small_seeds.len(),
+                large_seeds: large_seeds.len(),
                 difference,
                 se,
                 blocks: count,
@@ -116,6 +135,21 @@ mod tests {
         assert!((mean - 0.1).abs() < 1e-12 && se.unwrap() < 1e-12 && count == 4);
         let (_, alone) = clustered_mean(&a).unwrap();
         assert!(alone.unwrap() > 0.5);
+    }
+
+    #[test]
+    fn seeds_of_a_size_count_by_their_mean() {
+        let losses = [blocks(&[3.0, 1.0]), blocks(&[2.8, 1.2]), blocks(&[2.5, 0.5])];
+        let mut table = Table::default();
+        for (n, seed, at) in [(1e4, 1, 0), (1e4, 2, 1), (2e4, 1, 2)] {
+            let row = Row::of(table.rows.len() + 1, n, 1e6, 2.0);
+            table.rows.push(Row { seed: Some(seed), run: at.to_string(), ..row });
+        }
+        let of = |row: &Row| Some(losses[row.run.parse::<usize>().unwrap()].as_slice());
+        let [pair] = paired_differences(&table, &of).try_into().expect("one pair of sizes");
+        assert_eq!((pair.small_seeds, pair.large_seeds, pair.blocks), (2, 1, 2));
+        // (2.9 + 1.1)/2 − (2.5 + 0.5)/2
+        assert!((pair.difference - 0.5).abs() < 1e-12, "{pair:?}");
     }
 
     #[test]

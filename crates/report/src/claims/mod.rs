@@ -69,13 +69,12 @@ pub fn judge(input: &ReportInput) -> Vec<Verdict> {
         let own = input.claims.iter().map(|claim| parameter(claim, laws, &facts));
         return input.judged.iter().cloned().chain(own).collect();
     }
-    let seed_sd = laws
-        .seed_spread
-        .as_ref()
-        .map(|s| s.sigma_loss)
-        .or(input.seed_variance.as_ref().map(|s| s.sd))
-        .filter(|sd| sd.is_finite());
-    let mut verdicts = vec![falls_with_size(&laws.paired, seed_sd)];
+    let seeds = laws.seed_spread.as_ref().map(|s| SeedSd { sd: s.sigma_loss, dof: s.dof }).or_else(|| {
+        let known = input.seed_variance.as_ref()?;
+        Some(SeedSd { sd: known.sd, dof: known.num_seeds.saturating_sub(1) as usize })
+    });
+    let seeds = seeds.filter(|s| s.sd.is_finite() && s.dof > 0);
+    let mut verdicts = vec![falls_with_size(&laws.paired, seeds)];
     for fit in laws.fits.iter().filter(|f| f.form == "l_n" && f.variant == "pure") {
         if let Some(straight) = &fit.straight {
             verdicts.push(straight_line(straight, condition(fit).as_deref(), fit.rows_used));
@@ -91,34 +90,59 @@ pub fn judge(input: &ReportInput) -> Vec<Verdict> {
     verdicts
 }
 
-/// Claims the page always judges, unless the study states them itself.
+/// Claims the page always judges, unless the study states them itself: each of the law under which its author measured
+/// it. Kaplan's exponent of N is that of L(N, D) as D grows, his exponent of compute that of the frontier; the home
+/// report's is the slope of a series as it ended.
 fn standing_claims(own: &[ClaimSpec]) -> Vec<ClaimSpec> {
-    let needs = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-    let claim = |text: &str, value: f64, source: &str, list: &[&str]| ClaimSpec {
+    const KAPLAN: &str = "Kaplan et al. 2020, arXiv:2001.08361";
+    let claim = |text: &str,
+                 (law, param, value, within): (&str, &str, f64, f64),
+                 source: &str,
+                 needs: &[&str]| ClaimSpec {
         text: text.to_owned(),
-        law: "l_n".to_owned(),
-        param: "alpha".to_owned(),
+        law: law.to_owned(),
+        param: param.to_owned(),
         value,
-        within: 0.02,
+        within,
         source: Some(source.to_owned()),
-        needs: needs(list),
+        needs: needs.iter().map(|s| (*s).to_owned()).collect(),
     };
     let mut claims = vec![
         claim(
-            "α of L(N) is 0.076",
-            0.076,
-            "Kaplan et al. 2020, arXiv:2001.08361",
-            &["converged", "bpe", "n >= 1e6"],
+            "α of L(N) with endless data is 0.076",
+            ("l_nd_kaplan", "alpha_N", 0.076, 0.02),
+            &format!("{KAPLAN}, equation 1.5"),
+            &["bpe", "n >= 1e6"],
+        ),
+        claim(
+            "α of L(D) with an endless model is 0.095",
+            ("l_nd_kaplan", "alpha_D", 0.095, 0.02),
+            &format!("{KAPLAN}, equation 1.5"),
+            &["bpe", "n >= 1e6"],
+        ),
+        claim(
+            "α of L(C) on the frontier is 0.05",
+            ("l_c", "alpha", 0.05, 0.01),
+            &format!("{KAPLAN}, equation 1.3"),
+            &["bpe", "n >= 1e6"],
         ),
         claim(
             "α of L(N) is about 0.07",
-            0.07,
+            ("l_n", "alpha", 0.07, 0.02),
             "a home reproduction on two consumer GPUs, 5 M to 150 M parameters, OpenWebText",
             &["bpe", "n >= 5e6"],
         ),
     ];
+    let of_size = |param: &str| matches!(param, "alpha" | "alpha_N");
     claims.retain(|c| {
-        !own.iter().any(|o| o.law == c.law && o.param == c.param && (o.value - c.value).abs() < 1e-9)
+        !own.iter().any(|o| {
+            let same = o.law == c.law && o.param == c.param
+                || o.law.starts_with("l_n")
+                    && c.law.starts_with("l_n")
+                    && of_size(&o.param)
+                    && of_size(&c.param);
+            same && (o.value - c.value).abs() < 1e-9
+        })
     });
     claims
 }
@@ -129,12 +153,26 @@ fn condition(fit: &FitRecord) -> Option<String> {
     Some(format!("D\u{a0}=\u{a0}{}", count(*tokens)))
 }
 
+/// How far seeds of one size and length lie apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SeedSd {
+    /// Standard deviation, nats per token.
+    pub sd: f64,
+    /// Degrees of freedom it was measured with.
+    pub dof: usize,
+}
+
 /// Loss falls from each size to the next, at every D. The error of a difference joins the paired error over blocks
-/// with the spread between seeds, which the pairing cannot see: √(se² + 2·sd²).
-pub fn falls_with_size(pairs: &[PairedDifference], seed_sd: Option<f64>) -> Verdict {
+/// with the spread between seeds, which the pairing cannot see: √(se² + sd²·(1/k + 1/l)) for k and l seeds, times
+/// Student's t of the degrees of freedom behind the spread.
+pub fn falls_with_size(pairs: &[PairedDifference], seeds: Option<SeedSd>) -> Verdict {
+    let quantile = seeds.map_or(1.96, |s| isoflop_laws::t_quantile(0.975, s.dof as f64));
+    let variance = |p: &PairedDifference| {
+        let shares = 1.0 / p.small_seeds.max(1) as f64 + 1.0 / p.large_seeds.max(1) as f64;
+        seeds.map_or(0.0, |s| s.sd * s.sd * shares)
+    };
     let spread = |p: &PairedDifference| {
-        p.se.filter(|se| se.is_finite())
-            .map(|se| 1.96 * (se * se + 2.0 * seed_sd.unwrap_or(0.0).powi(2)).sqrt())
+        p.se.filter(|se| se.is_finite()).map(|se| quantile * (se * se + variance(p)).sqrt())
     };
     let pairs: Vec<&PairedDifference> = pairs.iter().filter(|p| p.difference.is_finite()).collect();
     let name = |p: &PairedDifference| {
@@ -155,23 +193,28 @@ pub fn falls_with_size(pairs: &[PairedDifference], seed_sd: Option<f64>) -> Verd
         }
         None => "no two sizes were measured on the same held-out blocks".to_owned(),
     };
-    let seeds = match seed_sd {
-        Some(sd) => {
-            format!("errors join the paired error over blocks and a seed spread of {} nats", fixed(sd, 4))
-        }
+    let known = match seeds {
+        Some(s) => format!(
+            "errors join the paired error over blocks and a seed spread of {} nats, measured with {} degrees of freedom",
+            fixed(s.sd, 4),
+            s.dof
+        ),
         None => "errors are paired over blocks; the spread between seeds was not measured and is not in them"
             .to_owned(),
     };
     let (ruling, why) = match (pairs.is_empty(), surely_up, open) {
         (true, ..) => (Ruling::CannotTell, "There is no pair to compare.".to_owned()),
         (_, Some(p), _) => {
-            (Ruling::NotReproduced, format!("The loss rises from {}: {}; {seeds}.", name(p), show(p)))
+            (Ruling::NotReproduced, format!("The loss rises from {}: {}; {known}.", name(p), show(p)))
         }
-        (_, _, Some(p)) => (
-            Ruling::CannotTell,
-            format!("The interval from {} contains zero: {}; {seeds}.", name(p), show(p)),
-        ),
-        _ => (Ruling::Reproduced, format!("Every 95 % interval lies above zero; {seeds}.")),
+        (_, _, Some(p)) => {
+            let tell = seeds.map_or(String::new(), |s| seeds_that_would_tell(p, s, quantile));
+            (
+                Ruling::CannotTell,
+                format!("The interval from {} contains zero: {}; {known}.{tell}", name(p), show(p)),
+            )
+        }
+        _ => (Ruling::Reproduced, format!("Every 95 % interval lies above zero; {known}.")),
     };
     Verdict {
         claim: "Loss falls as the model grows".to_owned(),
@@ -179,6 +222,27 @@ pub fn falls_with_size(pairs: &[PairedDifference], seed_sd: Option<f64>) -> Verd
         measured,
         ruling,
         why,
+    }
+}
+
+/// More seeds than this are no advice.
+const MOST_SEEDS: f64 = 100.0;
+
+/// What would tell a step from none: seeds of either size, if the step is what it seems.
+fn seeds_that_would_tell(p: &PairedDifference, seeds: SeedSd, quantile: f64) -> String {
+    let room = (p.difference / quantile).powi(2) - p.se.unwrap_or(0.0).powi(2);
+    let needed = (2.0 * seeds.sd * seeds.sd / room).ceil();
+    let now = p.small_seeds.max(p.large_seeds).max(1) as f64;
+    if p.difference <= 0.0 {
+        " The step that was measured points the other way: more seeds of both sizes would show which is luck."
+            .to_owned()
+    } else if room > 0.0 && needed <= MOST_SEEDS {
+        format!(
+            " If the step is what it seems, {} seeds of each of the two sizes would tell (`series.extra_seeds`).",
+            needed.max(now + 1.0)
+        )
+    } else {
+        " A step that small is below what seeds can tell here; longer runs or more held-out text would be needed.".to_owned()
     }
 }
 
@@ -267,20 +331,28 @@ pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdic
             let (value, ends) = said(f, &claim.param)?;
             let ends = ends.filter(|(lo, hi)| lo != hi);
             let ends = ends.map(|(lo, hi)| format!(" [{},\u{a0}{}]", fixed(lo, 3), fixed(hi, 3)));
-            let at = condition(f).map(|c| format!("{c}: ")).unwrap_or_default();
-            let name = crate::numbers::greek(&claim.param);
+            let at = condition(f).or_else(|| limit(&claim.law, &claim.param)).map(|c| format!("{c}: "));
+            let (at, name) = (at.unwrap_or_default(), crate::numbers::greek(&claim.param));
             Some(format!("{at}{name} = {}{}", fixed(value, 4), ends.unwrap_or_default()))
         })
         .collect();
+    let measured: Vec<String> = measured.into_iter().chain(naive(claim, laws)).collect();
     let (ruling, why) = match (unmet(&claim.needs, facts), fits.last()) {
-        (Some(reason), _) => {
+        (Some(reason), None) => {
             (Ruling::CannotTell, format!("A precondition of the claim does not hold. {reason}"))
+        }
+        (Some(reason), Some(fit)) => {
+            let here = within_range(claim, fit, facts).1;
+            let words = format!(
+                "A precondition of the claim does not hold. {reason} Under the conditions here: {here}"
+            );
+            (Ruling::CannotTell, words)
         }
         (None, None) => (
             Ruling::CannotTell,
             format!("No fit of `{}` with a parameter `{}` exists here.", claim.law, claim.param),
         ),
-        (None, Some(fit)) => within_range(claim, fit),
+        (None, Some(fit)) => within_range(claim, fit, facts),
     };
     Verdict {
         claim: claim.text.clone(),
@@ -291,10 +363,62 @@ pub fn parameter(claim: &ClaimSpec, laws: &LawDocument, facts: &Facts) -> Verdic
     }
 }
 
-fn within_range(claim: &ClaimSpec, fit: &FitRecord) -> (Ruling, String) {
+/// Where a law of two variables has the exponent.
+fn limit(law: &str, param: &str) -> Option<String> {
+    let endless = match param {
+        "alpha_N" => "D",
+        "alpha_D" => "N",
+        _ => return None,
+    };
+    law.starts_with("l_nd").then(|| format!("L(N, D), {endless} endless"))
+}
+
+/// The slope at the largest of the other variable, which is what people read off: beside the law that was asked.
+fn naive(claim: &ClaimSpec, laws: &LawDocument) -> Option<String> {
+    let (form, other) = match (claim.law.starts_with("l_nd"), claim.param.as_str()) {
+        (true, "alpha_N" | "alpha") => ("l_n", "tokens"),
+        (true, "alpha_D" | "beta") => ("l_d", "params"),
+        _ => return None,
+    };
+    let at = |f: &&FitRecord| f.condition.get(other).copied().unwrap_or(0.0);
+    let fit = laws
+        .fits
+        .iter()
+        .filter(|f| f.form == form && f.variant == "pure")
+        .max_by(|a, b| at(a).total_cmp(&at(b)))?;
+    let (value, ends) = said(fit, "alpha")?;
+    let ends = ends.map_or(String::new(), |(lo, hi)| format!(" [{},\u{a0}{}]", fixed(lo, 3), fixed(hi, 3)));
+    let place = fit.condition.get(other).map_or(String::new(), |x| {
+        format!(" at {}\u{a0}=\u{a0}{}", if other == "tokens" { "D" } else { "N" }, count(*x))
+    });
+    Some(format!("naive, the slope{place}: {}{ends}", fixed(value, 4)))
+}
+
+/// How many more runs would decide, if the value stays what it is.
+fn would_tell((value, lo, hi): (f64, f64, f64), range: (f64, f64), facts: &Facts) -> String {
+    let Some(runs) = facts.runs.filter(|r| *r > 0.0) else { return String::new() };
+    let edge = (value - range.0).abs().min((value - range.1).abs());
+    let factor = ((hi - value).max(value - lo) / edge).powi(2);
+    let more = ((factor - 1.0) * runs).ceil();
+    if !(more.is_finite() && more <= MOST_RUNS) {
+        return " Its value lies too near the edge of that range for more runs of this kind to decide."
+            .to_owned();
+    }
+    let time = facts
+        .seconds
+        .map_or(String::new(), |s| format!(", {} here", isoflop_base::units::duration(s * (factor - 1.0))));
+    format!(
+        " If the value stays, about {more} more runs like these {runs}{time}, would tell; `isoflop design` says which."
+    )
+}
+
+/// More runs than this are no advice.
+const MOST_RUNS: f64 = 1000.0;
+
+fn within_range(claim: &ClaimSpec, fit: &FitRecord, facts: &Facts) -> (Ruling, String) {
     let range = (claim.value - claim.within, claim.value + claim.within);
     let text = format!("{} ± {}", claim.value, claim.within);
-    let Some((lo, hi)) = said(fit, &claim.param).and_then(|(_, ends)| ends) else {
+    let Some((value, Some((lo, hi)))) = said(fit, &claim.param) else {
         return (Ruling::CannotTell, "The fit gives no interval for it.".to_owned());
     };
     if lo.is_nan() || hi.is_nan() || lo > hi || !range.0.is_finite() || !range.1.is_finite() {
@@ -312,7 +436,8 @@ fn within_range(claim: &ClaimSpec, fit: &FitRecord) -> (Ruling, String) {
     } else if hi < range.0 || lo > range.1 {
         (Ruling::NotReproduced, format!("The whole interval {shown} lies outside {text}."))
     } else {
-        (Ruling::CannotTell, format!("The interval {shown} reaches both into and out of {text}."))
+        let tell = would_tell((value, lo, hi), range, facts);
+        (Ruling::CannotTell, format!("The interval {shown} reaches both into and out of {text}.{tell}"))
     }
 }
 

@@ -24,6 +24,10 @@ pub struct Facts {
     pub num_sizes: Option<f64>,
     /// Vocabulary.
     pub vocab: Option<f64>,
+    /// Runs with a finished point.
+    pub runs: Option<f64>,
+    /// Seconds that training took.
+    pub seconds: Option<f64>,
     /// Largest relative fall of a size's loss over its last doubling of tokens.
     pub last_doubling: Option<f64>,
 }
@@ -60,6 +64,11 @@ impl Facts {
             most_epochs: most(&mut points.iter().map(|p| p.epochs)),
             num_sizes: (!sizes.is_empty()).then_some(sizes.len() as f64),
             vocab: input.corpus.as_ref().map(|c| c.vocab as f64).filter(|v| *v > 0.0),
+            runs: {
+                let names: std::collections::BTreeSet<&str> = points.iter().map(|p| p.run.as_str()).collect();
+                (!names.is_empty()).then_some(names.len() as f64)
+            },
+            seconds: input.totals.seconds.value().copied().filter(|s| s.is_finite()),
             last_doubling: most(&mut doublings.into_iter()),
         }
     }

@@ -24,9 +24,14 @@ fn loss_falls_only_when_every_pair_says_so() {
         (vec![pair(0.1, Some(0.01)), pair(-0.1, Some(0.01))], None, NotReproduced),
         (vec![pair(0.1, None)], None, CannotTell),
         (vec![pair(0.1, Some(0.01))], Some(0.05), CannotTell),
+        (
+            vec![PairedDifference { small_seeds: 9, large_seeds: 9, ..pair(0.1, Some(0.01)) }],
+            Some(0.05),
+            Reproduced,
+        ),
         (vec![pair(f64::NAN, Some(0.01))], None, CannotTell),
     ] {
-        let verdict = falls_with_size(&pairs, seed_sd);
+        let verdict = falls_with_size(&pairs, seed_sd.map(|sd| SeedSd { sd, dof: 6 }));
         assert_eq!(verdict.ruling, ruling, "{pairs:?} {seed_sd:?}: {}", verdict.why);
     }
 }
@@ -103,6 +108,45 @@ fn a_parameter_is_judged_by_its_whole_interval_at_the_most_tokens() {
         let verdict = parameter(&claim(&[]), &laws, &facts);
         assert_eq!(verdict.ruling, ruling, "{}", verdict.why);
     }
+}
+
+#[test]
+fn what_cannot_be_told_says_what_would_tell() {
+    let few = falls_with_size(&[pair(0.03, Some(0.002))], Some(SeedSd { sd: 0.02, dof: 12 }));
+    // t of 12 degrees is 2.18: 2·0.02² / ((0.03/2.18)² − 0.002²) = 4.3, so five.
+    assert!(few.why.contains("5 seeds of each of the two sizes would tell"), "{}", few.why);
+    let hopeless = falls_with_size(&[pair(0.003, Some(0.002))], Some(SeedSd { sd: 0.02, dof: 12 }));
+    assert!(hopeless.why.contains("below what seeds can tell"), "{}", hopeless.why);
+    // 0.07 with ±0.02 in a range that ends at 0.096 and 0.056: the half width must come down to 0.014.
+    let facts = Facts { runs: Some(10.0), seconds: Some(600.0), ..Default::default() };
+    let laws = LawDocument { fits: vec![alpha_fit(3e6, 0.07, 0.05, 0.09)], ..Default::default() };
+    let verdict = parameter(&claim(&[]), &laws, &facts);
+    assert!(verdict.why.contains("about 11 more runs like these 10"), "{}", verdict.why);
+}
+
+#[test]
+fn a_claim_of_endless_data_is_asked_of_the_joint_law_beside_the_naive_slope() {
+    let estimate = |value: f64| ParamEstimate {
+        value,
+        lo: Some(value - 0.005),
+        hi: Some(value + 0.005),
+        ..Default::default()
+    };
+    let joint = FitRecord {
+        form: "l_nd_kaplan".into(),
+        params: Params(vec![("alpha_N".into(), estimate(0.078)), ("alpha_D".into(), estimate(0.3))]),
+        ..Default::default()
+    };
+    let laws = LawDocument { fits: vec![alpha_fit(12e6, 0.05, 0.045, 0.055), joint], ..Default::default() };
+    let asked = ClaimSpec { law: "l_nd_kaplan".into(), param: "alpha_N".into(), ..claim(&[]) };
+    let verdict = parameter(&asked, &laws, &Facts::default());
+    assert_eq!(verdict.ruling, Ruling::Reproduced, "{verdict:?}");
+    assert!(
+        verdict.measured.contains("D endless: ") && verdict.measured.contains("naive, the slope"),
+        "{verdict:?}"
+    );
+    let naive = parameter(&claim(&[]), &laws, &Facts::default());
+    assert_eq!(naive.ruling, Ruling::NotReproduced, "{naive:?}");
 }
 
 #[test]

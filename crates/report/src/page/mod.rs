@@ -130,6 +130,11 @@ pub(crate) fn table(source: &str, made_by: &str, table: &Table, laws: &LawDocume
     body.push_str(&sections::size(&mut figures, &data, Some(laws)));
     body.push_str(&sections::compute(&mut figures, &data, None, Some(laws)));
     body.push_str(&sections::joint(&mut figures, &data, Some(laws)));
+    body.push_str(&section(
+        "forecast",
+        "Do the smaller sizes foretell the larger?",
+        &tables::foretold(Some(laws)),
+    ));
     body.push_str(&laws_table::laws(Some(laws)));
     body.push_str(&tables::rows(&data));
     body.push_str(&methods::table(table, laws, made_by));

@@ -206,7 +206,8 @@ pub(crate) fn forecasts(figures: &mut Figures, input: &ReportInput, data: &Data)
             fixed(100.0 * level, 0)
         ),
     );
-    section("forecast", "Did the small models foretell the large?", &figure)
+    let body = figure + &super::tables::foretold(input.laws.as_ref());
+    section("forecast", "Did the small models foretell the large?", &body)
 }
 
 /// The joint fit: contours, valleys, residuals.

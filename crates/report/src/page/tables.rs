@@ -7,6 +7,7 @@ use crate::html::escape;
 use crate::input::ReportInput;
 use crate::numbers::{self, count, fixed, scientific};
 use isoflop_base::{Measured, Point, Status, units};
+use isoflop_laws::LawDocument;
 use std::collections::BTreeMap;
 
 /// Characters of a completion that are shown.
@@ -94,6 +95,78 @@ pub(crate) fn claims(verdicts: &[Verdict]) -> String {
          <th>verdict and why</th></tr></thead><tbody>\n{rows}</tbody></table></div>\n"
     );
     section("claims", "Which published claims hold here", &body)
+}
+
+/// Each next size from all smaller ones, and each size from all others.
+pub(crate) fn foretold(laws: Option<&LawDocument>) -> String {
+    let Some(laws) = laws else { return String::new() };
+    let between = |lo: Option<f64>, hi: Option<f64>| match (lo, hi) {
+        (Some(lo), Some(hi)) => format!("{} to {}", fixed(lo, 3), fixed(hi, 3)),
+        _ => "no interval".to_owned(),
+    };
+    let table = |lead: &str, head: &str, rows: String| {
+        format!(
+            "<p>{}</p>\n<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n",
+            escape(lead)
+        )
+    };
+    let mut body = String::new();
+    if let Some(first) = laws.rollout.first() {
+        let hits = laws.rollout.iter().filter(|r| r.hit).count();
+        let lead = format!(
+            "The same asked for every number of sizes, after the fact: L(N) of the smallest sizes at D = {}, and what it \
+             says of the next one. {hits} of {} were inside their intervals.",
+            count(first.tokens),
+            laws.rollout.len()
+        );
+        let rows: String = laws.rollout.iter().map(|r| {
+            let (class, sign) = if r.hit { ("reproduced", "✓ hit") } else { ("not-reproduced", "✗ miss") };
+            format!(
+                "<tr>{}{}<td class=\"num\">{}<small>{}</small></td>{}{}<td><span class=\"ruling {class}\">{sign}</span></td></tr>\n",
+                number_cell(r.sizes as f64, &format!("{} smallest", r.sizes)),
+                number_cell(r.n, &count(r.n)),
+                fixed(r.forecast, 3),
+                escape(&between(r.lo, r.hi)),
+                number_cell(r.observed, &fixed(r.observed, 3)),
+                number_cell(r.relative_error, &numbers::signed_percent(r.relative_error, 2)),
+            )
+        }).collect();
+        let head =
+            "<th>from the</th><th>next N</th><th>forecast</th><th>measured</th><th>off by</th><th></th>";
+        body.push_str(&table(&lead, head, rows));
+    }
+    if let Some(first) = laws.left_out.first() {
+        let out: Vec<String> =
+            laws.left_out.iter().filter(|s| s.ruling == "looks untuned").map(|s| count(s.n)).collect();
+        let verdict = match out.as_slice() {
+            [] => "None lies above what the others say: no size looks untuned.".to_owned(),
+            sizes => format!(
+                "Above what the others say, so it looks untuned or unlucky: N = {}.",
+                sizes.join(", ")
+            ),
+        };
+        let lead = format!(
+            "Each size left out in turn and expected from all others, at D = {}. {verdict}",
+            count(first.tokens)
+        );
+        let rows: String = laws.left_out.iter().map(|s| {
+            let class = match s.ruling.as_str() {
+                "on the line" => "reproduced",
+                "looks untuned" => "not-reproduced",
+                _ => "cannot-tell",
+            };
+            format!(
+                "<tr>{}<td class=\"num\">{}<small>{}</small></td>{}<td><span class=\"ruling {class}\">{}</span></td></tr>\n",
+                number_cell(s.n, &count(s.n)),
+                fixed(s.expected, 3),
+                escape(&between(s.lo, s.hi)),
+                number_cell(s.observed, &fixed(s.observed, 3)),
+                escape(&s.ruling),
+            )
+        }).collect();
+        body.push_str(&table(&lead, "<th>N</th><th>the others say</th><th>measured</th><th></th>", rows));
+    }
+    body
 }
 
 fn number_cell(value: f64, text: &str) -> String {
