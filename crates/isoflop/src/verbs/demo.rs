@@ -29,6 +29,7 @@ const PRESETS: [(&str, &[&str]); 3] = [
             "name=demo-quick",
             "series.tokens=2.4M",
             "series.branches=[\"0.6M\", \"1.2M\"]",
+            "series.extra_seeds={ \"L2-d32-h2\" = [2, 3] }",
             "train.eval_tokens=512k",
         ],
     ),
@@ -37,8 +38,10 @@ const PRESETS: [(&str, &[&str]); 3] = [
         "full",
         &[
             "name=demo-full",
+            "series.models=[\"L1-d24-h2\", \"L2-d24-h2\", \"L2-d32-h2\", \"L2-d48-h3\", \"L3-d64-h4\", \"L4-d80-h5\", \
+             \"L4-d112-h7\", \"L5-d160-h10\"]",
             "series.tokens=14M",
-            "series.branches=[\"1.75M\", \"3.5M\", \"7M\"]",
+            "series.branches=[\"3.5M\", \"5M\", \"7M\"]",
             "series.seeds=[1, 2, 3]",
             "series.extra_seeds={}",
         ],
@@ -55,7 +58,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR", default_value = "isoflop-demo")]
     out: PathBuf,
     /// Minutes it may take: the largest preset that fits is taken.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 6.0)]
     minutes: f64,
     /// Take this preset however long it takes.
     #[arg(long, value_parser = ["quick", "standard", "full"])]
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_preset_resolves_to_seven_sizes_over_two_decades() {
+    fn every_preset_resolves_to_seven_sizes_or_more_over_two_decades() {
         let corpus = isoflop_data::builtin().unwrap();
         for (name, _) in PRESETS {
             let study = study(name, &[], &corpus, &machine()).unwrap();
@@ -199,7 +202,7 @@ mod tests {
                 let rate = flops_per_s / gpt::run_flops_per_token(run);
                 speeds.push(Speed { shape: run.gpt().shape, tokens_per_s: Measured::measured(rate) });
             }
-            largest_that_fits(10.0, &context(), &corpus, &machine(), &speeds).unwrap().name
+            largest_that_fits(6.0, &context(), &corpus, &machine(), &speeds).unwrap().name
         };
         assert_eq!(pick(1e9), "quick");
         assert_eq!(pick(120e9), "quick");
