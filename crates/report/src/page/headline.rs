@@ -181,18 +181,16 @@ pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> S
     )
 }
 
+/// The fit of a power law that falls, at the most of what was held fixed.
+fn falling<'a>(laws: Option<&'a LawDocument>, form: &'a str, fixed: &str) -> Option<&'a FitRecord> {
+    let at = |f: &FitRecord| f.condition.get(fixed).copied().unwrap_or(0.0);
+    fits(laws, form, "pure")
+        .filter(|f| f.params.get("alpha").is_some_and(|p| p.value > 0.0 && p.lo.is_some_and(|lo| lo > 0.0)))
+        .max_by(|a, b| at(a).total_cmp(&at(b)))
+}
+
 /// What ten times the size, the data and the compute are worth here, how sure that is, and what others measured.
 fn worth(laws: Option<&LawDocument>) -> String {
-    let largest = |form: &str, of: &str| {
-        fits(laws, form, "pure")
-            .filter(|f| {
-                f.params.get("alpha").is_some_and(|p| p.value > 0.0 && p.lo.is_some_and(|lo| lo > 0.0))
-            })
-            .max_by(|a, b| {
-                let at = |f: &FitRecord| f.condition.get(of).copied().unwrap_or(0.0);
-                at(a).total_cmp(&at(b))
-            })
-    };
     let one = |what: &str, fit: Option<&FitRecord>, place: &dyn Fn(&FitRecord) -> String| {
         let fit = fit?;
         let alpha = fit.params.get("alpha")?;
@@ -212,9 +210,9 @@ fn worth(laws: Option<&LawDocument>) -> String {
         }
     };
     let parts: Vec<String> = [
-        one("parameters", largest("l_n", "tokens"), &at("D", "tokens")),
-        one("tokens", largest("l_d", "params"), &at("N", "params")),
-        one("compute", largest("l_c", ""), &|_| ", on the frontier".to_owned()),
+        one("parameters", falling(laws, "l_n", "tokens"), &at("D", "tokens")),
+        one("tokens", falling(laws, "l_d", "params"), &at("N", "params")),
+        one("compute", falling(laws, "l_c", ""), &|_| ", on the frontier".to_owned()),
     ]
     .into_iter()
     .flatten()
