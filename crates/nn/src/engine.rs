@@ -115,6 +115,10 @@ pub enum EngineError {
     /// The device cannot do what it was asked: kernels, threads or a driver are missing.
     #[error("{0}")]
     Device(String),
+    /// A device of several, or the only one, can do nothing any more. What [`Engine::save`] still writes is the state
+    /// before the step that failed; if no device holds it, that is an error too.
+    #[error("{0}")]
+    Lost(String),
     /// A group could not be joined: another rank left, or the way to it broke.
     #[error("the ranks could not be joined: {0}")]
     Group(String),
