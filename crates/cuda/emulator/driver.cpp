@@ -416,9 +416,9 @@ API CUresult cuModuleUnload(void *module) {
 }
 API CUresult cuModuleGetFunction(void **function, void *, const char *name) {
     BEGIN_IN_CONTEXT(cuModuleGetFunction);
-    for (const Kernel &k : kernels())
-        if (!strcmp(k.name, name)) {
-            *function = const_cast<Kernel *>(&k);
+    for (size_t i = 0; i < NUM_KERNELS; i++)
+        if (!strcmp(KERNELS[i].name, name)) {
+            *function = const_cast<Kernel *>(&KERNELS[i]);
             return SUCCESS;
         }
     return NOT_FOUND;
@@ -441,7 +441,7 @@ API CUresult cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned g
     if (bx != static_cast<unsigned>(kernel->threads) || dynamic_shared > SHARED_BYTES) return INVALID_VALUE;
     // The driver copies arguments when it is called, so whoever called may forget them.
     auto held = std::make_shared<Arguments>();
-    for (size_t i = 0; i < kernel->arguments.size(); i++) {
+    for (size_t i = 0; i < kernel->num_arguments; i++) {
         auto *from = static_cast<unsigned char *>(args[i]);
         held->values.emplace_back(from, from + kernel->arguments[i]);
     }

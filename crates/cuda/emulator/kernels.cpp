@@ -20,18 +20,15 @@ template <class... A, void (*FUNCTION)(A...)> struct Call<FUNCTION> {
     __attribute__((no_sanitize("thread"))) static void with(void **args, std::index_sequence<I...>) {
         FUNCTION(*static_cast<A *>(args[I])...);
     }
-    static std::vector<size_t> sizes() { return {sizeof(A)...}; }
+    static constexpr size_t COUNT = sizeof...(A), SIZES[COUNT] = {sizeof(A)...};
 };
 }  // namespace
 
-__attribute__((no_sanitize("thread"))) const std::vector<Kernel> &kernels() {
-#define KERNEL(name, threads) {#name, threads, Call<&name>::enter, Call<&name>::sizes()},
-    static const std::vector<Kernel> list = {
-        ISOFLOP_KERNELS(KERNEL)
+#define KERNEL(name, threads) {#name, threads, Call<&name>::enter, Call<&name>::SIZES, Call<&name>::COUNT},
+const Kernel KERNELS[] = {
+    ISOFLOP_KERNELS(KERNEL)
 #ifdef ISOFLOP_PLANTED
-            PLANTED_KERNELS(KERNEL)
+        PLANTED_KERNELS(KERNEL)
 #endif
-    };
-#undef KERNEL
-    return list;
-}
+};
+const size_t NUM_KERNELS = sizeof KERNELS / sizeof *KERNELS;

@@ -273,8 +273,6 @@ extern "C" char __ehdr_start[], _end[];
 void access(uintptr_t at, size_t bytes, bool write, bool aligned) {
     // Local variables first: they are the most.
     if (at - running.stack_low < running.stack_high - running.stack_low) return;
-    // The list of kernels is made by watched code too.
-    if (!running.launch) return;
     if (aligned && at % bytes) {
         fault("misaligned access", "%s of %zu bytes at an address that is %zu beyond a multiple", word(write), bytes, at % bytes);
         abandon(MISALIGNED_ADDRESS);

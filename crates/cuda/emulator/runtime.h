@@ -56,9 +56,11 @@ struct Kernel {
     const char *name;
     int threads;
     Entry entry;
-    std::vector<size_t> arguments;  // sizes
+    const size_t *arguments;  // their sizes
+    size_t num_arguments;
 };
-extern const std::vector<Kernel> &kernels();
+extern const Kernel KERNELS[];
+extern const size_t NUM_KERNELS;
 
 struct Launch {
     const Kernel *kernel;

@@ -157,4 +157,5 @@ void test_attention();
 void test_rows();
 void test_update();
 void test_planted();
+void test_driver();
 void test_fragments();

@@ -8,7 +8,7 @@ int main(int count, char **list) {
     cuDevicePrimaryCtxRetain(&context, 0);
     cuCtxSetCurrent(context);
     const std::pair<const char *, void (*)()> tests[] = {
-        {"fragments", test_fragments}, {"planted", test_planted}, {"gemm", test_gemm},
+        {"fragments", test_fragments}, {"planted", test_planted}, {"driver", test_driver}, {"gemm", test_gemm},
         {"attention", test_attention}, {"rows", test_rows},       {"update", test_update},
     };
     for (auto [name, test] : tests) {

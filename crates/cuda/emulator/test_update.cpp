@@ -69,7 +69,7 @@ template <class E> void check_adamw(bool finite) {
         const int chunks = up(len, 16384);
         Buffer<double> parts(chunks);
         CHECK(!launch("squares", {chunks}, dg.p(), parts.p(), (long long)len), "%s", faults().c_str());
-        CHECK(!launch("norm", {1}, parts.p(), chunks, inverse_scale, clip, result.p()), "%s", faults().c_str());
+        CHECK(!launch("step_norm", {1}, parts.p(), chunks, inverse_scale, clip, result.p()), "%s", faults().c_str());
         AdamWArgs args{dw.p(), dg.p(), copies ? w_e.p() : nullptr, m.p(), v.p(), m_codes.p(), v_codes.p(), m_scales.p(),
                        v_scales.p(), dmaps.p(), dblocks.p(), result.p(), 3e-3f, 0.9f, 0.95f, 1e-8f, 0.1f,
                        static_cast<float>(1 - std::pow(0.9, t)), static_cast<float>(std::sqrt(1 - std::pow(0.95, t)))};
@@ -85,10 +85,10 @@ template <class E> void check_adamw(bool finite) {
         }
         double squares = 0;
         for (f32 x : g) squares += double(x) * x * inverse_scale * inverse_scale;
-        compare("squares, norm", got.squares, squares, squares * 1e-6);
-        compare("squares, norm", got.norm, std::sqrt(squares), std::sqrt(squares) * 1e-6);
+        compare("squares, step_norm", got.squares, squares, squares * 1e-6);
+        compare("squares, step_norm", got.norm, std::sqrt(squares), std::sqrt(squares) * 1e-6);
         const double factor = std::min(1.0, clip / (std::sqrt(squares) + 1e-6)) * inverse_scale;
-        compare("squares, norm", got.factor, factor, factor * 1e-6);
+        compare("squares, step_norm", got.factor, factor, factor * 1e-6);
         auto ge = w_e.get();
         for (const UpdateBlock &block : blocks) {
             double m_most[8] = {}, v_most[8] = {};

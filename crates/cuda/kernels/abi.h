@@ -39,7 +39,7 @@
 //     dnorm1  = gemm_nt(dqkv, Wqkv)            STORE_F32
 //     dWqkv   = gemm_tn(norm1, dqkv)           dbqkv = column_sums_E(dqkv)
 //     dx'     = layernorm_backward_E(x, stats1, ln1, dnorm1, residual dmid)
-//   end: embed_backward_tokens, embed_backward_positions; update: squares, norm, adamw_E (writes the E copy of the weights too)
+//   end: embed_backward_tokens, embed_backward_positions; update: squares, step_norm, adamw_E (writes the E copy of the weights too)
 #pragma once
 
 // ---------------------------------------------------------------- products
@@ -151,7 +151,7 @@ struct StepNorm {              // on the device, read back by the host after the
     float factor;              // inverse_scale · min(1, clip/(norm + 1e-6)): what adamw multiplies g with
     int finite;                // 0: adamw does nothing
 };
-// norm(const double* parts, int count, double inverse_scale, double clip, StepNorm* result)   clip 0: none. Grid 1, 256 threads.
+// step_norm(const double* parts, int count, double inverse_scale, double clip, StepNorm* result)   clip 0: none. Grid 1, 256 threads.
 struct UpdateBlock {           // a run of a tensor that one thread block moves
     unsigned long long at;     // first element in the flat buffers of weights, gradients (and of the E copy)
     unsigned long long moment; // first element in the f32 moments, or first code
@@ -185,9 +185,10 @@ struct AdamWArgs {
 #define ISOFLOP_HALVES(X, E) \
     ISOFLOP_GEMMS(X, E) ISOFLOP_ATTENTIONS(X, E, 16) ISOFLOP_ATTENTIONS(X, E, 32) ISOFLOP_ATTENTIONS(X, E, 64) \
     ISOFLOP_ATTENTIONS(X, E, 128) ISOFLOP_OPERANDS(X, E) X(cast_##E, 256)
-#define ISOFLOP_KERNELS(X) \
-    ISOFLOP_HALVES(X, bf16) ISOFLOP_HALVES(X, f16) ISOFLOP_OPERANDS(X, f32) \
-    X(gemm_nn_f32_64, 256) X(gemm_nt_f32_64, 256) X(gemm_tn_f32_64, 256) \
-    X(attention_forward_f32, 128) X(attention_backward_kv_f32, 128) X(attention_backward_q_f32, 128) \
+#define ISOFLOP_PLAIN(X) \
+    ISOFLOP_OPERANDS(X, f32) X(gemm_nn_f32_64, 256) X(gemm_nt_f32_64, 256) X(gemm_tn_f32_64, 256) \
+    X(attention_forward_f32, 128) X(attention_backward_kv_f32, 128) X(attention_backward_q_f32, 128)
+#define ISOFLOP_COMMON(X) \
     X(logit_losses, 256) X(embed_forward, 128) X(embed_backward_tokens, 128) X(embed_backward_positions, 128) \
-    X(reduce_parts, 256) X(add, 256) X(scale, 256) X(squares, 256) X(norm, 256)
+    X(reduce_parts, 256) X(add, 256) X(scale, 256) X(squares, 256) X(step_norm, 256)
+#define ISOFLOP_KERNELS(X) ISOFLOP_HALVES(X, bf16) ISOFLOP_HALVES(X, f16) ISOFLOP_PLAIN(X) ISOFLOP_COMMON(X)

@@ -292,6 +292,7 @@ __device__ __forceinline__ void store_row(float *to, const float (&sums)[PARTS],
         if (lane + 32 * i < width) to[lane + 32 * i] = sums[i] * factor;
 }
 
+#ifdef ISOFLOP_F32
 extern "C" __global__ void __launch_bounds__(128) attention_forward_f32(const AttentionArgs args) {
     const HeadView h = head_view(args);
     const int row = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32, ld = 3 * h.c;
@@ -358,22 +359,23 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_kv_f32(cons
     store_row(to + h.c, dk, args.scale, args.width);
     store_row(to + 2 * h.c, dv, 1.0f, args.width);
 }
+#endif
 
 #define ATTENTION(E, W)                                                                                              \
     extern "C" __global__ void __launch_bounds__(128) attention_forward_##E##_##W(const AttentionArgs args) {        \
         attention_forward<E, W>(args);                                                                               \
     }                                                                                                                \
-    extern "C" __global__ void __launch_bounds__(128) attention_backward_kv_##E##_##W(const AttentionArgs args) {    \
+    extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_kv_##E##_##W(const AttentionArgs args) { \
         attention_backward<E, W, true>(args);                                                                        \
     }                                                                                                                \
-    extern "C" __global__ void __launch_bounds__(128) attention_backward_q_##E##_##W(const AttentionArgs args) {     \
+    extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_q_##E##_##W(const AttentionArgs args) {  \
         attention_backward<E, W, false>(args);                                                                       \
     }
 #define ATTENTIONS(E) ATTENTION(E, 16) ATTENTION(E, 32) ATTENTION(E, 64) ATTENTION(E, 128)
-ATTENTIONS(bf16)
-ATTENTIONS(f16)
+OF_BF16(ATTENTIONS(bf16))
+OF_F16(ATTENTIONS(f16))
 #define DELTA(E) \
     extern "C" __global__ void __launch_bounds__(128) attention_delta_##E(const AttentionArgs args) { attention_delta<E>(args); }
-DELTA(f32)
-DELTA(bf16)
-DELTA(f16)
+OF_F32(DELTA(f32))
+OF_BF16(DELTA(bf16))
+OF_F16(DELTA(f16))

@@ -78,6 +78,28 @@ __device__ __forceinline__ void mma_f16(float (&d)[4], const unsigned (&a)[4], c
 
 #include "abi.h"
 
+// An image holds the kernels of one type of operands; the emulator has all.
+#if !defined(ISOFLOP_F32) && !defined(ISOFLOP_BF16) && !defined(ISOFLOP_F16)
+#define ISOFLOP_F32
+#define ISOFLOP_BF16
+#define ISOFLOP_F16
+#endif
+#ifdef ISOFLOP_F32
+#define OF_F32(...) __VA_ARGS__
+#else
+#define OF_F32(...)
+#endif
+#ifdef ISOFLOP_BF16
+#define OF_BF16(...) __VA_ARGS__
+#else
+#define OF_BF16(...)
+#endif
+#ifdef ISOFLOP_F16
+#define OF_F16(...) __VA_ARGS__
+#else
+#define OF_F16(...)
+#endif
+
 using f32 = float;
 struct bf16 {
     unsigned short bits;

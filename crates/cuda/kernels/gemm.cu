@@ -79,22 +79,21 @@ template <class E> __device__ __forceinline__ void finish(const GemmArgs &args, 
     if (keeps_slope) s[1] = Operand<E>::round(slope[1]);
 }
 
-/// One row's share of its log-sum-exp: COUNT logits a lane, the slice's lanes being neighbours, LANES of them.
-/// `column(i)` is the place of the i-th.
-template <int COUNT, int LANES, class Column>
-__device__ __forceinline__ void logit_stats(const GemmArgs &args, int row, int slice, const float *x, Column column) {
+/// One row's share of its log-sum-exp: COUNT neighbouring logits a lane, LANES neighbouring lanes a slice.
+template <int COUNT, int LANES>
+__device__ __forceinline__ void logit_stats(const GemmArgs &args, int row, int col, int slice, const float (&x)[COUNT]) {
     float most = -INFINITY, sum = 0.0f;
     int target = row < args.m ? args.targets[row] - args.column0 : -1;
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
-        if (column(i) >= args.n) continue;
+        if (col + i >= args.n) continue;
         most = fmaxf(most, x[i]);
-        if (column(i) == target) args.target_logits[row] = x[i];
+        if (col + i == target) args.target_logits[row] = x[i];
     }
     most = max_lanes<LANES>(most);
 #pragma unroll
     for (int i = 0; i < COUNT; i++)
-        if (column(i) < args.n) sum += expf(x[i] - most);
+        if (col + i < args.n) sum += expf(x[i] - most);
     sum = sum_lanes<LANES>(sum);
     if (threadIdx.x % LANES || row >= args.m) return;
     float *to = args.stats + 2 * (static_cast<long long>(row) * args.stats_slices + args.stats_slice0 + slice);
@@ -104,14 +103,15 @@ __device__ __forceinline__ void logit_stats(const GemmArgs &args, int row, int s
 
 // ---------------------------------------------------------------- bf16 and f16
 // A block makes TILE x TILE elements: 128 by eight warps of 32 x 64, 64 by four of 32 x 32. Steps of 32 in k go through a
-// ring of STAGES buffers filled by asynchronous copies; one barrier a step.
+// ring of STAGES buffers filled by asynchronous copies; one barrier a step. At the end each warp lays sixteen rows of its sums
+// into the same memory and takes them up row by row, so that neighbouring lanes write neighbouring elements.
 constexpr int STEP = 32;
 
 template <class E, int FORM, int TILE> __device__ __forceinline__ void gemm(const GemmArgs &args) {
     constexpr int THREADS = TILE == 128 ? 256 : 128, WARP_COLS = TILE / 2, STAGES = TILE == 128 ? 3 : 4;
     constexpr int FRAGMENTS = WARP_COLS / 8, ELEMENTS = TILE * STEP;
-    SHARED(E, a_tiles, STAGES * ELEMENTS);
-    SHARED(E, b_tiles, STAGES * ELEMENTS);
+    SHARED(E, tiles, 2 * STAGES * ELEMENTS);
+    E *a_tiles = tiles, *b_tiles = tiles + STAGES * ELEMENTS;
     const E *a = static_cast<const E *>(args.a), *b = static_cast<const E *>(args.b);
     const bool whole_a = whole_rows(a, args.lda), whole_b = whole_rows(b, args.ldb);
     const int m0 = blockIdx.y * TILE, n0 = blockIdx.x * TILE;
@@ -172,23 +172,30 @@ template <class E, int FORM, int TILE> __device__ __forceinline__ void gemm(cons
     }
     cp_async_wait<0>();
 
+    // Rows are padded by 8: the eight rows that lanes write at once lie in different banks.
+    constexpr int STRIDE = WARP_COLS + 8, PAIRS = WARP_COLS / 2;
+    static_assert(THREADS / 32 * 16 * STRIDE * sizeof(float) <= 2 * STAGES * ELEMENTS * sizeof(E), "sums fit where tiles were");
+    float *sums = reinterpret_cast<float *>(tiles) + warp * 16 * STRIDE;
 #pragma unroll
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
+        __syncthreads();
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int row = m0 + m + 16 * i + 8 * half + lane / 4, col = n0 + n + lane % 4 * 2;
-            if (args.epilogue == LOGIT_STATS) {
-                float x[2 * FRAGMENTS];
-#pragma unroll
-                for (int j = 0; j < 2 * FRAGMENTS; j++) x[j] = acc[i][j / 2][2 * half + j % 2];
-                logit_stats<2 * FRAGMENTS, 4>(args, row, blockIdx.x * 2 + warp % 2, x,
-                                              [&](int j) { return col + j / 2 * 8 + j % 2; });
-                continue;
-            }
-#pragma unroll
-            for (int j = 0; j < FRAGMENTS; j++)
-                finish<E>(args, row, col + 8 * j, acc[i][j][2 * half], acc[i][j][2 * half + 1]);
+        for (int j = 0; j < FRAGMENTS; j++) {
+            store_pair(sums + lane / 4 * STRIDE + 8 * j + lane % 4 * 2, acc[i][j][0], acc[i][j][1]);
+            store_pair(sums + (lane / 4 + 8) * STRIDE + 8 * j + lane % 4 * 2, acc[i][j][2], acc[i][j][3]);
         }
+        __syncthreads();
+#pragma unroll 1
+        for (int r = lane / PAIRS; r < 16; r += 32 / PAIRS) {
+            int row = m0 + m + 16 * i + r, col = n0 + n + lane % PAIRS * 2;
+            const float *from = sums + r * STRIDE + lane % PAIRS * 2;
+            float x[2] = {from[0], from[1]};
+            if (args.epilogue == LOGIT_STATS)
+                logit_stats<2, PAIRS>(args, row, col, blockIdx.x * 2 + warp % 2, x);
+            else
+                finish<E>(args, row, col, x[0], x[1]);
+        }
+    }
 }
 
 // ---------------------------------------------------------------- f32
@@ -232,7 +239,7 @@ template <int FORM> __device__ __forceinline__ void gemm_f32(const GemmArgs &arg
     for (int i = 0; i < 4; i++) {
         int row = m0 + ty * 4 + i, col = n0 + tx * 4;
         if (args.epilogue == LOGIT_STATS) {
-            logit_stats<4, 16>(args, row, blockIdx.x, acc[i], [&](int j) { return col + j; });
+            logit_stats<4, 16>(args, row, col, blockIdx.x, acc[i]);
             continue;
         }
         finish<float>(args, row, col, acc[i][0], acc[i][1]);
@@ -267,10 +274,8 @@ logit_losses(const float *stats, int slices, const float *target_logits, float *
     GEMM(gemm_nn_##E##_128, E, NN, 128, 256) GEMM(gemm_nt_##E##_128, E, NT, 128, 256)                          \
     GEMM(gemm_tn_##E##_128, E, TN, 128, 256) GEMM(gemm_nn_##E##_64, E, NN, 64, 128)                            \
     GEMM(gemm_nt_##E##_64, E, NT, 64, 128) GEMM(gemm_tn_##E##_64, E, TN, 64, 128)
-GEMMS(bf16)
-GEMMS(f16)
+OF_BF16(GEMMS(bf16))
+OF_F16(GEMMS(f16))
 #define GEMM_F32(name, FORM) \
     extern "C" __global__ void __launch_bounds__(256) name(const GemmArgs args) { gemm_f32<FORM>(args); }
-GEMM_F32(gemm_nn_f32_64, NN)
-GEMM_F32(gemm_nt_f32_64, NT)
-GEMM_F32(gemm_tn_f32_64, TN)
+OF_F32(GEMM_F32(gemm_nn_f32_64, NN) GEMM_F32(gemm_nt_f32_64, NT) GEMM_F32(gemm_tn_f32_64, TN))

@@ -78,6 +78,6 @@ template <class E> __device__ __forceinline__ void layernorm_backward(const Laye
     extern "C" __global__ void __launch_bounds__(256) layernorm_backward_##E(const LayerNormBackwardArgs args) {       \
         layernorm_backward<E>(args);                                                                                   \
     }
-LAYERNORM(f32)
-LAYERNORM(bf16)
-LAYERNORM(f16)
+OF_F32(LAYERNORM(f32))
+OF_BF16(LAYERNORM(bf16))
+OF_F16(LAYERNORM(f16))

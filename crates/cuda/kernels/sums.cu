@@ -23,9 +23,9 @@ __device__ __forceinline__ void column_sums(const E *x, float *parts, int rows, 
     column_sums_##E(const E *x, float *parts, int rows, int n, int ld, int rows_per_block) {                 \
         column_sums<E>(x, parts, rows, n, ld, rows_per_block);                                               \
     }
-COLUMN_SUMS(f32)
-COLUMN_SUMS(bf16)
-COLUMN_SUMS(f16)
+OF_F32(COLUMN_SUMS(f32))
+OF_BF16(COLUMN_SUMS(bf16))
+OF_F16(COLUMN_SUMS(f16))
 
 __device__ __forceinline__ long long element() { return static_cast<long long>(blockIdx.x) * 256 + threadIdx.x; }
 
@@ -48,10 +48,14 @@ extern "C" __global__ void __launch_bounds__(256) scale(float *x, float factor, 
     if (element() < n) x[element()] *= factor;
 }
 
+#ifdef ISOFLOP_BF16
 extern "C" __global__ void __launch_bounds__(256) cast_bf16(const float *x, bf16 *y, long long n) {
     if (element() < n) y[element()] = Operand<bf16>::round(x[element()]);
 }
+#endif
 
+#ifdef ISOFLOP_F16
 extern "C" __global__ void __launch_bounds__(256) cast_f16(const float *x, f16 *y, long long n) {
     if (element() < n) y[element()] = Operand<f16>::round(x[element()]);
 }
+#endif

@@ -35,7 +35,7 @@ extern "C" __global__ void __launch_bounds__(256) squares(const float *g, double
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-norm(const double *parts, int count, double inverse_scale, double clip, StepNorm *result) {
+step_norm(const double *parts, int count, double inverse_scale, double clip, StepNorm *result) {
     double sum = 0.0;
     for (int i = threadIdx.x; i < count; i += 256) sum += parts[i];
     sum = sum_block(sum);
@@ -152,6 +152,6 @@ template <class E> __device__ __forceinline__ void adamw(const AdamWArgs &args) 
 
 #define ADAMW(E) \
     extern "C" __global__ void __launch_bounds__(256) adamw_##E(const AdamWArgs args) { adamw<E>(args); }
-ADAMW(f32)
-ADAMW(bf16)
-ADAMW(f16)
+OF_F32(ADAMW(f32))
+OF_BF16(ADAMW(bf16))
+OF_F16(ADAMW(f16))
