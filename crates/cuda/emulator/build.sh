@@ -1,9 +1,9 @@
 #!/bin/sh
-# build.sh FOLDER [driver|test]: builds there libcuda.so.1, a driver whose devices are this processor, or kernels-test, the
-# kernels against plain loops; or both. CXX is the compiler (g++ or clang++).
+# build.sh FOLDER [driver|test|both]: builds there libcuda.so.1, a driver whose devices are this processor, or kernels-test,
+# the kernels against plain loops. CXX is the compiler (g++ or clang++).
 set -eu
 out=$1
-what=${2:-both}
+what=${2:-driver}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
 flags="-std=c++20 -O2 -fPIC -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas -DISOFLOP_EMULATOR"

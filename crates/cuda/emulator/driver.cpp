@@ -3,6 +3,7 @@
 //
 // Beside the driver's functions, for tests: isoflop_emulator_*.
 #include "runtime.h"
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -26,6 +27,7 @@ enum : CUresult {
     INVALID_DEVICE = 101,
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
+    NO_BINARY_FOR_GPU = 209,
     INVALID_HANDLE = 400,
     NOT_FOUND = 500,
     NOT_READY = 600,
@@ -54,8 +56,9 @@ struct Context {
     Stream *null_stream() { return streams.front().get(); }
     explicit Context(int d) : device(d) { streams.push_back(std::make_unique<Stream>(Stream{this, {}})); }
 };
+/// What an image says of itself. An empty one is taken as it comes, and has every kernel.
 struct Module {
-    int unused = 0;
+    std::string image;
 };
 
 std::recursive_mutex lock;
@@ -102,6 +105,29 @@ CUresult drain_to(Event *event, uint64_t recording) {
     CUresult code = SUCCESS;
     while (event->done < recording && event->stream && !event->stream->queue.empty()) code = step(event->stream);
     return code;
+}
+/// The driver runs other code than the image's: but it looks whether the image is for this card, and has the kernels.
+CUresult load(void **module, const void *image) {
+    if (!image) return INVALID_IMAGE;
+    auto *bytes = static_cast<const unsigned char *>(image);
+    size_t size = strlen(static_cast<const char *>(image));
+    if (!memcmp(bytes, "\x7f" "ELF", std::min(size, size_t(4))) && size >= 4) {
+        // Elf64_Ehdr: the tables of segments and sections lie last; the flags' low byte is the architecture.
+        auto at = [&](size_t offset, size_t width) {
+            uint64_t value = 0;
+            memcpy(&value, bytes + offset, width);
+            return value;
+        };
+        size = std::max(at(32, 8) + at(54, 2) * at(56, 2), at(40, 8) + at(58, 2) * at(60, 2));
+        int of = static_cast<int>(at(48, 4) & 0xff);
+        if (of / 10 != capability / 10 || of > capability) return NO_BINARY_FOR_GPU;
+    } else if (size) {
+        const char *target = strstr(static_cast<const char *>(image), ".target sm_");
+        if (!target) return INVALID_IMAGE;
+        if (atoi(target + strlen(".target sm_")) > capability) return NO_BINARY_FOR_GPU;
+    }
+    *module = new Module{std::string(static_cast<const char *>(image), size)};
+    return SUCCESS;
 }
 CUresult drain(Stream *stream) {
     while (!stream->queue.empty()) step(stream);
@@ -182,7 +208,7 @@ API CUresult cuGetErrorName(CUresult code, const char **text) {
         {SUCCESS, "CUDA_SUCCESS"}, {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
         {NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED"}, {100, "CUDA_ERROR_NO_DEVICE"},
         {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"}, {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
-        {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"}, {209, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+        {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"}, {NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
         {214, "CUDA_ERROR_ECC_UNCORRECTABLE"}, {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
         {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"}, {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
         {NOT_READY, "CUDA_ERROR_NOT_READY"}, {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
@@ -399,23 +425,23 @@ API CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t count, void
 
 API CUresult cuModuleLoadData(void **module, const void *image) {
     BEGIN_IN_CONTEXT(cuModuleLoadData);
-    if (!image) return INVALID_IMAGE;
-    *module = new Module;
-    return SUCCESS;
+    return load(module, image);
 }
 API CUresult cuModuleLoadDataEx(void **module, const void *image, unsigned, void *, void *) {
     BEGIN_IN_CONTEXT(cuModuleLoadDataEx);
-    if (!image) return INVALID_IMAGE;
-    *module = new Module;
-    return SUCCESS;
+    return load(module, image);
 }
 API CUresult cuModuleUnload(void *module) {
     BEGIN_IN_CONTEXT(cuModuleUnload);
     delete static_cast<Module *>(module);
     return SUCCESS;
 }
-API CUresult cuModuleGetFunction(void **function, void *, const char *name) {
+API CUresult cuModuleGetFunction(void **function, void *module, const char *name) {
     BEGIN_IN_CONTEXT(cuModuleGetFunction);
+    // Names are whole in a table of strings, and in PTX.
+    const std::string &image = module ? static_cast<Module *>(module)->image : std::string();
+    const std::string whole = std::string(".entry ") + name + "(", entry = std::string("\0", 1) + name + '\0';
+    if (!image.empty() && image.find(whole) == std::string::npos && image.find(entry) == std::string::npos) return NOT_FOUND;
     for (size_t i = 0; i < NUM_KERNELS; i++)
         if (!strcmp(KERNELS[i].name, name)) {
             *function = const_cast<Kernel *>(&KERNELS[i]);

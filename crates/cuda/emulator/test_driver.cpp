@@ -20,6 +20,8 @@ int cuEventQuery(void *);
 int cuEventElapsedTime(float *, void *, void *);
 void isoflop_emulator_fail(const char *, int, int);
 void isoflop_emulator_memory(unsigned long long);
+void isoflop_emulator_capability(int);
+int cuModuleLoadData(void **, const void *);
 void isoflop_emulator_devices(int);
 unsigned long long isoflop_emulator_allocated(int);
 }
@@ -99,6 +101,24 @@ void test_driver() {
     CHECK(faults().find("another device's memory") != std::string::npos, "%s", faults().c_str());
     isoflop_emulator_reset();
     CHECK(!cuCtxSynchronize() && !cuCtxSetCurrent(first), "reset");
+    // Images: the card's own architecture, or PTX not above it, with the kernels asked for.
+    isoflop_emulator_capability(86);
+    void *module, *function;
+    std::string ptx = ".version 8.7\n.target sm_80\n.visible .entry scale(\n", newer = ".target sm_90\n";
+    CHECK(!cuModuleLoadData(&module, ptx.c_str()) && !cuModuleGetFunction(&function, module, "scale"), "PTX");
+    CHECK(cuModuleGetFunction(&function, module, "add") == 500, "a kernel that the image has not");
+    CHECK(cuModuleLoadData(&module, newer.c_str()) == 209 && cuModuleLoadData(&module, "text") == 200, "other images");
+    for (int of : {80, 86, 89, 90}) {
+        std::vector<char> cubin(256, 0);
+        memcpy(cubin.data(), "\x7f" "ELF\2\1\1", 7);
+        cubin[41] = 0, cubin[40] = char(200);
+        cubin[48] = static_cast<char>(of);
+        memcpy(cubin.data() + 100, "\0scale", 7);
+        int code = cuModuleLoadData(&module, cubin.data());
+        CHECK(code == (of <= 86 ? 0 : 209), "a cubin of sm_%d on sm_86 answers %d", of, code);
+        if (!code) CHECK(!cuModuleGetFunction(&function, module, "scale") && cuModuleGetFunction(&function, module, "add") == 500, "names");
+    }
+    isoflop_emulator_reset();
     // Wrong launches.
     CHECK(launch("scale", {0}, x.p(), 0.5f, (long long)64) == 1, "an empty grid");
     CHECK(launch("scale", {1, 70000}, x.p(), 0.5f, (long long)64) == 1, "a grid too high");

@@ -160,6 +160,8 @@ void test_gemm() {
     check_type<f32>({64}, cases);
     check_type<bf16>({64, 128}, cases);
     check_type<f16>({64, 128}, cases);
+    // More rows of tiles than a group has.
+    check_case<bf16>("nt", 64, {64 * 10 + 1, 130, 32, 0});
 
     // Losses of slices, some empty.
     const int m = 11, slices = 37;

@@ -45,7 +45,7 @@
 // ---------------------------------------------------------------- products
 // out[M,N] = A·B over K, accumulated in f32. A kernel is gemm_FORM_E_TILE:
 //   nn: A[M,K], B[K,N]      nt: A[M,K], B[N,K]      tn: A[K,M], B[K,N]
-// Grid (⌈N/TILE⌉, ⌈M/TILE⌉, splits), where split z sums k in [z·k_split, min(K, (z+1)·k_split)) and, with STORE_F32 only,
+// Grid (⌈N/TILE⌉, ⌈M/TILE⌉, splits), fewer than 2^31 tiles in all, where split z sums k in [z·k_split, min(K, (z+1)·k_split)) and, with STORE_F32 only,
 // writes to out + z·m·ldo: `reduce_parts` adds the splits (ldo = n then). k_split is a multiple of 32, or ≥ K with one split.
 // Threads: 256 for TILE 128, 128 for TILE 64; gemm_FORM_f32_64 has 256.
 enum Epilogue {

@@ -95,18 +95,20 @@ template <class E, int W> __device__ __forceinline__ void attention_forward(cons
     SHARED(E, k_tile, ROWS *W);
     SHARED(E, v_tile, ROWS *W);
     const HeadView h = head_view(args);
-    const int t = args.t, ld = 3 * h.c, tiles = blockIdx.x + 1;
+    // The longest walks begin first.
+    const int own = gridDim.x - 1 - blockIdx.x;
+    const int t = args.t, ld = 3 * h.c, tiles = own + 1;
     const E *q = static_cast<const E *>(args.qkv) + h.row0 * ld + h.column, *k = q + h.c, *v = k + h.c;
     const bool whole = whole_rows(q, ld) && h.c % 8 == 0;
     auto load = [&](E *to, const E *from, int tile) {
         load_tile<ROWS, W, ATTENTION_THREADS>(to, from, ld, tile * ROWS, 0, t, args.width, whole);
         cp_async_commit();
     };
-    load(q_tile, q, blockIdx.x);
+    load(q_tile, q, own);
     load(k_tile, k, 0);
     load(v_tile, v, 0);
     const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16;
-    const int query = blockIdx.x * ROWS + row + lane / 4;
+    const int query = own * ROWS + row + lane / 4;
     const float scale = args.scale * LOG2_E;
     float out[W / 8][4] = {}, most[2] = {-INFINITY, -INFINITY}, sum[2] = {};
     for (int tile = 0; tile < tiles; tile++) {
@@ -165,7 +167,7 @@ template <class E, int W> __device__ __forceinline__ void attention_forward(cons
         int r = query + 8 * half;
         if (lane % 4 == 0 && r < t) args.lse[h.lse0 + r] = most[half] * LN_2 + logf(total);
     }
-    store_rows<E, W>(args, static_cast<E *>(args.out) + h.row0 * h.c + h.column, h.c, blockIdx.x * ROWS + row, out, inverse);
+    store_rows<E, W>(args, static_cast<E *>(args.out) + h.row0 * h.c + h.column, h.c, own * ROWS + row, out, inverse);
 }
 
 /// Either pass. Of keys (OF_KEYS): rows are keys, x and y are k and v, and the walk goes over queries from its own on:
@@ -183,7 +185,8 @@ template <class E, int W, bool OF_KEYS> __device__ __forceinline__ void attentio
     const E *dout = static_cast<const E *>(args.dout) + h.row0 * h.c + h.column;
     const bool whole = whole_rows(q, ld) && h.c % 8 == 0, whole_dout = whole_rows(dout, h.c);
     const float *lse = args.lse + h.lse0, *delta = args.delta + h.lse0;
-    const int row0 = blockIdx.x * ROWS;
+    // The longest walks begin first.
+    const int row0 = (OF_KEYS ? blockIdx.x : gridDim.x - 1 - blockIdx.x) * ROWS;
     const int begin = OF_KEYS ? row0 : 0, end = OF_KEYS ? t : min(t, row0 + ROWS);
     const int steps = (end - begin + COLS - 1) / COLS;
     auto load = [&](int step) {

@@ -101,6 +101,18 @@ __device__ __forceinline__ void logit_stats(const GemmArgs &args, int row, int c
     to[1] = sum;
 }
 
+/// Which tile of the result a block makes: eight rows of tiles side by side, so that what blocks of one time read of A and of
+/// B stays in L2.
+struct Tile {
+    int m, n;
+};
+__device__ __forceinline__ Tile tile_of_block() {
+    constexpr int GROUP = 8;
+    const int at = blockIdx.y * gridDim.x + blockIdx.x, in_group = GROUP * gridDim.x;
+    const int first = at / in_group * GROUP, rows = min(GROUP, static_cast<int>(gridDim.y) - first);
+    return {first + at % in_group % rows, at % in_group / rows};
+}
+
 // ---------------------------------------------------------------- bf16 and f16
 // A block makes TILE x TILE elements: 128 by eight warps of 32 x 64, 64 by four of 32 x 32. Steps of 32 in k go through a
 // ring of STAGES buffers filled by asynchronous copies; one barrier a step. At the end each warp lays sixteen rows of its sums
@@ -114,7 +126,8 @@ template <class E, int FORM, int TILE> __device__ __forceinline__ void gemm(cons
     E *a_tiles = tiles, *b_tiles = tiles + STAGES * ELEMENTS;
     const E *a = static_cast<const E *>(args.a), *b = static_cast<const E *>(args.b);
     const bool whole_a = whole_rows(a, args.lda), whole_b = whole_rows(b, args.ldb);
-    const int m0 = blockIdx.y * TILE, n0 = blockIdx.x * TILE;
+    const Tile tile = tile_of_block();
+    const int m0 = tile.m * TILE, n0 = tile.n * TILE;
     const int k0 = blockIdx.z * args.k_split, k1 = min(args.k, k0 + args.k_split);
     const int steps = max(0, (k1 - k0 + STEP - 1) / STEP);
 
@@ -191,7 +204,7 @@ template <class E, int FORM, int TILE> __device__ __forceinline__ void gemm(cons
             const float *from = sums + r * STRIDE + lane % PAIRS * 2;
             float x[2] = {from[0], from[1]};
             if (args.epilogue == LOGIT_STATS)
-                logit_stats<2, PAIRS>(args, row, col, blockIdx.x * 2 + warp % 2, x);
+                logit_stats<2, PAIRS>(args, row, col, tile.n * 2 + warp % 2, x);
             else
                 finish<E>(args, row, col, x[0], x[1]);
         }

@@ -23,7 +23,7 @@ __device__ __forceinline__ void column_sums(const E *x, float *parts, int rows, 
     column_sums_##E(const E *x, float *parts, int rows, int n, int ld, int rows_per_block) {                 \
         column_sums<E>(x, parts, rows, n, ld, rows_per_block);                                               \
     }
-OF_F32(COLUMN_SUMS(f32))
+COLUMN_SUMS(f32)
 OF_BF16(COLUMN_SUMS(bf16))
 OF_F16(COLUMN_SUMS(f16))
 
