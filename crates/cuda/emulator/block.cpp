@@ -156,10 +156,11 @@ void stuck() {
     if (first >= 0) {
         running.thread = static_cast<uint16_t>(first);
         const Meeting &m = meetings[first / WARP];
-        fault("a warp's collective that not all lanes of its mask reach", "%s with mask %#x, reached by %#x", name_of(m.kind),
-              m.mask, m.arrived);
+        fault("a warp's collective that not all lanes of its mask reach", "%s with mask %#x, reached by %#x",
+              name_of(m.kind), m.mask, m.arrived);
     } else {
-        fault("a barrier not reached by all threads", "%d of %d threads wait, %d have left", barrier, num_threads, done);
+        fault("a barrier not reached by all threads", "%d of %d threads wait, %d have left", barrier, num_threads,
+              done);
     }
     failure = LAUNCH_FAILED;
 }
@@ -204,7 +205,8 @@ void abandon(int code) {
 
 int run_grid(const Launch &launch) {
     if (!stacks) {
-        void *p = mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *p = mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) return 2;
         stacks = static_cast<char *>(p);
     }
@@ -227,15 +229,18 @@ int run_grid(const Launch &launch) {
 // ---- what kernels call
 namespace {
 /// Meets the other lanes of the warp; the last to come does `work` on what all brought.
-template <class Work> void meet(int kind, unsigned mask, void *mine, Work work) {
+template <class Work>
+void meet(int kind, unsigned mask, void *mine, Work work) {
     int me = running.thread, lane = me % WARP;
     Meeting &m = meetings[me / WARP];
-    if (!(mask >> lane & 1)) fault("a warp's collective whose mask leaves its caller out", "mask %#x, lane %d", mask, lane);
+    if (!(mask >> lane & 1))
+        fault("a warp's collective whose mask leaves its caller out", "mask %#x, lane %d", mask, lane);
     if (!m.arrived) {
         m.kind = kind;
         m.mask = mask;
     } else if (m.kind != kind || m.mask != mask) {
-        fault("lanes of a warp at different collectives", "%s %#x and %s %#x", name_of(kind), mask, name_of(m.kind), m.mask);
+        fault("lanes of a warp at different collectives", "%s %#x and %s %#x", name_of(kind), mask, name_of(m.kind),
+              m.mask);
         abandon(LAUNCH_FAILED);
     }
     m.slots[lane] = mine;
@@ -264,10 +269,18 @@ struct Mma {
 }  // namespace
 
 extern "C" {
-uint3 emu_thread_idx() { return {running.thread, 0, 0}; }
-uint3 emu_block_idx() { return running.block; }
-uint3 emu_grid_dim() { return running.launch->grid; }
-uint3 emu_block_dim() { return running.launch->block; }
+uint3 emu_thread_idx() {
+    return {running.thread, 0, 0};
+}
+uint3 emu_block_idx() {
+    return running.block;
+}
+uint3 emu_grid_dim() {
+    return running.launch->grid;
+}
+uint3 emu_block_dim() {
+    return running.launch->block;
+}
 
 void emu_barrier() {
     threads[running.thread].state = AT_BARRIER;
@@ -278,7 +291,9 @@ void *emu_shared(size_t bytes) {
     if (t.next_array == static_cast<int>(arrays.size())) arrays.push_back(shared_declare(bytes));
     return shared_array(arrays[t.next_array++]);
 }
-void *emu_dynamic_shared() { return shared_array(dynamic_at); }
+void *emu_dynamic_shared() {
+    return shared_array(dynamic_at);
+}
 
 uint4 emu_load16(const void *p) {
     access(reinterpret_cast<uintptr_t>(p), 16, false, true);
@@ -308,7 +323,9 @@ void emu_cp_async(void *to, const void *from, int bytes) {
     async_begin(reinterpret_cast<uintptr_t>(to), 16);
     t.copies.push_back({to, from, bytes, t.group});
 }
-void emu_cp_async_commit() { threads[running.thread].group++; }
+void emu_cp_async_commit() {
+    threads[running.thread].group++;
+}
 void emu_cp_async_wait(int pending) {
     Thread &t = threads[running.thread];
     size_t kept = 0;
@@ -361,8 +378,8 @@ void emu_ldmatrix_x4(unsigned *r, const void *row, int transposed) {
     meet(1, ~0u, &mine, work);
 }
 
-// PTX ISA, mma.m16n8k16: with g = l/4 and q = 2(l mod 4), register a[i] holds A[g + 8(i mod 2)][q + 8(i/2) + {0,1}], b[i]
-// holds B[q + 8i + {0,1}][g], d[i] is D[g + 8(i/2)][q + i mod 2]. Sums here are made in f64 and rounded once.
+// PTX ISA, mma.m16n8k16: with g = l/4 and q = 2(l mod 4), register a[i] holds A[g + 8(i mod 2)][q + 8(i/2) + {0,1}],
+// b[i] holds B[q + 8i + {0,1}][g], d[i] is D[g + 8(i/2)][q + i mod 2]. Sums here are made in f64 and rounded once.
 void emu_mma_m16n8k16(float *d, const unsigned *a, const unsigned *b, int half) {
     Mma mine{d, a, b};
     auto work = [half](Meeting &m) {

@@ -1,5 +1,5 @@
-// The driver's interface on the emulator: what a program finds in libcuda.so.1. Work given to a stream is done as late as
-// the rules allow: when somebody waits for it. What a missing wait would read has then not been written.
+// The driver's interface on the emulator: what a program finds in libcuda.so.1. Work given to a stream is done as late
+// as the rules allow: when somebody waits for it. What a missing wait would read has then not been written.
 //
 // Beside the driver's functions, for tests: isoflop_emulator_*.
 #include "runtime.h"
@@ -111,7 +111,11 @@ CUresult load(void **module, const void *image) {
     if (!image) return INVALID_IMAGE;
     auto *bytes = static_cast<const unsigned char *>(image);
     size_t size = strlen(static_cast<const char *>(image));
-    if (!memcmp(bytes, "\x7f" "ELF", std::min(size, size_t(4))) && size >= 4) {
+    if (!memcmp(bytes,
+                "\x7f"
+                "ELF",
+                std::min(size, size_t(4))) &&
+        size >= 4) {
         // Elf64_Ehdr: the tables of segments and sections lie last; the flags' low byte is the architecture.
         auto at = [&](size_t offset, size_t width) {
             uint64_t value = 0;
@@ -137,7 +141,9 @@ CUresult drain_all(Context *context) {
     for (size_t i = 0; i < context->streams.size(); i++) drain(context->streams[i].get());
     return context->sticky;
 }
-Stream *stream_of(void *handle) { return handle ? static_cast<Stream *>(handle) : current->null_stream(); }
+Stream *stream_of(void *handle) {
+    return handle ? static_cast<Stream *>(handle) : current->null_stream();
+}
 CUresult give(void *handle, std::function<CUresult()> run) {
     if (current->sticky) return current->sticky;
     stream_of(handle)->queue.push_back({std::move(run), nullptr, 0});
@@ -151,9 +157,9 @@ struct Arguments {
 };
 }  // namespace
 
-#define BEGIN(name)                                       \
-    std::lock_guard<std::recursive_mutex> guard(lock);    \
-    if (CUresult code = injected(#name)) return code;     \
+#define BEGIN(name)                                    \
+    std::lock_guard<std::recursive_mutex> guard(lock); \
+    if (CUresult code = injected(#name)) return code;  \
     if (!initialised) return NOT_INITIALIZED
 #define BEGIN_IN_CONTEXT(name) \
     BEGIN(name);               \
@@ -182,13 +188,23 @@ API void isoflop_emulator_fail(const char *name, int after, int code) {
     std::lock_guard<std::recursive_mutex> guard(lock);
     failures[name] = {after, code};
 }
-API void isoflop_emulator_memory(unsigned long long bytes) { memory_bytes = bytes; }
-API void isoflop_emulator_devices(int devices) { num_devices = devices; }
+API void isoflop_emulator_memory(unsigned long long bytes) {
+    memory_bytes = bytes;
+}
+API void isoflop_emulator_devices(int devices) {
+    num_devices = devices;
+}
 /// Compute capability of every device, 89 for 8.9.
-API void isoflop_emulator_capability(int value) { capability = value; }
+API void isoflop_emulator_capability(int value) {
+    capability = value;
+}
 /// Bytes allocated on a device now, and at most since the last reset.
-API unsigned long long isoflop_emulator_allocated(int device) { return device_allocated(device); }
-API unsigned long long isoflop_emulator_peak(int device) { return device_peak(device); }
+API unsigned long long isoflop_emulator_allocated(int device) {
+    return device_allocated(device);
+}
+API unsigned long long isoflop_emulator_peak(int device) {
+    return device_peak(device);
+}
 
 // ---- the driver
 API CUresult cuInit(unsigned) {
@@ -204,21 +220,31 @@ API CUresult cuDriverGetVersion(int *version) {
     return SUCCESS;
 }
 API CUresult cuGetErrorName(CUresult code, const char **text) {
-    static const std::map<int, const char *> names = {
-        {SUCCESS, "CUDA_SUCCESS"}, {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"}, {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
-        {NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED"}, {100, "CUDA_ERROR_NO_DEVICE"},
-        {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"}, {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
-        {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"}, {NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
-        {214, "CUDA_ERROR_ECC_UNCORRECTABLE"}, {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
-        {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"}, {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
-        {NOT_READY, "CUDA_ERROR_NOT_READY"}, {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
-        {MISALIGNED_ADDRESS, "CUDA_ERROR_MISALIGNED_ADDRESS"}, {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
-        {999, "CUDA_ERROR_UNKNOWN"}};
+    static const std::map<int, const char *> names = {{SUCCESS, "CUDA_SUCCESS"},
+                                                      {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
+                                                      {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+                                                      {NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED"},
+                                                      {100, "CUDA_ERROR_NO_DEVICE"},
+                                                      {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE"},
+                                                      {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
+                                                      {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
+                                                      {NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU"},
+                                                      {214, "CUDA_ERROR_ECC_UNCORRECTABLE"},
+                                                      {222, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION"},
+                                                      {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE"},
+                                                      {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
+                                                      {NOT_READY, "CUDA_ERROR_NOT_READY"},
+                                                      {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+                                                      {MISALIGNED_ADDRESS, "CUDA_ERROR_MISALIGNED_ADDRESS"},
+                                                      {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+                                                      {999, "CUDA_ERROR_UNKNOWN"}};
     auto found = names.find(code);
     *text = found == names.end() ? "CUDA_ERROR_OF_THE_EMULATOR" : found->second;
     return SUCCESS;
 }
-API CUresult cuGetErrorString(CUresult code, const char **text) { return cuGetErrorName(code, text); }
+API CUresult cuGetErrorString(CUresult code, const char **text) {
+    return cuGetErrorName(code, text);
+}
 
 API CUresult cuDeviceGetCount(int *count) {
     BEGIN(cuDeviceGetCount);
@@ -242,8 +268,12 @@ static CUresult uuid(unsigned char *bytes, CUdevice device) {
     bytes[15] = static_cast<unsigned char>(device);
     return SUCCESS;
 }
-API CUresult cuDeviceGetUuid(unsigned char *bytes, CUdevice device) { return uuid(bytes, device); }
-API CUresult cuDeviceGetUuid_v2(unsigned char *bytes, CUdevice device) { return uuid(bytes, device); }
+API CUresult cuDeviceGetUuid(unsigned char *bytes, CUdevice device) {
+    return uuid(bytes, device);
+}
+API CUresult cuDeviceGetUuid_v2(unsigned char *bytes, CUdevice device) {
+    return uuid(bytes, device);
+}
 API CUresult cuDeviceGetPCIBusId(char *text, int size, CUdevice device) {
     snprintf(text, size, "0000:%02x:00.0", device + 1);
     return SUCCESS;
@@ -256,18 +286,41 @@ API CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice) {
 API CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice) {
     BEGIN(cuDeviceGetAttribute);
     switch (attribute) {
-        case 1: *value = MAX_THREADS; break;                       // MAX_THREADS_PER_BLOCK
-        case 8: *value = SHARED_BYTES; break;                      // MAX_SHARED_MEMORY_PER_BLOCK
-        case 10: *value = WARP; break;                             // WARP_SIZE
-        case 13: *value = 1000000; break;                          // CLOCK_RATE, kHz
-        case 16: *value = 4; break;                                // MULTIPROCESSOR_COUNT
-        case 36: *value = 1000000; break;                          // MEMORY_CLOCK_RATE, kHz
-        case 37: *value = 128; break;                              // GLOBAL_MEMORY_BUS_WIDTH
-        case 39: *value = 1536; break;                             // MAX_THREADS_PER_MULTIPROCESSOR
-        case 75: *value = capability / 10; break;                  // COMPUTE_CAPABILITY_MAJOR
-        case 76: *value = capability % 10; break;                  // COMPUTE_CAPABILITY_MINOR
-        case 97: *value = SHARED_BYTES; break;                     // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-        default: *value = 0;
+        case 1:
+            *value = MAX_THREADS;
+            break;  // MAX_THREADS_PER_BLOCK
+        case 8:
+            *value = SHARED_BYTES;
+            break;  // MAX_SHARED_MEMORY_PER_BLOCK
+        case 10:
+            *value = WARP;
+            break;  // WARP_SIZE
+        case 13:
+            *value = 1000000;
+            break;  // CLOCK_RATE, kHz
+        case 16:
+            *value = 4;
+            break;  // MULTIPROCESSOR_COUNT
+        case 36:
+            *value = 1000000;
+            break;  // MEMORY_CLOCK_RATE, kHz
+        case 37:
+            *value = 128;
+            break;  // GLOBAL_MEMORY_BUS_WIDTH
+        case 39:
+            *value = 1536;
+            break;  // MAX_THREADS_PER_MULTIPROCESSOR
+        case 75:
+            *value = capability / 10;
+            break;  // COMPUTE_CAPABILITY_MAJOR
+        case 76:
+            *value = capability % 10;
+            break;  // COMPUTE_CAPABILITY_MINOR
+        case 97:
+            *value = SHARED_BYTES;
+            break;  // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        default:
+            *value = 0;
     }
     return SUCCESS;
 }
@@ -285,8 +338,12 @@ API CUresult cuDevicePrimaryCtxRetain(void **context, CUdevice device) {
     *context = primary.get();
     return SUCCESS;
 }
-API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) { return SUCCESS; }
-API CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice, unsigned) { return SUCCESS; }
+API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) {
+    return SUCCESS;
+}
+API CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice, unsigned) {
+    return SUCCESS;
+}
 API CUresult cuCtxCreate_v2(void **context, unsigned, CUdevice device) {
     BEGIN(cuCtxCreate_v2);
     if (device < 0 || device >= num_devices) return INVALID_DEVICE;
@@ -343,7 +400,9 @@ API CUresult cuMemHostAlloc(void **p, size_t bytes, unsigned) {
     host_memory[*p] = bytes;
     return *p ? SUCCESS : OUT_OF_MEMORY;
 }
-API CUresult cuMemAllocHost_v2(void **p, size_t bytes) { return cuMemHostAlloc(p, bytes, 0); }
+API CUresult cuMemAllocHost_v2(void **p, size_t bytes) {
+    return cuMemHostAlloc(p, bytes, 0);
+}
 API CUresult cuMemFreeHost(void *p) {
     BEGIN(cuMemFreeHost);
     if (!host_memory.erase(p)) return INVALID_VALUE;
@@ -441,7 +500,8 @@ API CUresult cuModuleGetFunction(void **function, void *module, const char *name
     // Names are whole in a table of strings, and in PTX.
     const std::string &image = module ? static_cast<Module *>(module)->image : std::string();
     const std::string whole = std::string(".entry ") + name + "(", entry = std::string("\0", 1) + name + '\0';
-    if (!image.empty() && image.find(whole) == std::string::npos && image.find(entry) == std::string::npos) return NOT_FOUND;
+    if (!image.empty() && image.find(whole) == std::string::npos && image.find(entry) == std::string::npos)
+        return NOT_FOUND;
     for (size_t i = 0; i < NUM_KERNELS; i++)
         if (!strcmp(KERNELS[i].name, name)) {
             *function = const_cast<Kernel *>(&KERNELS[i]);
@@ -458,12 +518,13 @@ API CUresult cuFuncSetAttribute(void *, int, int) {
     BEGIN_IN_CONTEXT(cuFuncSetAttribute);
     return SUCCESS;
 }
-API CUresult cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                            unsigned dynamic_shared, void *stream, void **args, void **extra) {
+API CUresult cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                            unsigned bz, unsigned dynamic_shared, void *stream, void **args, void **extra) {
     BEGIN_IN_CONTEXT(cuLaunchKernel);
     if (!function) return INVALID_HANDLE;
     auto *kernel = static_cast<Kernel *>(function);
-    if (!gx || !gy || !gz || gx > 0x7fffffffu || gy > 65535 || gz > 65535 || by != 1 || bz != 1 || extra) return INVALID_VALUE;
+    if (!gx || !gy || !gz || gx > 0x7fffffffu || gy > 65535 || gz > 65535 || by != 1 || bz != 1 || extra)
+        return INVALID_VALUE;
     if (bx != static_cast<unsigned>(kernel->threads) || dynamic_shared > SHARED_BYTES) return INVALID_VALUE;
     // The driver copies arguments when it is called, so whoever called may forget them.
     auto held = std::make_shared<Arguments>();
@@ -484,7 +545,9 @@ API CUresult cuStreamCreate(void **stream, unsigned) {
     *stream = current->streams.back().get();
     return SUCCESS;
 }
-API CUresult cuStreamCreateWithPriority(void **stream, unsigned flags, int) { return cuStreamCreate(stream, flags); }
+API CUresult cuStreamCreateWithPriority(void **stream, unsigned flags, int) {
+    return cuStreamCreate(stream, flags);
+}
 API CUresult cuStreamDestroy_v2(void *stream) {
     BEGIN_IN_CONTEXT(cuStreamDestroy_v2);
     // Its handle stays, so that events recorded there are still known.

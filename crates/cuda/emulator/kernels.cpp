@@ -1,4 +1,5 @@
-// The kernels' sources, compiled as C++ with each access to memory reported, and the list by which the driver finds them.
+// The kernels' sources, compiled as C++ with each access to memory reported, and the list by which the driver finds
+// them.
 #include "../kernels/embedding.cu"
 #include "../kernels/gemm.cu"
 #include "../kernels/layernorm.cu"
@@ -12,10 +13,14 @@
 #include <utility>
 
 namespace {
-template <auto FUNCTION> struct Call;
-template <class... A, void (*FUNCTION)(A...)> struct Call<FUNCTION> {
+template <auto FUNCTION>
+struct Call;
+template <class... A, void (*FUNCTION)(A...)>
+struct Call<FUNCTION> {
     // Not reported: arguments lie with the driver.
-    __attribute__((no_sanitize("thread"))) static void enter(void **args) { with(args, std::index_sequence_for<A...>()); }
+    __attribute__((no_sanitize("thread"))) static void enter(void **args) {
+        with(args, std::index_sequence_for<A...>());
+    }
     template <size_t... I>
     __attribute__((no_sanitize("thread"))) static void with(void **args, std::index_sequence<I...>) {
         FUNCTION(*static_cast<A *>(args[I])...);
@@ -25,10 +30,9 @@ template <class... A, void (*FUNCTION)(A...)> struct Call<FUNCTION> {
 }  // namespace
 
 #define KERNEL(name, threads) {#name, threads, Call<&name>::enter, Call<&name>::SIZES, Call<&name>::COUNT},
-const Kernel KERNELS[] = {
-    ISOFLOP_KERNELS(KERNEL)
+const Kernel KERNELS[] = {ISOFLOP_KERNELS(KERNEL)
 #ifdef ISOFLOP_PLANTED
-        PLANTED_KERNELS(KERNEL)
+                              PLANTED_KERNELS(KERNEL)
 #endif
 };
 const size_t NUM_KERNELS = sizeof KERNELS / sizeof *KERNELS;

@@ -40,7 +40,9 @@ int faults_text(char *text, size_t size) {
     if (size) snprintf(text, size, "%s", all.c_str());
     return static_cast<int>(std::min(count, 1L << 30));
 }
-void faults_clear() { faults.clear(); }
+void faults_clear() {
+    faults.clear();
+}
 std::string place() {
     if (!running.launch) return "";
     char text[128];
@@ -57,7 +59,9 @@ std::vector<Allocation *> chunks;
 std::map<uintptr_t, Allocation *> allocations;
 std::map<int, size_t> held, peak;
 
-size_t shadow_bytes(size_t bytes) { return (bytes + 1) / 2 * sizeof(Shadow); }
+size_t shadow_bytes(size_t bytes) {
+    return (bytes + 1) / 2 * sizeof(Shadow);
+}
 }  // namespace
 
 uintptr_t device_alloc(int device, size_t bytes) {
@@ -70,8 +74,8 @@ uintptr_t device_alloc(int device, size_t bytes) {
     if (space_next + span > space_begin + SPACE - CHUNK) return 0;
     auto *at = reinterpret_cast<void *>(space_next);
     if (mprotect(at, bytes, PROT_READ | PROT_WRITE)) return 0;
-    void *shadow = mmap(nullptr, shadow_bytes(bytes), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *shadow =
+        mmap(nullptr, shadow_bytes(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (shadow == MAP_FAILED) return 0;
     auto *a = new Allocation{space_next, bytes, device, static_cast<Shadow *>(shadow)};
     chunks.resize((space_next - space_begin + span) / CHUNK, nullptr);
@@ -91,7 +95,8 @@ bool device_free(uintptr_t at) {
     held[a->device] -= a->bytes;
     munmap(a->shadow, shadow_bytes(a->bytes));
     // The addresses are not used again.
-    mmap(reinterpret_cast<void *>(at), a->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    mmap(reinterpret_cast<void *>(at), a->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+         0);
     allocations.erase(found);
     delete a;
     return true;
@@ -116,9 +121,15 @@ void device_read(uintptr_t at, size_t bytes, const char *what) {
             return;
         }
 }
-size_t device_allocated(int device) { return held[device]; }
-size_t device_peak(int device) { return peak[device]; }
-void device_forget_peaks() { peak = held; }
+size_t device_allocated(int device) {
+    return held[device];
+}
+size_t device_peak(int device) {
+    return peak[device];
+}
+void device_forget_peaks() {
+    peak = held;
+}
 
 // ---- shared memory: arrays with a gap between them
 namespace {
@@ -141,15 +152,21 @@ SharedShadow &shared_entry(size_t i) {
     if (s.serial != running.serial) s = {running.serial, 0, NO_THREAD, 0, NO_THREAD, false, false};
     return s;
 }
-std::string thread(uint16_t number) { return number == MANY_THREADS ? "(several)" : std::to_string(number); }
-std::string block_name(uint32_t number) { return number == MANY ? "(several)" : std::to_string(number); }
-const char *word(bool write) { return write ? "write" : "read"; }
+std::string thread(uint16_t number) {
+    return number == MANY_THREADS ? "(several)" : std::to_string(number);
+}
+std::string block_name(uint32_t number) {
+    return number == MANY ? "(several)" : std::to_string(number);
+}
+const char *word(bool write) {
+    return write ? "write" : "read";
+}
 
 void shared_bounds(size_t offset, size_t bytes, bool write) {
     int first = in_array[offset / 2];
     if (first >= 0 && offset + bytes <= arrays[first].at + arrays[first].bytes) return;
-    fault("access beyond an array in shared memory", "%s of %zu bytes at offset %zu of shared memory", word(write), bytes,
-          offset);
+    fault("access beyond an array in shared memory", "%s of %zu bytes at offset %zu of shared memory", word(write),
+          bytes, offset);
     abandon(ILLEGAL_ADDRESS);
 }
 void shared_access(size_t offset, size_t bytes, bool write) {
@@ -157,7 +174,8 @@ void shared_access(size_t offset, size_t bytes, bool write) {
     const uint16_t me = running.thread, now = running.epoch;
     for (size_t i = offset / 2; i < (offset + bytes + 1) / 2; i++) {
         SharedShadow &s = shared_entry(i);
-        if (s.pending) fault("use of shared memory while a copy to it is under way", "%s at offset %zu", word(write), i * 2);
+        if (s.pending)
+            fault("use of shared memory while a copy to it is under way", "%s at offset %zu", word(write), i * 2);
         bool wrote = s.write_thread != NO_THREAD && s.write_epoch == now && s.write_thread != me;
         if (write) {
             bool read = s.read_thread != NO_THREAD && s.read_epoch == now && s.read_thread != me;
@@ -170,8 +188,8 @@ void shared_access(size_t offset, size_t bytes, bool write) {
         } else {
             if (!s.initialised) fault("read of shared memory nobody wrote", "offset %zu", i * 2);
             if (wrote)
-                fault("race on shared memory", "read at offset %zu, which thread %u wrote since the last barrier", i * 2,
-                      s.write_thread);
+                fault("race on shared memory", "read at offset %zu, which thread %u wrote since the last barrier",
+                      i * 2, s.write_thread);
             bool other = s.read_thread != NO_THREAD && s.read_epoch == now && s.read_thread != me;
             s.read_epoch = now;
             s.read_thread = other ? MANY_THREADS : me;
@@ -199,7 +217,9 @@ size_t shared_declare(size_t bytes) {
     arrays.push_back({at, bytes});
     return at;
 }
-void *shared_array(size_t offset) { return shared + offset; }
+void *shared_array(size_t offset) {
+    return shared + offset;
+}
 void async_begin(uintptr_t at, size_t bytes) {
     size_t offset = at - reinterpret_cast<uintptr_t>(shared);
     if (offset >= SHARED_SPACE) {
@@ -227,7 +247,8 @@ void global_access(const Allocation &a, size_t offset, size_t bytes, bool write)
         abandon(ILLEGAL_ADDRESS);
     }
     if (offset + bytes > a.bytes) {
-        fault("access beyond a buffer", "%s of %zu bytes at byte %zu of a buffer of %zu", word(write), bytes, offset, a.bytes);
+        fault("access beyond a buffer", "%s of %zu bytes at byte %zu of a buffer of %zu", word(write), bytes, offset,
+              a.bytes);
         abandon(ILLEGAL_ADDRESS);
     }
     const uint32_t block = running.block_number;
@@ -239,13 +260,13 @@ void global_access(const Allocation &a, size_t offset, size_t bytes, bool write)
             s.write_block = s.read_block = NONE;
         }
         // Barriers order the threads of a block; nothing orders blocks.
-        bool wrote = s.write_block != NONE &&
-                     (s.write_block != block || (s.write_epoch == now && s.write_thread != me));
+        bool wrote =
+            s.write_block != NONE && (s.write_block != block || (s.write_epoch == now && s.write_thread != me));
         if (write) {
             bool read = s.read_block != NONE && (s.read_block != block || (s.read_epoch == now && s.read_thread != me));
             if (wrote || read)
-                fault("race on global memory", "write at byte %zu of a buffer of %zu, which thread %s of block %s %s", i * 2,
-                      a.bytes, thread(wrote ? s.write_thread : s.read_thread).c_str(),
+                fault("race on global memory", "write at byte %zu of a buffer of %zu, which thread %s of block %s %s",
+                      i * 2, a.bytes, thread(wrote ? s.write_thread : s.read_thread).c_str(),
                       block_name(wrote ? s.write_block : s.read_block).c_str(), wrote ? "wrote" : "read");
             s.write_block = block;
             s.write_epoch = now;
@@ -254,8 +275,8 @@ void global_access(const Allocation &a, size_t offset, size_t bytes, bool write)
         } else {
             if (!s.written) fault("read of memory nobody wrote", "byte %zu of a buffer of %zu", i * 2, a.bytes);
             if (wrote)
-                fault("race on global memory", "read at byte %zu of a buffer of %zu, which block %u thread %u wrote", i * 2,
-                      a.bytes, s.write_block, s.write_thread);
+                fault("race on global memory", "read at byte %zu of a buffer of %zu, which block %u thread %u wrote",
+                      i * 2, a.bytes, s.write_block, s.write_thread);
             if (s.read_block != NONE && s.read_block != block) {
                 s.read_block = MANY;
             } else {
@@ -274,7 +295,8 @@ void access(uintptr_t at, size_t bytes, bool write, bool aligned) {
     // Local variables first: they are the most.
     if (at - running.stack_low < running.stack_high - running.stack_low) return;
     if (aligned && at % bytes) {
-        fault("misaligned access", "%s of %zu bytes at an address that is %zu beyond a multiple", word(write), bytes, at % bytes);
+        fault("misaligned access", "%s of %zu bytes at an address that is %zu beyond a multiple", word(write), bytes,
+              at % bytes);
         abandon(MISALIGNED_ADDRESS);
     }
     size_t offset = at - reinterpret_cast<uintptr_t>(shared);
@@ -286,19 +308,31 @@ void access(uintptr_t at, size_t bytes, bool write, bool aligned) {
 }
 
 // ---- what -fsanitize=thread calls
-#define ACCESSES(size)                                                                                          \
-    void __tsan_read##size(void *p) { access(reinterpret_cast<uintptr_t>(p), size, false, true); }              \
-    void __tsan_write##size(void *p) { access(reinterpret_cast<uintptr_t>(p), size, true, true); }              \
-    void __tsan_unaligned_read##size(void *p) { access(reinterpret_cast<uintptr_t>(p), size, false, false); }   \
-    void __tsan_unaligned_write##size(void *p) { access(reinterpret_cast<uintptr_t>(p), size, true, false); }
+#define ACCESSES(size)                                              \
+    void __tsan_read##size(void *p) {                               \
+        access(reinterpret_cast<uintptr_t>(p), size, false, true);  \
+    }                                                               \
+    void __tsan_write##size(void *p) {                              \
+        access(reinterpret_cast<uintptr_t>(p), size, true, true);   \
+    }                                                               \
+    void __tsan_unaligned_read##size(void *p) {                     \
+        access(reinterpret_cast<uintptr_t>(p), size, false, false); \
+    }                                                               \
+    void __tsan_unaligned_write##size(void *p) {                    \
+        access(reinterpret_cast<uintptr_t>(p), size, true, false);  \
+    }
 extern "C" {
 ACCESSES(1)
 ACCESSES(2)
 ACCESSES(4)
 ACCESSES(8)
 ACCESSES(16)
-void __tsan_read_range(void *p, unsigned long n) { access(reinterpret_cast<uintptr_t>(p), n, false, false); }
-void __tsan_write_range(void *p, unsigned long n) { access(reinterpret_cast<uintptr_t>(p), n, true, false); }
+void __tsan_read_range(void *p, unsigned long n) {
+    access(reinterpret_cast<uintptr_t>(p), n, false, false);
+}
+void __tsan_write_range(void *p, unsigned long n) {
+    access(reinterpret_cast<uintptr_t>(p), n, true, false);
+}
 void __tsan_func_entry(void *) {}
 void __tsan_func_exit() {}
 void __tsan_init() {}

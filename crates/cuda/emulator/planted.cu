@@ -29,7 +29,8 @@ enum Plant {
 };
 
 /// x[128] has been written, y[128] not; two blocks of 64 threads.
-template <bool FAULT> __device__ void planted(int which, float *x, float *y) {
+template <bool FAULT>
+__device__ void planted(int which, float *x, float *y) {
     const int i = threadIdx.x, block = blockIdx.x, at = block * 64 + i;
     SHARED(float, s, 64);
     switch (which) {
@@ -50,7 +51,9 @@ template <bool FAULT> __device__ void planted(int which, float *x, float *y) {
                 if (!FAULT) __syncthreads();
             }
             break;
-        case BEYOND_SHARED: s[i + (FAULT ? 1 : 0)] = 1.0f; break;
+        case BEYOND_SHARED:
+            s[i + (FAULT ? 1 : 0)] = 1.0f;
+            break;
         case DIVERGENT_BARRIER:
             if (!FAULT || i < 32) __syncthreads();
             break;
@@ -62,7 +65,9 @@ template <bool FAULT> __device__ void planted(int which, float *x, float *y) {
             if (FAULT && i % 32 >= 16) break;
             y[at] = __shfl_xor_sync(FULL, x[i], 1);
             break;
-        case CALLER_NOT_IN_MASK: y[at] = __shfl_xor_sync(FAULT ? 0xffff : FULL, x[i], 1); break;
+        case CALLER_NOT_IN_MASK:
+            y[at] = __shfl_xor_sync(FAULT ? 0xffff : FULL, x[i], 1);
+            break;
         case SHUFFLE_FROM_OUTSIDE:
             if (i < 16) y[at] = __shfl_sync(0xffff, x[i], FAULT ? 16 : 15);
             break;
@@ -77,9 +82,15 @@ template <bool FAULT> __device__ void planted(int which, float *x, float *y) {
                 ldmatrix_x4(r, tile + i * 8);
             break;
         }
-        case BEYOND_BUFFER_READ: y[at] = x[at + (FAULT ? 1 : 0)]; break;
-        case BEYOND_BUFFER_WRITE: y[FAULT ? at + 1 : at] = 1.0f; break;
-        case NULL_POINTER: y[at] = FAULT ? static_cast<float *>(nullptr)[i] : 0.0f; break;
+        case BEYOND_BUFFER_READ:
+            y[at] = x[at + (FAULT ? 1 : 0)];
+            break;
+        case BEYOND_BUFFER_WRITE:
+            y[FAULT ? at + 1 : at] = 1.0f;
+            break;
+        case NULL_POINTER:
+            y[at] = FAULT ? static_cast<float *>(nullptr)[i] : 0.0f;
+            break;
         case UNINITIALISED_GLOBAL:
             x[at] = FAULT ? y[at] : x[at];
             break;
@@ -131,11 +142,15 @@ template <bool FAULT> __device__ void planted(int which, float *x, float *y) {
         }
     }
 }
-extern "C" __global__ void planted_fault(int which, float *x, float *y) { planted<true>(which, x, y); }
-extern "C" __global__ void planted_clean(int which, float *x, float *y) { planted<false>(which, x, y); }
+extern "C" __global__ void planted_fault(int which, float *x, float *y) {
+    planted<true>(which, x, y);
+}
+extern "C" __global__ void planted_clean(int which, float *x, float *y) {
+    planted<false>(which, x, y);
+}
 
-/// The fragments as the instructions deal them: `kind` 0 ldmatrix, 1 with .trans of the 32 x 8 matrix x; 2 mma of A = x[16,16],
-/// B = x[16,8] behind it, taken by the document's formulas. Lane l writes its registers to y[l].
+/// The fragments as the instructions deal them: `kind` 0 ldmatrix, 1 with .trans of the 32 x 8 matrix x; 2 mma of A =
+/// x[16,16], B = x[16,8] behind it, taken by the document's formulas. Lane l writes its registers to y[l].
 extern "C" __global__ void fragments(int kind, const bf16 *x, unsigned *y) {
     SHARED(bf16, tile, 32 * 8);
     const int lane = threadIdx.x;
@@ -153,9 +168,10 @@ extern "C" __global__ void fragments(int kind, const bf16 *x, unsigned *y) {
     unsigned a[4], b[2];
     float d[4];
     const int group = lane >> 2, in_group = lane & 3;
-    // PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type": element a_i, i = 0…7, lies in row `group` for
-    // i = 0, 1, 4, 5, else group + 8, and in column in_group·2 + (i & 1), + 8 for i ≥ 4; b_i, i = 0…3, in row
-    // in_group·2 + (i & 1), + 8 for i ≥ 2, and column `group`; c_i in row `group`, + 8 for i ≥ 2, column in_group·2 + (i & 1).
+    // PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type": element a_i, i = 0…7, lies in row `group`
+    // for i = 0, 1, 4, 5, else group + 8, and in column in_group·2 + (i & 1), + 8 for i ≥ 4; b_i, i = 0…3, in row
+    // in_group·2 + (i & 1), + 8 for i ≥ 2, and column `group`; c_i in row `group`, + 8 for i ≥ 2, column in_group·2 +
+    // (i & 1).
     for (int i = 0; i < 8; i += 2) {
         int row = i == 0 || i == 4 ? group : group + 8, col = in_group * 2 + (i >= 4 ? 8 : 0);
         a[i / 2] = x[row * 16 + col].bits | unsigned(x[row * 16 + col + 1].bits) << 16;

@@ -79,7 +79,7 @@ struct Running {
     uint32_t block_number = 0;  // in the grid
     uint32_t serial = 0;        // of all blocks that ever ran
     uint32_t launch_number = 0;
-    uint16_t epoch = 0;         // barriers passed
+    uint16_t epoch = 0;  // barriers passed
     uint16_t thread = 0;
     uintptr_t stack_low = 0, stack_high = 0;
 };

@@ -24,7 +24,8 @@ int cuMemFree_v2(unsigned long long);
 int cuMemcpyHtoD_v2(unsigned long long, const void *, size_t);
 int cuMemcpyDtoH_v2(void *, unsigned long long, size_t);
 int cuModuleGetFunction(void **, void *, const char *);
-int cuLaunchKernel(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **);
+int cuLaunchKernel(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **,
+                   void **);
 int cuFuncGetAttribute(int *, int, void *);
 int cuCtxSynchronize();
 int isoflop_emulator_faults(char *, size_t);
@@ -32,14 +33,14 @@ void isoflop_emulator_reset();
 }
 
 inline int failed = 0;
-#define CHECK(condition, ...)                                    \
-    do {                                                         \
-        if (!(condition)) {                                      \
-            failed++;                                            \
-            printf("FAILED %s:%d: ", __FILE__, __LINE__);        \
-            printf(__VA_ARGS__);                                 \
-            printf("\n");                                        \
-        }                                                        \
+#define CHECK(condition, ...)                             \
+    do {                                                  \
+        if (!(condition)) {                               \
+            failed++;                                     \
+            printf("FAILED %s:%d: ", __FILE__, __LINE__); \
+            printf(__VA_ARGS__);                          \
+            printf("\n");                                 \
+        }                                                 \
     } while (0)
 
 // ---- operand types
@@ -50,22 +51,38 @@ struct bf16 {
 struct f16 {
     unsigned short bits;
 };
-inline double value(float x) { return x; }
-inline double value(bf16 x) { return bf16_to_float(x.bits); }
-inline double value(f16 x) { return f16_to_float(x.bits); }
-inline void put(float &to, double x) { to = static_cast<float>(x); }
-inline void put(bf16 &to, double x) { to.bits = float_to_bf16(static_cast<float>(x)); }
-inline void put(f16 &to, double x) { to.bits = float_to_f16(static_cast<float>(x)); }
-template <class E> struct Type;
-template <> struct Type<float> {
+inline double value(float x) {
+    return x;
+}
+inline double value(bf16 x) {
+    return bf16_to_float(x.bits);
+}
+inline double value(f16 x) {
+    return f16_to_float(x.bits);
+}
+inline void put(float &to, double x) {
+    to = static_cast<float>(x);
+}
+inline void put(bf16 &to, double x) {
+    to.bits = float_to_bf16(static_cast<float>(x));
+}
+inline void put(f16 &to, double x) {
+    to.bits = float_to_f16(static_cast<float>(x));
+}
+template <class E>
+struct Type;
+template <>
+struct Type<float> {
     static constexpr const char *name = "f32";
     static constexpr double rounding = 0x1p-24;
 };
-template <> struct Type<bf16> {
+template <>
+struct Type<bf16> {
     static constexpr const char *name = "bf16";
     static constexpr double rounding = 0x1p-8;
 };
-template <> struct Type<f16> {
+template <>
+struct Type<f16> {
     static constexpr const char *name = "f16";
     static constexpr double rounding = 0x1p-11;
 };
@@ -77,15 +94,19 @@ inline std::mt19937 &random_source() {
 inline double uniform(double from = -1, double to = 1) {
     return from + (to - from) * (random_source()() / 4294967296.0);
 }
-inline int below(int n) { return static_cast<int>(random_source()() % unsigned(n)); }
-template <class E> std::vector<E> random_vector(size_t n, double size = 1) {
+inline int below(int n) {
+    return static_cast<int>(random_source()() % unsigned(n));
+}
+template <class E>
+std::vector<E> random_vector(size_t n, double size = 1) {
     std::vector<E> v(n);
     for (E &x : v) put(x, uniform(-size, size));
     return v;
 }
 
 // ---- the device
-template <class T> struct Buffer {
+template <class T>
+struct Buffer {
     unsigned long long at = 0;
     size_t size;
     explicit Buffer(size_t n) : size(n) { CHECK(!cuMemAlloc_v2(&at, n * sizeof(T)), "no memory for %zu", n); }
@@ -104,7 +125,8 @@ struct Grid {
     int x, y = 1, z = 1;
     size_t shared = 0;
 };
-template <class... A> int launch(const std::string &name, Grid grid, A... args) {
+template <class... A>
+int launch(const std::string &name, Grid grid, A... args) {
     void *function = nullptr, *list[] = {&args...};
     int threads = 0;
     if (int code = cuModuleGetFunction(&function, nullptr, name.c_str())) {
@@ -115,7 +137,9 @@ template <class... A> int launch(const std::string &name, Grid grid, A... args) 
     int code = cuLaunchKernel(function, grid.x, grid.y, grid.z, threads, 1, 1, grid.shared, nullptr, list, nullptr);
     return code ? code : cuCtxSynchronize();
 }
-inline int up(long long n, int by) { return static_cast<int>((n + by - 1) / by); }
+inline int up(long long n, int by) {
+    return static_cast<int>((n + by - 1) / by);
+}
 inline std::string faults(int *count = nullptr) {
     char text[8192] = "";
     int n = isoflop_emulator_faults(text, sizeof text);
@@ -144,11 +168,13 @@ inline void compare(const std::string &kernel, double got, double want, double b
     Worst &w = worst()[kernel];
     double difference = std::fabs(got - want);
     w.values++;
-    if (difference / bound > w.difference / (w.bound ? w.bound : 1) || !w.bound) w.difference = difference, w.bound = bound;
+    if (difference / bound > w.difference / (w.bound ? w.bound : 1) || !w.bound)
+        w.difference = difference, w.bound = bound;
     if (!(difference <= bound)) {
         static int printed = 0;
         failed++;
-        if (printed++ < 40) printf("FAILED %s %s: %.9g, by plain loops %.9g, bound %.2e\n", kernel.c_str(), what, got, want, bound);
+        if (printed++ < 40)
+            printf("FAILED %s %s: %.9g, by plain loops %.9g, bound %.2e\n", kernel.c_str(), what, got, want, bound);
     }
 }
 

@@ -2,7 +2,8 @@
 #include "test.h"
 
 namespace {
-template <class E> void check_case(int b, int t, int heads, int width) {
+template <class E>
+void check_case(int b, int t, int heads, int width) {
     const bool tiled = std::string(Type<E>::name) != "f32";
     const int padded = width <= 16 ? 16 : width <= 32 ? 32 : width <= 64 ? 64 : 128;
     const std::string tail = std::string("_") + Type<E>::name + (tiled ? "_" + std::to_string(padded) : "");
@@ -26,10 +27,13 @@ template <class E> void check_case(int b, int t, int heads, int width) {
     const double rounding = Type<E>::rounding, base = 1e-5;
     for (int s = 0; s < b; s++)
         for (int h = 0; h < heads; h++) {
-            auto at = [&](int part, int i, int x) { return value(qkv[size_t(s * t + i) * 3 * c + part * c + h * width + x]); };
+            auto at = [&](int part, int i, int x) {
+                return value(qkv[size_t(s * t + i) * 3 * c + part * c + h * width + x]);
+            };
             auto go = [&](int i, int x) { return value(dout[size_t(s * t + i) * c + h * width + x]); };
             std::vector<double> p(size_t(t) * t), dq(t * width), dk(t * width), dv(t * width);
-            std::vector<double> aq(t * width), ak(t * width), av(t * width);  // Σ |…|: what rounding errors are relative to
+            std::vector<double> aq(t * width), ak(t * width),
+                av(t * width);  // Σ |…|: what rounding errors are relative to
             for (int i = 0; i < t; i++) {
                 double most = -1e300, sum = 0, d = 0;
                 for (int j = 0; j <= i; j++) {
@@ -40,7 +44,8 @@ template <class E> void check_case(int b, int t, int heads, int width) {
                 }
                 for (int j = 0; j <= i; j++) sum += std::exp(p[size_t(i) * t + j] - most);
                 const double log_sum = most + std::log(sum);
-                compare("attention_forward" + tail, got_lse[(size_t(s) * heads + h) * t + i], log_sum, base * (1 + std::fabs(log_sum)), "lse");
+                compare("attention_forward" + tail, got_lse[(size_t(s) * heads + h) * t + i], log_sum,
+                        base * (1 + std::fabs(log_sum)), "lse");
                 for (int j = 0; j <= i; j++) p[size_t(i) * t + j] = std::exp(p[size_t(i) * t + j] - log_sum);
                 for (int x = 0; x < width; x++) {
                     double o = 0, size = 0;
@@ -68,9 +73,12 @@ template <class E> void check_case(int b, int t, int heads, int width) {
                 for (int x = 0; x < width; x++) {
                     const size_t row = size_t(s * t + i) * 3 * c + h * width + x;
                     const int k = i * width + x;
-                    compare("attention_backward_q" + tail, value(got[row]), dq[k], 4 * base + 2.1 * rounding * aq[k], "dq");
-                    compare("attention_backward_kv" + tail, value(got[row + c]), dk[k], 4 * base + 2.1 * rounding * ak[k], "dk");
-                    compare("attention_backward_kv" + tail, value(got[row + 2 * c]), dv[k], 4 * base + 2.1 * rounding * av[k], "dv");
+                    compare("attention_backward_q" + tail, value(got[row]), dq[k], 4 * base + 2.1 * rounding * aq[k],
+                            "dq");
+                    compare("attention_backward_kv" + tail, value(got[row + c]), dk[k],
+                            4 * base + 2.1 * rounding * ak[k], "dk");
+                    compare("attention_backward_kv" + tail, value(got[row + 2 * c]), dv[k],
+                            4 * base + 2.1 * rounding * av[k], "dv");
                 }
         }
 }

@@ -69,7 +69,8 @@ void test_driver() {
     float ms;
     CHECK(!cuEventElapsedTime(&ms, from, to) && ms >= 0, "elapsed");
     CHECK(x.get()[5] == 2, "a buffer written over before its copy was done");
-    CHECK(!cuMemsetD32Async(x.at, 0x40400000u, 64, stream) && !cuStreamSynchronize(stream) && x.get()[63] == 3, "memset");
+    CHECK(!cuMemsetD32Async(x.at, 0x40400000u, 64, stream) && !cuStreamSynchronize(stream) && x.get()[63] == 3,
+          "memset");
     CHECK(cuMemcpyHtoDAsync_v2(x.at + 4, host, 256, stream) == 1, "a copy beyond a buffer is refused");
     CHECK(!cuMemFreeHost(host) && cuMemFreeHost(host) == 1, "host memory is given back once");
     check_clean("driver");
@@ -77,7 +78,8 @@ void test_driver() {
     // Failures when asked for: the second allocation from now.
     unsigned long long at[3] = {};
     isoflop_emulator_fail("cuMemAlloc_v2", 1, 2);
-    CHECK(!cuMemAlloc_v2(&at[0], 64) && cuMemAlloc_v2(&at[1], 64) == 2 && !cuMemAlloc_v2(&at[2], 64), "a failure asked for");
+    CHECK(!cuMemAlloc_v2(&at[0], 64) && cuMemAlloc_v2(&at[1], 64) == 2 && !cuMemAlloc_v2(&at[2], 64),
+          "a failure asked for");
     CHECK(!cuMemFree_v2(at[0]) && !cuMemFree_v2(at[2]) && cuMemFree_v2(at[0]) == 1, "memory is given back once");
 
     // Memory ends.
@@ -93,8 +95,10 @@ void test_driver() {
     int devices = 0, device;
     isoflop_emulator_devices(2);
     void *first, *second;
-    CHECK(!cuDeviceGetCount(&devices) && devices == 2 && !cuDeviceGet(&device, 1) && cuDeviceGet(&device, 2) == 101, "devices");
-    CHECK(!cuDevicePrimaryCtxRetain(&first, 0) && !cuDevicePrimaryCtxRetain(&second, 1) && !cuCtxSetCurrent(second), "contexts");
+    CHECK(!cuDeviceGetCount(&devices) && devices == 2 && !cuDeviceGet(&device, 1) && cuDeviceGet(&device, 2) == 101,
+          "devices");
+    CHECK(!cuDevicePrimaryCtxRetain(&first, 0) && !cuDevicePrimaryCtxRetain(&second, 1) && !cuCtxSetCurrent(second),
+          "contexts");
     CHECK(launch("scale", {1}, x.p(), 0.5f, (long long)64) == 700, "another device's memory");
     // An error sticks.
     CHECK(cuCtxSynchronize() == 700, "an error sticks");
@@ -110,13 +114,19 @@ void test_driver() {
     CHECK(cuModuleLoadData(&module, newer.c_str()) == 209 && cuModuleLoadData(&module, "text") == 200, "other images");
     for (int of : {80, 86, 89, 90}) {
         std::vector<char> cubin(256, 0);
-        memcpy(cubin.data(), "\x7f" "ELF\2\1\1", 7);
+        memcpy(cubin.data(),
+               "\x7f"
+               "ELF\2\1\1",
+               7);
         cubin[41] = 0, cubin[40] = char(200);
         cubin[48] = static_cast<char>(of);
         memcpy(cubin.data() + 100, "\0scale", 7);
         int code = cuModuleLoadData(&module, cubin.data());
         CHECK(code == (of <= 86 ? 0 : 209), "a cubin of sm_%d on sm_86 answers %d", of, code);
-        if (!code) CHECK(!cuModuleGetFunction(&function, module, "scale") && cuModuleGetFunction(&function, module, "add") == 500, "names");
+        if (!code)
+            CHECK(!cuModuleGetFunction(&function, module, "scale") &&
+                      cuModuleGetFunction(&function, module, "add") == 500,
+                  "names");
     }
     isoflop_emulator_reset();
     // Wrong launches.

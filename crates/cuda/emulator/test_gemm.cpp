@@ -5,16 +5,22 @@ namespace {
 struct Case {
     int m, n, k, pad;  // pad: elements between rows, so that rows begin anywhere
 };
-double gelu(double x) { return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))); }
+double gelu(double x) {
+    return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+}
 double f(int code, double x) {
-    return code == GELU_TANH ? gelu(x) : code == GELU_ERF ? 0.5 * x * (1 + std::erf(x * std::sqrt(0.5))) : x > 0 ? x : 0;
+    return code == GELU_TANH  ? gelu(x)
+           : code == GELU_ERF ? 0.5 * x * (1 + std::erf(x * std::sqrt(0.5)))
+           : x > 0            ? x
+                              : 0;
 }
 double slope_of(int code, double x) {
     if (code == RELU) return x > 0;
     return (f(code, x + 1e-5) - f(code, x - 1e-5)) / 2e-5;
 }
 
-template <class E> void check_case(const std::string &form, int tile, Case c) {
+template <class E>
+void check_case(const std::string &form, int tile, Case c) {
     const auto [m, n, k, pad] = c;
     const std::string name = "gemm_" + form + "_" + Type<E>::name + "_" + std::to_string(tile);
     const bool a_turned = form == "tn", b_turned = form == "nt";
@@ -33,7 +39,8 @@ template <class E> void check_case(const std::string &form, int tile, Case c) {
         }
     // Sums of k products of numbers up to 1, each rounded to f32; then the result's own rounding.
     const double sums = k * 0x1p-23 * 2, rounding = Type<E>::rounding;
-    auto bias = random_vector<f32>(n), residual = random_vector<f32>(size_t(m) * ldo), before = random_vector<f32>(size_t(m) * ldo);
+    auto bias = random_vector<f32>(n), residual = random_vector<f32>(size_t(m) * ldo),
+         before = random_vector<f32>(size_t(m) * ldo);
     auto slope = random_vector<E>(size_t(m) * ldo);
     std::vector<int> targets(m);
     const int column0 = 7;
@@ -45,12 +52,14 @@ template <class E> void check_case(const std::string &form, int tile, Case c) {
     Buffer<int> dtargets(targets);
     const int slices = std::string(Type<E>::name) == "f32" ? up(n, 64) : 2 * up(n, tile);
     GemmArgs args{};
-    args.a = da.p(), args.b = db.p(), args.m = m, args.n = n, args.k = k, args.lda = lda, args.ldb = ldb, args.ldo = ldo;
+    args.a = da.p(), args.b = db.p(), args.m = m, args.n = n, args.k = k, args.lda = lda, args.ldb = ldb,
+    args.ldo = ldo;
     args.k_split = k, args.residual = dresidual.p(), args.targets = dtargets.p(), args.lse = dlse.p();
     args.column0 = column0, args.stats_slices = slices + 3, args.stats_slice0 = 2, args.scale = 0.25f;
     const Grid grid{up(n, tile), up(m, tile)};
     auto run = [&](int epilogue, auto check) {
-        Buffer<f32> out(before), stats(std::vector<f32>(size_t(m) * (slices + 3) * 2, -7.0f)), logits(std::vector<f32>(m, -7.0f));
+        Buffer<f32> out(before), stats(std::vector<f32>(size_t(m) * (slices + 3) * 2, -7.0f)),
+            logits(std::vector<f32>(m, -7.0f));
         Buffer<E> out_e(random_vector<E>(size_t(m) * ldo)), kept(slope);
         args.out = out.p(), args.out_e = out_e.p(), args.epilogue = epilogue, args.stats = stats.p();
         args.target_logits = logits.p();
@@ -66,7 +75,8 @@ template <class E> void check_case(const std::string &form, int tile, Case c) {
     auto untouched = [&](const auto &got, const auto &was) {
         for (int i = 0; i < m; i++)
             for (int j = n; j < ldo; j++)
-                CHECK(value(got[size_t(i) * ldo + j]) == value(was[size_t(i) * ldo + j]), "%s writes between rows", name.c_str());
+                CHECK(value(got[size_t(i) * ldo + j]) == value(was[size_t(i) * ldo + j]), "%s writes between rows",
+                      name.c_str());
     };
     for (bool with_bias : {false, true}) {
         args.bias = with_bias ? dbias.p() : nullptr;
@@ -94,7 +104,8 @@ template <class E> void check_case(const std::string &form, int tile, Case c) {
             each([&](int, int j, size_t at, double x) {
                 x += bias[j];
                 if (code == RELU && std::fabs(x) < 1e-3) return;
-                compare(name, value(out[at]), f(code, x), 2 * sums + std::fabs(x) * rounding * 1.01 + 2e-6, "ACTIVATION");
+                compare(name, value(out[at]), f(code, x), 2 * sums + std::fabs(x) * rounding * 1.01 + 2e-6,
+                        "ACTIVATION");
                 compare(name, value(kept[at]), slope_of(code, x), 2 * sums + 1.2 * rounding + 4e-6, "slope");
             });
             untouched(kept, slope);
@@ -102,7 +113,9 @@ template <class E> void check_case(const std::string &form, int tile, Case c) {
     }
     args.bias = nullptr;
     run(ADD_F32, [&](auto out, auto, auto, auto, auto) {
-        each([&](int, int, size_t at, double x) { compare(name, out[at], x + before[at], sums + size * 0x1p-23, "ADD_F32"); });
+        each([&](int, int, size_t at, double x) {
+            compare(name, out[at], x + before[at], sums + size * 0x1p-23, "ADD_F32");
+        });
     });
     run(SLOPE, [&](auto, auto out, auto, auto, auto) {
         each([&](int, int, size_t at, double x) {
@@ -113,7 +126,8 @@ template <class E> void check_case(const std::string &form, int tile, Case c) {
     run(LOGIT_GRADIENT, [&](auto, auto out, auto, auto, auto) {
         each([&](int i, int j, size_t at, double x) {
             x = (std::exp(x - lse[i]) - (targets[i] == column0 + j)) * 0.25;
-            compare(name, value(out[at]), x, (std::fabs(x) + 0.25) * (2 * sums + 1e-6) + std::fabs(x) * rounding * 1.01 + 1e-7,
+            compare(name, value(out[at]), x,
+                    (std::fabs(x) + 0.25) * (2 * sums + 1e-6) + std::fabs(x) * rounding * 1.01 + 1e-7,
                     "LOGIT_GRADIENT");
         });
     });
@@ -148,7 +162,8 @@ template <class E> void check_case(const std::string &form, int tile, Case c) {
     }
     check_clean(name);
 }
-template <class E> void check_type(std::vector<int> tiles, std::vector<Case> cases) {
+template <class E>
+void check_type(std::vector<int> tiles, std::vector<Case> cases) {
     for (int tile : tiles)
         for (const char *form : {"nn", "nt", "tn"})
             for (Case c : cases) check_case<E>(form, tile, c);
@@ -156,7 +171,8 @@ template <class E> void check_type(std::vector<int> tiles, std::vector<Case> cas
 }  // namespace
 
 void test_gemm() {
-    const std::vector<Case> cases = {{64, 64, 64, 0}, {1, 1, 1, 0}, {37, 53, 41, 0}, {40, 136, 96, 8}, {130, 72, 33, 3}};
+    const std::vector<Case> cases = {
+        {64, 64, 64, 0}, {1, 1, 1, 0}, {37, 53, 41, 0}, {40, 136, 96, 8}, {130, 72, 33, 3}};
     check_type<f32>({64}, cases);
     check_type<bf16>({64, 128}, cases);
     check_type<f16>({64, 128}, cases);
@@ -177,7 +193,8 @@ void test_gemm() {
     for (int i = 0; i < m; i++) {
         double sum = 0;
         for (int s = 0; s < slices; s++)
-            if (stats[2 * (i * slices + s) + 1] != 0) sum += stats[2 * (i * slices + s) + 1] * std::exp(double(stats[2 * (i * slices + s)]));
+            if (stats[2 * (i * slices + s) + 1] != 0)
+                sum += stats[2 * (i * slices + s) + 1] * std::exp(double(stats[2 * (i * slices + s)]));
         compare("logit_losses", got_lse[i], std::log(sum), 2e-6);
         compare("logit_losses", got[i], std::log(sum) - logits[i], 3e-6);
     }

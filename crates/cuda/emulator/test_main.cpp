@@ -12,7 +12,8 @@ int main(int count, char **list) {
         {"attention", test_attention}, {"rows", test_rows},       {"update", test_update},
     };
     for (auto [name, test] : tests) {
-        if (count > 1 && std::none_of(list + 1, list + count, [&](const char *asked) { return !strcmp(asked, name); })) continue;
+        if (count > 1 && std::none_of(list + 1, list + count, [&](const char *asked) { return !strcmp(asked, name); }))
+            continue;
         auto start = std::chrono::steady_clock::now();
         test();
         printf("%s: %.2f s\n", name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());

@@ -77,7 +77,8 @@ void test_fragments() {
                     int row = lane / 4, col = lane % 4 * 2 + half;
                     if (kind) std::swap(row, col);
                     bf16 element{static_cast<unsigned short>(got[4 * lane + i] >> 16 * half)};
-                    CHECK(value(element) == i * 64 + row * 8 + col, "ldmatrix kind %d lane %d register %d", kind, lane, i);
+                    CHECK(value(element) == i * 64 + row * 8 + col, "ldmatrix kind %d lane %d register %d", kind, lane,
+                          i);
                 }
         check_clean("fragments");
     }

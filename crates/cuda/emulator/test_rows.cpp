@@ -2,25 +2,38 @@
 #include "test.h"
 
 namespace {
-template <class E> void check_layernorm(int rows, int c, int rows_per_block, bool with_residual) {
-    const std::string tail = Type<E>::name, forward = "layernorm_forward_" + tail, backward = "layernorm_backward_" + tail;
+template <class E>
+void check_layernorm(int rows, int c, int rows_per_block, bool with_residual) {
+    const std::string tail = Type<E>::name, forward = "layernorm_forward_" + tail,
+                      backward = "layernorm_backward_" + tail;
     auto x = random_vector<f32>(size_t(rows) * c), w = random_vector<f32>(c), b = random_vector<f32>(c);
     auto dy = random_vector<f32>(size_t(rows) * c), residual = random_vector<f32>(size_t(rows) * c);
     for (f32 &v : x) v = v * 3 + 5;
     const float epsilon = 1e-5f;
     Buffer<f32> dx(x), dw(w), db(b), ddy(dy), dresidual(residual), stats(2 * rows), out(size_t(rows) * c);
     Buffer<E> y(size_t(rows) * c), out_e(size_t(rows) * c);
-    CHECK(!launch(forward, {up(rows, 4)}, dx.p(), dw.p(), db.p(), y.p(), stats.p(), rows, c, epsilon), "%s", faults().c_str());
+    CHECK(!launch(forward, {up(rows, 4)}, dx.p(), dw.p(), db.p(), y.p(), stats.p(), rows, c, epsilon), "%s",
+          faults().c_str());
     const int blocks = up(rows, rows_per_block);
     Buffer<f32> parts(size_t(blocks) * 2 * c);
-    LayerNormBackwardArgs args{dx.p(), stats.p(), dw.p(), ddy.p(), with_residual ? dresidual.p() : nullptr, out.p(),
-                               with_residual ? out_e.p() : nullptr, parts.p(), rows, c, rows_per_block};
+    LayerNormBackwardArgs args{dx.p(),
+                               stats.p(),
+                               dw.p(),
+                               ddy.p(),
+                               with_residual ? dresidual.p() : nullptr,
+                               out.p(),
+                               with_residual ? out_e.p() : nullptr,
+                               parts.p(),
+                               rows,
+                               c,
+                               rows_per_block};
     CHECK(!launch(backward, {blocks, 1, 1, size_t(8) * c}, args), "%s", faults().c_str());
     // Another's sums are there already.
     Buffer<f32> gradient(std::vector<f32>(2 * c, 1.0f));
     for (int half : {0, 1})
         CHECK(!launch("reduce_parts", {up(c, 256)}, parts.p() + half * c, gradient.p() + half * c, (long long)c, blocks,
-                      (long long)2 * c, half), "reduce_parts");
+                      (long long)2 * c, half),
+              "reduce_parts");
     check_clean(backward);
     auto got_y = y.get(), got_e = with_residual ? out_e.get() : std::vector<E>();
     auto got = out.get(), got_gradient = gradient.get();
@@ -37,14 +50,17 @@ template <class E> void check_layernorm(int rows, int c, int rows_per_block, boo
             sum += e / c, dot += e * hat(i) / c;
             gw[i] += dy[size_t(r) * c + i] * hat(i), gb[i] += dy[size_t(r) * c + i];
             double exact = hat(i) * w[i] + b[i];
-            compare(forward, value(got_y[size_t(r) * c + i]), exact, 1e-4 * (c == 1 ? 50 : 1) + std::fabs(exact) * Type<E>::rounding * 1.01);
+            compare(forward, value(got_y[size_t(r) * c + i]), exact,
+                    1e-4 * (c == 1 ? 50 : 1) + std::fabs(exact) * Type<E>::rounding * 1.01);
         }
         for (int i = 0; i < c; i++) {
             double exact = rstd * (double(dy[size_t(r) * c + i]) * w[i] - sum - hat(i) * dot);
             if (with_residual) exact += residual[size_t(r) * c + i];
             double bound = (1e-5 + 2e-6 * rstd) * (1 + std::fabs(exact));
             compare(backward, got[size_t(r) * c + i], exact, bound, "dx");
-            if (with_residual) compare(backward, value(got_e[size_t(r) * c + i]), exact, bound + std::fabs(exact) * Type<E>::rounding * 1.01, "dx_e");
+            if (with_residual)
+                compare(backward, value(got_e[size_t(r) * c + i]), exact,
+                        bound + std::fabs(exact) * Type<E>::rounding * 1.01, "dx_e");
         }
     }
     for (int i = 0; i < c; i++) {
@@ -53,14 +69,16 @@ template <class E> void check_layernorm(int rows, int c, int rows_per_block, boo
     }
 }
 
-template <class E> void check_columns(int rows, int n, int ld, int rows_per_block) {
+template <class E>
+void check_columns(int rows, int n, int ld, int rows_per_block) {
     const std::string name = std::string("column_sums_") + Type<E>::name;
     auto x = random_vector<E>(size_t(rows) * ld);
     Buffer<E> dx(x);
     const int blocks = up(rows, rows_per_block);
     Buffer<f32> parts(size_t(blocks) * n), sums(n);
     CHECK(!launch(name, {up(n, 64), blocks}, dx.p(), parts.p(), rows, n, ld, rows_per_block), "%s", faults().c_str());
-    CHECK(!launch("reduce_parts", {up(n, 256)}, parts.p(), sums.p(), (long long)n, blocks, (long long)n, 0), "reduce_parts");
+    CHECK(!launch("reduce_parts", {up(n, 256)}, parts.p(), sums.p(), (long long)n, blocks, (long long)n, 0),
+          "reduce_parts");
     check_clean(name);
     auto got = sums.get();
     for (int i = 0; i < n; i++) {
@@ -70,7 +88,8 @@ template <class E> void check_columns(int rows, int n, int ld, int rows_per_bloc
     }
 }
 
-template <class E> void check_cast(const char *name) {
+template <class E>
+void check_cast(const char *name) {
     const int n = 1000;
     auto x = random_vector<f32>(n);
     x[0] = 1e-30f, x[1] = 65504, x[2] = 1e6f, x[3] = NAN, x[4] = -0.0f, x[5] = INFINITY;
@@ -90,7 +109,8 @@ void check_embedding(int sequences, int t, int c, int vocab) {
     const int m = sequences * t;
     std::vector<int> tokens(m), order(m), starts, ids;
     for (int &x : tokens) x = below(vocab);
-    auto wte = random_vector<f32>(size_t(vocab) * c), wpe = random_vector<f32>(size_t(t + 2) * c), dx = random_vector<f32>(size_t(m) * c);
+    auto wte = random_vector<f32>(size_t(vocab) * c), wpe = random_vector<f32>(size_t(t + 2) * c),
+         dx = random_vector<f32>(size_t(m) * c);
     for (int i = 0; i < m; i++) order[i] = i;
     std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return tokens[a] < tokens[b]; });
     for (int i = 0; i < m; i++)
@@ -101,9 +121,12 @@ void check_embedding(int sequences, int t, int c, int vocab) {
     CHECK(!launch("embed_forward", {m}, dtokens.p(), dwte.p(), dwpe.p(), x.p(), m, t, c), "%s", faults().c_str());
     auto got = x.get();
     for (int i = 0; i < m * c; i++)
-        compare("embed_forward", got[i], double(wte[size_t(tokens[i / c]) * c + i % c]) + wpe[i / c % t * c + i % c], 2e-7);
+        compare("embed_forward", got[i], double(wte[size_t(tokens[i / c]) * c + i % c]) + wpe[i / c % t * c + i % c],
+                2e-7);
     // Gradients are added to what is there: here to the weights.
-    CHECK(!launch("embed_backward_tokens", {int(ids.size()), up(c, 128)}, ddx.p(), dorder.p(), dstarts.p(), dids.p(), dwte.p(), c), "tokens");
+    CHECK(!launch("embed_backward_tokens", {int(ids.size()), up(c, 128)}, ddx.p(), dorder.p(), dstarts.p(), dids.p(),
+                  dwte.p(), c),
+          "tokens");
     CHECK(!launch("embed_backward_positions", {t, up(c, 128)}, ddx.p(), dwpe.p(), sequences, t, c), "positions");
     check_clean("embed");
     std::vector<double> te(wte.begin(), wte.end()), pe(wpe.begin(), wpe.end());

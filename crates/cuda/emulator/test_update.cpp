@@ -10,7 +10,8 @@ std::vector<float> dynamic_maps() {
             int cells = first_cells << decade;
             float step = (1.0f - 0.1f) / cells, power = std::pow(10.0f, float(decade - 6));
             auto boundary = [&](int i) {
-                return i < (cells + 1) / 2 ? float(double(0.1f) + double(step) * i) : float(1.0 - double(step) * (cells - i));
+                return i < (cells + 1) / 2 ? float(double(0.1f) + double(step) * i)
+                                           : float(1.0 - double(step) * (cells - i));
             };
             for (int i = 0; i < cells; i++) maps[at++] = power * ((boundary(i) + boundary(i + 1)) / 2.0f);
         }
@@ -35,7 +36,8 @@ struct Tensor {
     int len, flags;
 };
 
-template <class E> void check_adamw(bool finite) {
+template <class E>
+void check_adamw(bool finite) {
     const std::string name = std::string("adamw_") + Type<E>::name;
     const std::vector<float> maps = dynamic_maps();
     const std::vector<Tensor> tensors = {{5, 0}, {2048, 1}, {4999, 3}, {300, 2}, {256, 3}, {1, 3}, {6000, 2}};
@@ -43,7 +45,8 @@ template <class E> void check_adamw(bool finite) {
     size_t len = 0, wide = 0, codes = 0, scales = 0;
     for (auto [n, flags] : tensors) {
         for (int from = 0; from < n; from += 2048)
-            blocks.push_back({len + from, flags & 2 ? codes + from : wide + from, scales + from / 256, std::min(2048, n - from), flags});
+            blocks.push_back({len + from, flags & 2 ? codes + from : wide + from, scales + from / 256,
+                              std::min(2048, n - from), flags});
         len += up(n, 16) * 16;
         if (flags & 2)
             codes += up(n, 64) * 64, scales += up(n, 256);
@@ -70,9 +73,25 @@ template <class E> void check_adamw(bool finite) {
         Buffer<double> parts(chunks);
         CHECK(!launch("squares", {chunks}, dg.p(), parts.p(), (long long)len), "%s", faults().c_str());
         CHECK(!launch("step_norm", {1}, parts.p(), chunks, inverse_scale, clip, result.p()), "%s", faults().c_str());
-        AdamWArgs args{dw.p(), dg.p(), copies ? w_e.p() : nullptr, m.p(), v.p(), m_codes.p(), v_codes.p(), m_scales.p(),
-                       v_scales.p(), dmaps.p(), dblocks.p(), result.p(), 3e-3f, 0.9f, 0.95f, 1e-8f, 0.1f,
-                       static_cast<float>(1 - std::pow(0.9, t)), static_cast<float>(std::sqrt(1 - std::pow(0.95, t)))};
+        AdamWArgs args{dw.p(),
+                       dg.p(),
+                       copies ? w_e.p() : nullptr,
+                       m.p(),
+                       v.p(),
+                       m_codes.p(),
+                       v_codes.p(),
+                       m_scales.p(),
+                       v_scales.p(),
+                       dmaps.p(),
+                       dblocks.p(),
+                       result.p(),
+                       3e-3f,
+                       0.9f,
+                       0.95f,
+                       1e-8f,
+                       0.1f,
+                       static_cast<float>(1 - std::pow(0.9, t)),
+                       static_cast<float>(std::sqrt(1 - std::pow(0.95, t)))};
         CHECK(!launch(name, {int(blocks.size())}, args), "%s", faults().c_str());
         check_clean(name);
         StepNorm got = result.get()[0];
@@ -97,9 +116,11 @@ template <class E> void check_adamw(bool finite) {
                 double x = double(g[at]) * factor;
                 em[at] = 0.9 * em[at] + 0.1 * x, ev[at] = 0.95 * ev[at] + 0.05 * x * x;
                 double root = std::sqrt(ev[at]) / std::sqrt(1 - std::pow(0.95, t)) + 1e-8;
-                ew[at] = ew[at] * (1 - 3e-3 * (block.flags & 1 ? 0.1 : 0)) - 3e-3 / (1 - std::pow(0.9, t)) * em[at] / root;
+                ew[at] =
+                    ew[at] * (1 - 3e-3 * (block.flags & 1 ? 0.1 : 0)) - 3e-3 / (1 - std::pow(0.9, t)) * em[at] / root;
                 compare(name, gw[at], ew[at], 2e-6, "w");
-                if (copies) compare(name, value(ge[at]), ew[at], 2e-6 + std::fabs(ew[at]) * Type<E>::rounding * 1.01, "w_e");
+                if (copies)
+                    compare(name, value(ge[at]), ew[at], 2e-6 + std::fabs(ew[at]) * Type<E>::rounding * 1.01, "w_e");
                 if (!(block.flags & 2)) {
                     compare(name, gm[block.moment + i], em[at], 1e-6 * std::fabs(em[at]) + 1e-9, "m");
                     compare(name, gv[block.moment + i], ev[at], 3e-6 * ev[at] + 1e-12, "v");
@@ -115,11 +136,12 @@ template <class E> void check_adamw(bool finite) {
                 compare(name, ms, m_most[i / 256], m_most[i / 256] * 1e-5, "scale of m");
                 compare(name, vs, v_most[i / 256], v_most[i / 256] * 1e-5, "scale of v");
                 int want_m = m_most[i / 256] ? nearest(&maps[0], em[at] / m_most[i / 256]) : 127;
-                int want_v = v_most[i / 256] ? std::max(nearest(&maps[256], ev[at] / v_most[i / 256]), ev[at] != 0 ? 1 : 0) : 0;
+                int want_v =
+                    v_most[i / 256] ? std::max(nearest(&maps[256], ev[at] / v_most[i / 256]), ev[at] != 0 ? 1 : 0) : 0;
                 int m_code = gmc[block.moment + i], v_code = gvc[block.moment + i];
                 // Rounding in f32 may carry a number over a midpoint: to the next code, seldom.
-                CHECK(std::abs(m_code - want_m) <= 1 && std::abs(v_code - want_v) <= 1, "%s codes %d %d, %d %d wanted", name.c_str(),
-                      m_code, v_code, want_m, want_v);
+                CHECK(std::abs(m_code - want_m) <= 1 && std::abs(v_code - want_v) <= 1, "%s codes %d %d, %d %d wanted",
+                      name.c_str(), m_code, v_code, want_m, want_v);
                 off += (m_code != want_m) + (v_code != want_v);
                 // Go on from what is kept.
                 em[at] = maps[m_code] * double(ms), ev[at] = maps[256 + v_code] * double(vs);

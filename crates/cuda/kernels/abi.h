@@ -2,9 +2,10 @@
 //
 // Conventions
 //   E        type of the operands of products: bf16, f16, or f32 (for checking). A kernel's suffix names it.
-//   M        rows of a step: B sequences · T positions, row b·T + t. C channels, F inner width, H heads, S = C/H, V vocabulary.
-//   Matrices are row-major; `ld…` is the distance of rows in elements. Weights of blocks are [in, out], the head is [V,C].
-//   Sizes are `int`, offsets are computed in 64 bits. Each struct is one by-value kernel argument (`#[repr(C)]` in Rust).
+//   M        rows of a step: B sequences · T positions, row b·T + t. C channels, F inner width, H heads, S = C/H,
+//            V vocabulary.
+//   Matrices are row-major; `ld…` is the distance of rows in elements. Weights of blocks are [in, out], the head [V,C].
+//   Sizes are `int`, offsets are computed in 64 bits. Each struct is one kernel argument by value (`#[repr(C)]`).
 //   Any size is right. Products and attention read 16 bytes at once where every row starts at a multiple of 16 bytes
 //   (ld and S multiples of 8 for bf16/f16), element by element where not.
 //   No kernel adds floats atomically: the same launches give the same bits.
@@ -18,7 +19,7 @@
 //     attended= attention_forward(qkv)                                  attended E[M,C], lse f32[B,H,T]
 //     mid     = gemm_nn(attended, Wproj)       RESIDUAL +bias, x        mid f32[M,C]
 //     norm2   = layernorm_forward_E(mid, ln2)                           norm2 E[M,C], stats2 f32[M,2]
-//     active  = gemm_nn(norm2, Wfc)            ACTIVATION +bias         active E[M,F], slope E[M,F] (f'(hidden), rounded)
+//     active  = gemm_nn(norm2, Wfc)            ACTIVATION +bias         active E[M,F], slope E[M,F] (f' of it)
 //     x'      = gemm_nn(active, Wout)          RESIDUAL +bias, mid      next x
 //   head
 //     normed  = layernorm_forward_E(x, lnf)
@@ -39,14 +40,16 @@
 //     dnorm1  = gemm_nt(dqkv, Wqkv)            STORE_F32
 //     dWqkv   = gemm_tn(norm1, dqkv)           dbqkv = column_sums_E(dqkv)
 //     dx'     = layernorm_backward_E(x, stats1, ln1, dnorm1, residual dmid)
-//   end: embed_backward_tokens, embed_backward_positions; update: squares, step_norm, adamw_E (writes the E copy of the weights too)
+//   end: embed_backward_tokens, embed_backward_positions
+//   update: squares, step_norm, adamw_E (writes the E copy of the weights too)
 #pragma once
 
 // ---------------------------------------------------------------- products
 // out[M,N] = A·B over K, accumulated in f32. A kernel is gemm_FORM_E_TILE:
 //   nn: A[M,K], B[K,N]      nt: A[M,K], B[N,K]      tn: A[K,M], B[K,N]
-// Grid (⌈N/TILE⌉, ⌈M/TILE⌉, splits), fewer than 2^31 tiles in all, where split z sums k in [z·k_split, min(K, (z+1)·k_split)) and, with STORE_F32 only,
-// writes to out + z·m·ldo: `reduce_parts` adds the splits (ldo = n then). k_split is a multiple of 32, or ≥ K with one split.
+// Grid (⌈N/TILE⌉, ⌈M/TILE⌉, splits), fewer than 2^31 tiles in all. Split z sums k in [z·k_split, min(K, (z+1)·k_split))
+// and, with STORE_F32 only, writes to out + z·m·ldo: `reduce_parts` adds the splits (ldo = n then). k_split is a
+// multiple of 32, or ≥ K with one split.
 // Threads: 256 for TILE 128, 128 for TILE 64; gemm_FORM_f32_64 has 256.
 enum Epilogue {
     STORE_F32 = 0,       // out = acc (+ bias)
@@ -63,29 +66,29 @@ enum Epilogue {
 enum ActivationCode { GELU_TANH = 0, GELU_ERF = 1, RELU = 2 };
 
 struct GemmArgs {
-    const void *a;           // E
-    const void *b;           // E
-    float *out;              // f32 [M,ldo]
-    void *out_e;             // E [M,ldo]
-    void *slope;             // E [M,ldo]; written by ACTIVATION, read by SLOPE
-    const float *bias;       // f32 [N] or null
-    const float *residual;   // f32 [M,ldo]
-    const int *targets;      // [M], column of the whole vocabulary
-    float *stats;            // f32 [M, stats_slices, 2]
-    float *target_logits;    // f32 [M]
-    const float *lse;        // f32 [M]
+    const void *a;          // E
+    const void *b;          // E
+    float *out;             // f32 [M,ldo]
+    void *out_e;            // E [M,ldo]
+    void *slope;            // E [M,ldo]; written by ACTIVATION, read by SLOPE
+    const float *bias;      // f32 [N] or null
+    const float *residual;  // f32 [M,ldo]
+    const int *targets;     // [M], column of the whole vocabulary
+    float *stats;           // f32 [M, stats_slices, 2]
+    float *target_logits;   // f32 [M]
+    const float *lse;       // f32 [M]
     int m, n, k;
     int lda, ldb, ldo;
     int k_split;
-    int epilogue;            // Epilogue
-    int activation;          // ActivationCode
-    int column0;             // of the first column in the vocabulary
-    int stats_slices;        // distance of rows of stats, in slices
-    int stats_slice0;        // where these columns' slices begin
+    int epilogue;      // Epilogue
+    int activation;    // ActivationCode
+    int column0;       // of the first column in the vocabulary
+    int stats_slices;  // distance of rows of stats, in slices
+    int stats_slice0;  // where these columns' slices begin
     float scale;
 };
-// A slice has TILE/2 columns for bf16 and f16 (64 or 32), 64 for f32; N columns have 2·⌈N/TILE⌉ slices (f32: ⌈N/64⌉), and all
-// of them are written. A call for a part of the vocabulary writes at stats_slice0.
+// A slice has TILE/2 columns for bf16 and f16 (64 or 32), 64 for f32; N columns have 2·⌈N/TILE⌉ slices (f32: ⌈N/64⌉),
+// all of which are written. A call for a part of the vocabulary writes at stats_slice0.
 
 // logit_losses(const float* stats, int slices, const float* target_logits, float* lse, float* losses, int m)
 //   lse[M] and losses[M] = lse − target logit, in nats. Grid ⌈M/8⌉, 256 threads (a warp a row).
@@ -94,13 +97,14 @@ struct GemmArgs {
 // embed_forward(const int* tokens, const float* wte, const float* wpe, float* x, int m, int t, int c)
 //   x[r] = wte[tokens[r]] + wpe[r mod t]. Grid m, 128 threads.
 // embed_backward_tokens(const float* dx, const int* order, const int* starts, const int* ids, float* dwte, int c)
-//   dwte[ids[u]] += Σ dx[order[i]], i in starts[u]..starts[u+1] in that order. Grid (U, ⌈c/128⌉), 128 threads. The host sorts
-//   the M rows by token (stable): order[M], starts[U+1], ids[U].
+//   dwte[ids[u]] += Σ dx[order[i]], i in starts[u]..starts[u+1] in that order. Grid (U, ⌈c/128⌉), 128 threads. The host
+//   sorts the M rows by token (stable): order[M], starts[U+1], ids[U].
 // embed_backward_positions(const float* dx, float* dwpe, int sequences, int t, int c)
 //   dwpe[p] += Σ_b dx[b·t + p]. Grid (t, ⌈c/128⌉), 128 threads.
 
 // ---------------------------------------------------------------- layer norm
-// layernorm_forward_E(const float* x, const float* w, const float* b, E* y, float* stats, int rows, int c, float epsilon)
+// layernorm_forward_E(const float* x, const float* w, const float* b, E* y, float* stats, int rows, int c,
+//                     float epsilon)
 //   y[R,C], stats[R,2] = (mean, rstd). Grid ⌈rows/4⌉, 128 threads (a warp a row).
 struct LayerNormBackwardArgs {
     const float *x;         // [R,C]
@@ -112,7 +116,7 @@ struct LayerNormBackwardArgs {
     void *dx_e;             // E [R,C], its copy, or null
     float *parts;           // [blocks, 2C]: a block's share of dw, then of db
     int rows, c;
-    int rows_per_block;     // a multiple of 8
+    int rows_per_block;  // a multiple of 8
 };
 // layernorm_backward_E(LayerNormBackwardArgs): grid ⌈rows/rows_per_block⌉, 256 threads, dynamic shared memory 8·C bytes
 //   (so C ≤ 5,888). Then reduce_parts(parts, dw, c, blocks, 2c, …), reduce_parts(parts + c, db, c, blocks, 2c, …).
@@ -145,34 +149,36 @@ struct AttentionArgs {
 // ---------------------------------------------------------------- update
 // squares(const float* g, double* parts, long long n)
 //   parts[b] = Σ g² over elements [b·16384, …). Grid ⌈n/16384⌉, 256 threads.
-struct StepNorm {              // on the device, read back by the host after the step
-    double squares;            // Σ (g·inverse_scale)²; not finite if any g is not
-    double norm;               // its root
-    float factor;              // inverse_scale · min(1, clip/(norm + 1e-6)): what adamw multiplies g with
-    int finite;                // 0: adamw does nothing
+struct StepNorm {    // on the device, read back by the host after the step
+    double squares;  // Σ (g·inverse_scale)²; not finite if any g is not
+    double norm;     // its root
+    float factor;    // inverse_scale · min(1, clip/(norm + 1e-6)): what adamw multiplies g with
+    int finite;      // 0: adamw does nothing
 };
-// step_norm(const double* parts, int count, double inverse_scale, double clip, StepNorm* result)   clip 0: none. Grid 1, 256 threads.
-struct UpdateBlock {           // a run of a tensor that one thread block moves
-    unsigned long long at;     // first element in the flat buffers of weights, gradients (and of the E copy)
-    unsigned long long moment; // first element in the f32 moments, or first code
-    unsigned long long scale;  // first scale (8-bit)
-    int len;                   // 1 to 2,048; in 8 bits a run starts at a multiple of 256 elements of its tensor
-    int flags;                 // 1: weight decay, 2: 8-bit moments
+// step_norm(const double* parts, int count, double inverse_scale, double clip, StepNorm* result)
+//   clip 0: none. Grid 1, 256 threads.
+struct UpdateBlock {            // a run of a tensor that one thread block moves
+    unsigned long long at;      // first element in the flat buffers of weights, gradients (and of the E copy)
+    unsigned long long moment;  // first element in the f32 moments, or first code
+    unsigned long long scale;   // first scale (8-bit)
+    int len;                    // 1 to 2,048; in 8 bits a run starts at a multiple of 256 elements of its tensor
+    int flags;                  // 1: weight decay, 2: 8-bit moments
 };
 struct AdamWArgs {
-    float *w;                  // weights f32
-    const float *g;            // gradients f32
-    void *w_e;                 // the copy in E, or null
-    float *m, *v;              // moments f32
+    float *w;                          // weights f32
+    const float *g;                    // gradients f32
+    void *w_e;                         // the copy in E, or null
+    float *m, *v;                      // moments f32
     unsigned char *m_codes, *v_codes;  // 8-bit moments
     float *m_scales, *v_scales;
-    const float *maps;         // [2,256]: values of the signed, then of the unsigned dynamic map
+    const float *maps;  // [2,256]: values of the signed, then of the unsigned dynamic map
     const UpdateBlock *blocks;
     const StepNorm *norm;
     float lr, beta1, beta2, eps, weight_decay, correction1, correction2_root;
 };
 // adamw_E(AdamWArgs): grid = number of UpdateBlocks, 256 threads.
 
+// clang-format off
 // ---------------------------------------------------------------- the list: X(name, threads)
 #define ISOFLOP_GEMMS(X, E) \
     X(gemm_nn_##E##_128, 256) X(gemm_nt_##E##_128, 256) X(gemm_tn_##E##_128, 256) \

@@ -1,18 +1,18 @@
-// Causal self-attention without a T×T matrix in memory (Dao et al. 2022, arXiv 2205.14135): scores are made by tiles, the
-// forward keeps each row's log-sum-exp, and the backward makes them again.
+// Causal self-attention without a T×T matrix in memory (Dao et al. 2022, arXiv 2205.14135): scores are made by tiles,
+// the forward keeps each row's log-sum-exp, and the backward makes them again.
 //
 //   s = q·kᵀ·scale    p = exp(s − lse)    o = p·v                              (j ≤ i only)
 //   dv = pᵀ·do        ds = p∘(do·vᵀ − D)·scale, D = rowsum(do∘o)               dq = ds·k    dk = dsᵀ·q
 //
-// The backward is two passes, each with its own rows of the result (of dk and dv, of dq): five products become seven, and
-// no sum depends on which block came first.
+// The backward is two passes, each with its own rows of the result (of dk and dv, of dq): five products become seven,
+// and no sum depends on which block came first.
 #include "device.h"
 
 /// Where a block's head of a sequence lies.
 struct HeadView {
-    long long row0;   // first row of the sequence in [M,…]
-    long long lse0;   // first element in [B,H,T]
-    int c, column;    // channels, first column of the head
+    long long row0;  // first row of the sequence in [M,…]
+    long long lse0;  // first element in [B,H,T]
+    int c, column;   // channels, first column of the head
 };
 __device__ __forceinline__ HeadView head_view(const AttentionArgs &args) {
     HeadView h;
@@ -24,8 +24,8 @@ __device__ __forceinline__ HeadView head_view(const AttentionArgs &args) {
 }
 
 // ---------------------------------------------------------------- bf16 and f16
-// Four warps, each with sixteen of the block's 64 rows. W is the head's width, filled up with zeros. A tile of scores stays in
-// registers: what mma leaves is, rounded, what it takes as its left operand.
+// Four warps, each with sixteen of the block's 64 rows. W is the head's width, filled up with zeros. A tile of scores
+// stays in registers: what mma leaves is, rounded, what it takes as its left operand.
 constexpr int ROWS = 64, ATTENTION_THREADS = 128;
 
 /// acc[16, COLS] = X·Yᵀ: sixteen rows of the tile x, from row `row`, and COLS rows of the tile y.
@@ -67,8 +67,8 @@ __device__ __forceinline__ void weigh(float (&out)[W / 8][4], const float (&p)[C
 }
 /// Writes sixteen rows times `factor` of each half, those below T and the head's columns.
 template <class E, int W>
-__device__ __forceinline__ void store_rows(const AttentionArgs &args, E *to, int ld, int row, const float (&acc)[W / 8][4],
-                                           const float (&factor)[2]) {
+__device__ __forceinline__ void store_rows(const AttentionArgs &args, E *to, int ld, int row,
+                                           const float (&acc)[W / 8][4], const float (&factor)[2]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -89,11 +89,13 @@ __device__ __forceinline__ void store_rows(const AttentionArgs &args, E *to, int
     }
 }
 
-/// Rows of queries; walks over the tiles of keys up to its own. The next keys are on their way while values are weighed.
-template <class E, int W> __device__ __forceinline__ void attention_forward(const AttentionArgs &args) {
-    SHARED(E, q_tile, ROWS *W);
-    SHARED(E, k_tile, ROWS *W);
-    SHARED(E, v_tile, ROWS *W);
+/// Rows of queries; walks over the tiles of keys up to its own. The next keys are on their way while values are
+/// weighed.
+template <class E, int W>
+__device__ __forceinline__ void attention_forward(const AttentionArgs &args) {
+    SHARED(E, q_tile, ROWS * W);
+    SHARED(E, k_tile, ROWS * W);
+    SHARED(E, v_tile, ROWS * W);
     const HeadView h = head_view(args);
     // The longest walks begin first.
     const int own = gridDim.x - 1 - blockIdx.x;
@@ -172,13 +174,14 @@ template <class E, int W> __device__ __forceinline__ void attention_forward(cons
 
 /// Either pass. Of keys (OF_KEYS): rows are keys, x and y are k and v, and the walk goes over queries from its own on:
 /// first = q, second = do. Of queries: rows are queries, x and y are q and do, the walk goes over keys up to its own.
-template <class E, int W, bool OF_KEYS> __device__ __forceinline__ void attention_backward(const AttentionArgs &args) {
+template <class E, int W, bool OF_KEYS>
+__device__ __forceinline__ void attention_backward(const AttentionArgs &args) {
     // As much as 48 KiB hold.
     constexpr int COLS = W == 128 ? 32 : 64, STAGES = W == 128 ? 1 : 2;
-    SHARED(E, x_tile, ROWS *W);
-    SHARED(E, y_tile, ROWS *W);
-    SHARED(E, first_tiles, STAGES *COLS *W);
-    SHARED(E, second_tiles, STAGES *COLS *W);
+    SHARED(E, x_tile, ROWS * W);
+    SHARED(E, y_tile, ROWS * W);
+    SHARED(E, first_tiles, STAGES * COLS * W);
+    SHARED(E, second_tiles, STAGES * COLS * W);
     const HeadView h = head_view(args);
     const int t = args.t, ld = 3 * h.c;
     const E *q = static_cast<const E *>(args.qkv) + h.row0 * ld + h.column, *k = q + h.c, *v = k + h.c;
@@ -257,7 +260,8 @@ template <class E, int W, bool OF_KEYS> __device__ __forceinline__ void attentio
 }
 
 /// delta = Σ dout·out over a head's columns. A warp a row.
-template <class E> __device__ __forceinline__ void attention_delta(const AttentionArgs &args) {
+template <class E>
+__device__ __forceinline__ void attention_delta(const AttentionArgs &args) {
     const HeadView h = head_view(args);
     const int row = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (row >= args.t) return;
@@ -269,7 +273,8 @@ template <class E> __device__ __forceinline__ void attention_delta(const Attenti
     if (lane == 0) args.delta[h.lse0 + row] = sum;
 }
 
-// ---------------------------------------------------------------- f32, for checking: a warp a row, a lane a column of scores
+// ---------------------------------------------------------------- f32, for checking: a warp a row, a lane a column of
+// scores
 constexpr int PARTS = 4;  // of 32 columns of a head, at most 128
 
 /// Σ x·y over a head's columns.
@@ -279,7 +284,8 @@ __device__ __forceinline__ float dot(const float *x, const float *y, int width) 
     return sum;
 }
 /// sums[32] of a lane's own columns += Σ over lanes of their p times their row of `rows`; `count` rows there are.
-__device__ __forceinline__ void weigh_rows(float (&sums)[PARTS], float p, const float *rows, int ld, int count, int width) {
+__device__ __forceinline__ void weigh_rows(float (&sums)[PARTS], float p, const float *rows, int ld, int count,
+                                           int width) {
     const int lane = threadIdx.x % 32;
     for (int j = 0; j < count; j++) {
         float of = __shfl_sync(FULL, p, j);
@@ -305,7 +311,9 @@ extern "C" __global__ void __launch_bounds__(128) attention_forward_f32(const At
     for (int base = 0; base <= row; base += 32) {
         int key = base + lane;
         float s = -INFINITY;
-        if (key <= row) s = dot(q + static_cast<long long>(row) * ld, k + static_cast<long long>(key) * ld, args.width) * args.scale;
+        if (key <= row)
+            s = dot(q + static_cast<long long>(row) * ld, k + static_cast<long long>(key) * ld, args.width) *
+                args.scale;
         float now = fmaxf(most, max_lanes(s)), fade = expf(most - now);
         most = now;
         float p = expf(s - now);
@@ -351,8 +359,10 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_kv_f32(cons
         int query = base + lane;
         float p = 0.0f, ds = 0.0f;
         if (query < args.t) {
-            p = expf(dot(q + static_cast<long long>(query) * ld, k + own, args.width) * args.scale - args.lse[h.lse0 + query]);
-            ds = p * (dot(dout + static_cast<long long>(query) * h.c, v + own, args.width) - args.delta[h.lse0 + query]);
+            p = expf(dot(q + static_cast<long long>(query) * ld, k + own, args.width) * args.scale -
+                     args.lse[h.lse0 + query]);
+            ds =
+                p * (dot(dout + static_cast<long long>(query) * h.c, v + own, args.width) - args.delta[h.lse0 + query]);
         }
         int count = min(32, args.t - base);
         weigh_rows(dv, p, dout + static_cast<long long>(base) * h.c, h.c, count, args.width);
@@ -377,8 +387,10 @@ extern "C" __global__ void __launch_bounds__(128) attention_backward_kv_f32(cons
 #define ATTENTIONS(E) ATTENTION(E, 16) ATTENTION(E, 32) ATTENTION(E, 64) ATTENTION(E, 128)
 OF_BF16(ATTENTIONS(bf16))
 OF_F16(ATTENTIONS(f16))
-#define DELTA(E) \
-    extern "C" __global__ void __launch_bounds__(128) attention_delta_##E(const AttentionArgs args) { attention_delta<E>(args); }
+#define DELTA(E)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(128) attention_delta_##E(const AttentionArgs args) { \
+        attention_delta<E>(args);                                                                     \
+    }
 OF_F32(DELTA(f32))
 OF_BF16(DELTA(bf16))
 OF_F16(DELTA(f16))

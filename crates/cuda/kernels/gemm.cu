@@ -1,5 +1,5 @@
-// Products out[M,N] = A·B with what follows them (see abi.h): on tensor cores for bf16 and f16, by plain multiplication and
-// addition for f32.
+// Products out[M,N] = A·B with what follows them (see abi.h): on tensor cores for bf16 and f16, by plain multiplication
+// and addition for f32.
 #include "device.h"
 
 enum Form { NN, NT, TN };
@@ -23,11 +23,17 @@ __device__ __forceinline__ void activation(int code, float x, float &value, floa
     }
 }
 
-__device__ __forceinline__ float load_float(const float *p) { return *p; }
-template <class E> __device__ __forceinline__ float load_float(const E *p) { return to_float(*p); }
+__device__ __forceinline__ float load_float(const float *p) {
+    return *p;
+}
+template <class E>
+__device__ __forceinline__ float load_float(const E *p) {
+    return to_float(*p);
+}
 
 /// Finishes two neighbouring elements of a row, the first in an even column; `parts` only for a split product.
-template <class E> __device__ __forceinline__ void finish(const GemmArgs &args, int row, int col, float x, float y) {
+template <class E>
+__device__ __forceinline__ void finish(const GemmArgs &args, int row, int col, float x, float y) {
     if (row >= args.m || col >= args.n) return;
     bool two = col + 1 < args.n;
     long long at = static_cast<long long>(row) * args.ldo + col;
@@ -81,7 +87,8 @@ template <class E> __device__ __forceinline__ void finish(const GemmArgs &args, 
 
 /// One row's share of its log-sum-exp: COUNT neighbouring logits a lane, LANES neighbouring lanes a slice.
 template <int COUNT, int LANES>
-__device__ __forceinline__ void logit_stats(const GemmArgs &args, int row, int col, int slice, const float (&x)[COUNT]) {
+__device__ __forceinline__ void logit_stats(const GemmArgs &args, int row, int col, int slice,
+                                            const float (&x)[COUNT]) {
     float most = -INFINITY, sum = 0.0f;
     int target = row < args.m ? args.targets[row] - args.column0 : -1;
 #pragma unroll
@@ -101,8 +108,8 @@ __device__ __forceinline__ void logit_stats(const GemmArgs &args, int row, int c
     to[1] = sum;
 }
 
-/// Which tile of the result a block makes: eight rows of tiles side by side, so that what blocks of one time read of A and of
-/// B stays in L2.
+/// Which tile of the result a block makes: eight rows of tiles side by side, so that what blocks of one time read of A
+/// and of B stays in L2.
 struct Tile {
     int m, n;
 };
@@ -114,12 +121,13 @@ __device__ __forceinline__ Tile tile_of_block() {
 }
 
 // ---------------------------------------------------------------- bf16 and f16
-// A block makes TILE x TILE elements: 128 by eight warps of 32 x 64, 64 by four of 32 x 32. Steps of 32 in k go through a
-// ring of STAGES buffers filled by asynchronous copies; one barrier a step. At the end each warp lays sixteen rows of its sums
-// into the same memory and takes them up row by row, so that neighbouring lanes write neighbouring elements.
+// A block makes TILE x TILE elements: 128 by eight warps of 32 x 64, 64 by four of 32 x 32. Steps of 32 in k go through
+// a ring of STAGES buffers filled by asynchronous copies; one barrier a step. At the end each warp lays sixteen rows of
+// its sums into the same memory and takes them up row by row, so that neighbouring lanes write neighbouring elements.
 constexpr int STEP = 32;
 
-template <class E, int FORM, int TILE> __device__ __forceinline__ void gemm(const GemmArgs &args) {
+template <class E, int FORM, int TILE>
+__device__ __forceinline__ void gemm(const GemmArgs &args) {
     constexpr int THREADS = TILE == 128 ? 256 : 128, WARP_COLS = TILE / 2, STAGES = TILE == 128 ? 3 : 4;
     constexpr int FRAGMENTS = WARP_COLS / 8, ELEMENTS = TILE * STEP;
     SHARED(E, tiles, 2 * STAGES * ELEMENTS);
@@ -187,7 +195,8 @@ template <class E, int FORM, int TILE> __device__ __forceinline__ void gemm(cons
 
     // Rows are padded by 8: the eight rows that lanes write at once lie in different banks.
     constexpr int STRIDE = WARP_COLS + 8, PAIRS = WARP_COLS / 2;
-    static_assert(THREADS / 32 * 16 * STRIDE * sizeof(float) <= 2 * STAGES * ELEMENTS * sizeof(E), "sums fit where tiles were");
+    static_assert(THREADS / 32 * 16 * STRIDE * sizeof(float) <= 2 * STAGES * ELEMENTS * sizeof(E),
+                  "sums fit where tiles were");
     float *sums = reinterpret_cast<float *>(tiles) + warp * 16 * STRIDE;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -213,10 +222,11 @@ template <class E, int FORM, int TILE> __device__ __forceinline__ void gemm(cons
 
 // ---------------------------------------------------------------- f32
 /// 64 x 64 elements by 256 threads of 4 x 4, in steps of 16.
-template <int FORM> __device__ __forceinline__ void gemm_f32(const GemmArgs &args) {
+template <int FORM>
+__device__ __forceinline__ void gemm_f32(const GemmArgs &args) {
     constexpr int TILE = 64, SHORT_STEP = 16, STRIDE = TILE + 4;
-    SHARED(float, a_tile, SHORT_STEP * STRIDE);
-    SHARED(float, b_tile, SHORT_STEP * STRIDE);
+    SHARED(float, a_tile, SHORT_STEP *STRIDE);
+    SHARED(float, b_tile, SHORT_STEP *STRIDE);
     const float *a = static_cast<const float *>(args.a), *b = static_cast<const float *>(args.b);
     const int m0 = blockIdx.y * TILE, n0 = blockIdx.x * TILE;
     const int k0 = blockIdx.z * args.k_split, k1 = min(args.k, k0 + args.k_split);
@@ -263,7 +273,7 @@ template <int FORM> __device__ __forceinline__ void gemm_f32(const GemmArgs &arg
 // ---------------------------------------------------------------- the head's losses
 /// lse[M] out of the slices' statistics, and losses[M] in nats. A warp a row.
 extern "C" __global__ void __launch_bounds__(256)
-logit_losses(const float *stats, int slices, const float *target_logits, float *lse, float *losses, int m) {
+    logit_losses(const float *stats, int slices, const float *target_logits, float *lse, float *losses, int m) {
     int row = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (row >= m) return;
     const float *from = stats + 2 * static_cast<long long>(row) * slices;
@@ -281,14 +291,19 @@ logit_losses(const float *stats, int slices, const float *target_logits, float *
     losses[row] = total - target_logits[row];
 }
 
-#define GEMM(name, E, FORM, TILE, THREADS) \
-    extern "C" __global__ void __launch_bounds__(THREADS) name(const GemmArgs args) { gemm<E, FORM, TILE>(args); }
-#define GEMMS(E)                                                                                               \
-    GEMM(gemm_nn_##E##_128, E, NN, 128, 256) GEMM(gemm_nt_##E##_128, E, NT, 128, 256)                          \
-    GEMM(gemm_tn_##E##_128, E, TN, 128, 256) GEMM(gemm_nn_##E##_64, E, NN, 64, 128)                            \
-    GEMM(gemm_nt_##E##_64, E, NT, 64, 128) GEMM(gemm_tn_##E##_64, E, TN, 64, 128)
+#define GEMM(name, E, FORM, TILE, THREADS)                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS) name(const GemmArgs args) { \
+        gemm<E, FORM, TILE>(args);                                                    \
+    }
+#define GEMMS(E)                                                                      \
+    GEMM(gemm_nn_##E##_128, E, NN, 128, 256)                                          \
+    GEMM(gemm_nt_##E##_128, E, NT, 128, 256) GEMM(gemm_tn_##E##_128, E, TN, 128, 256) \
+        GEMM(gemm_nn_##E##_64, E, NN, 64, 128) GEMM(gemm_nt_##E##_64, E, NT, 64, 128) \
+            GEMM(gemm_tn_##E##_64, E, TN, 64, 128)
 OF_BF16(GEMMS(bf16))
 OF_F16(GEMMS(f16))
-#define GEMM_F32(name, FORM) \
-    extern "C" __global__ void __launch_bounds__(256) name(const GemmArgs args) { gemm_f32<FORM>(args); }
+#define GEMM_F32(name, FORM)                                                      \
+    extern "C" __global__ void __launch_bounds__(256) name(const GemmArgs args) { \
+        gemm_f32<FORM>(args);                                                     \
+    }
 OF_F32(GEMM_F32(gemm_nn_f32_64, NN) GEMM_F32(gemm_nt_f32_64, NT) GEMM_F32(gemm_tn_f32_64, TN))

@@ -23,7 +23,8 @@ __device__ __forceinline__ void layernorm_forward(const float *x, const float *w
 
 /// Eight rows at a time: a warp a row finds its means; then each thread has columns of its own, whose sums over the
 /// block's rows stay in shared memory.
-template <class E> __device__ __forceinline__ void layernorm_backward(const LayerNormBackwardArgs &args) {
+template <class E>
+__device__ __forceinline__ void layernorm_backward(const LayerNormBackwardArgs &args) {
     SHARED(float, means, 8 * 4);
     DYNAMIC_SHARED(float, sums);
     const int c = args.c, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -70,13 +71,13 @@ template <class E> __device__ __forceinline__ void layernorm_backward(const Laye
     }
 }
 
-#define LAYERNORM(E)                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(128) layernorm_forward_##E(                                           \
-        const float *x, const float *w, const float *b, E *y, float *stats, int rows, int c, float epsilon) {          \
-        layernorm_forward<E>(x, w, b, y, stats, rows, c, epsilon);                                                     \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256) layernorm_backward_##E(const LayerNormBackwardArgs args) {       \
-        layernorm_backward<E>(args);                                                                                   \
+#define LAYERNORM(E)                                                                                             \
+    extern "C" __global__ void __launch_bounds__(128) layernorm_forward_##E(                                     \
+        const float *x, const float *w, const float *b, E *y, float *stats, int rows, int c, float epsilon) {    \
+        layernorm_forward<E>(x, w, b, y, stats, rows, c, epsilon);                                               \
+    }                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(256) layernorm_backward_##E(const LayerNormBackwardArgs args) { \
+        layernorm_backward<E>(args);                                                                             \
     }
 OF_F32(LAYERNORM(f32))
 OF_BF16(LAYERNORM(bf16))

@@ -1,7 +1,8 @@
 // Sums in a fixed order, and passes over flat buffers.
 #include "device.h"
 
-/// parts[chunk, n] = Σ of the chunk's rows. Four groups of threads take every fourth row; their sums are added in order.
+/// parts[chunk, n] = Σ of the chunk's rows. Four groups of threads take every fourth row; their sums are added in
+/// order.
 template <class E>
 __device__ __forceinline__ void column_sums(const E *x, float *parts, int rows, int n, int ld, int rows_per_block) {
     SHARED(float, sums, 256);
@@ -18,20 +19,22 @@ __device__ __forceinline__ void column_sums(const E *x, float *parts, int rows, 
     float *to = parts + static_cast<long long>(blockIdx.y) * n + col;
     *to = sums[threadIdx.x] + sums[threadIdx.x + 64] + sums[threadIdx.x + 128] + sums[threadIdx.x + 192];
 }
-#define COLUMN_SUMS(E)                                                                                       \
-    extern "C" __global__ void __launch_bounds__(256)                                                        \
-    column_sums_##E(const E *x, float *parts, int rows, int n, int ld, int rows_per_block) {                 \
-        column_sums<E>(x, parts, rows, n, ld, rows_per_block);                                               \
+#define COLUMN_SUMS(E)                                                                           \
+    extern "C" __global__ void __launch_bounds__(256)                                            \
+        column_sums_##E(const E *x, float *parts, int rows, int n, int ld, int rows_per_block) { \
+        column_sums<E>(x, parts, rows, n, ld, rows_per_block);                                   \
     }
 COLUMN_SUMS(f32)
 OF_BF16(COLUMN_SUMS(bf16))
 OF_F16(COLUMN_SUMS(f16))
 
-__device__ __forceinline__ long long element() { return static_cast<long long>(blockIdx.x) * 256 + threadIdx.x; }
+__device__ __forceinline__ long long element() {
+    return static_cast<long long>(blockIdx.x) * 256 + threadIdx.x;
+}
 
 /// out[i] = Σ_p parts[p·stride + i], p rising; added to out if `accumulate`.
 extern "C" __global__ void __launch_bounds__(256)
-reduce_parts(const float *parts, float *out, long long n, int count, long long stride, int accumulate) {
+    reduce_parts(const float *parts, float *out, long long n, int count, long long stride, int accumulate) {
     long long i = element();
     if (i >= n) return;
     float sum = 0.0f;

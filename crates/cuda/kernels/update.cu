@@ -1,5 +1,6 @@
-// The optimiser's step: the gradient's norm, then clipping, AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with moments in
-// f32 or in blocks of 8 bits (Dettmers et al. 2021, arXiv 2110.02861), and the copy of the weights that products read.
+// The optimiser's step: the gradient's norm, then clipping, AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with
+// moments in f32 or in blocks of 8 bits (Dettmers et al. 2021, arXiv 2110.02861), and the copy of the weights that
+// products read.
 #include "device.h"
 
 // Gradients below the first count as zero and moments below the second become zero: their squares would be denormal.
@@ -35,7 +36,7 @@ extern "C" __global__ void __launch_bounds__(256) squares(const float *g, double
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-step_norm(const double *parts, int count, double inverse_scale, double clip, StepNorm *result) {
+    step_norm(const double *parts, int count, double inverse_scale, double clip, StepNorm *result) {
     double sum = 0.0;
     for (int i = threadIdx.x; i < count; i += 256) sum += parts[i];
     sum = sum_block(sum);
@@ -52,8 +53,8 @@ step_norm(const double *parts, int count, double inverse_scale, double clip, Ste
 // ---- the dynamic 8-bit map: values of codes rise; of the signed map code 127 is 0, of the unsigned code 0
 constexpr int SIGNED_ZERO = 127;
 
-/// Steps from the code of zero to the value nearest to |x| ≤ 1, of two equally near the lower: how many of the midpoints
-/// between neighbours lie below it. `midpoints[count]` rise.
+/// Steps from the code of zero to the value nearest to |x| ≤ 1, of two equally near the lower: how many of the
+/// midpoints between neighbours lie below it. `midpoints[count]` rise.
 __device__ __forceinline__ int steps_to(const float *midpoints, int count, float x) {
     int low = 0, high = count;
     while (low < high) {
@@ -71,7 +72,8 @@ struct Maps {
     float *midpoints;  // [2,256]: 128 of the signed map's positive side, 255 of the unsigned one
 };
 
-__device__ __forceinline__ float step(const AdamWArgs &args, float factor, float decay, long long at, float &m, float &v) {
+__device__ __forceinline__ float step(const AdamWArgs &args, float factor, float decay, long long at, float &m,
+                                      float &v) {
     float g = args.g[at] * factor;
     if (fabsf(g) < GRADIENT_FLOOR) g = 0.0f;
     m = args.beta1 * m + (1.0f - args.beta1) * g;
@@ -82,12 +84,14 @@ __device__ __forceinline__ float step(const AdamWArgs &args, float factor, float
     return args.w[at] * (1.0f - args.lr * decay) - args.lr / args.correction1 * m / root;
 }
 
-template <class E> __device__ __forceinline__ void put(const AdamWArgs &args, long long at, float w) {
+template <class E>
+__device__ __forceinline__ void put(const AdamWArgs &args, long long at, float w) {
     args.w[at] = w;
     if (args.w_e) static_cast<E *>(args.w_e)[at] = Operand<E>::round(w);
 }
 
-template <class E> __device__ __forceinline__ void adamw(const AdamWArgs &args) {
+template <class E>
+__device__ __forceinline__ void adamw(const AdamWArgs &args) {
     SHARED(float, values, 512);
     SHARED(float, midpoints, 512);
     if (!args.norm->finite) return;
@@ -111,7 +115,8 @@ template <class E> __device__ __forceinline__ void adamw(const AdamWArgs &args) 
         midpoints[i] = inside ? 0.5f * add_rounded_down(args.maps[from], args.maps[from + 1]) : INFINITY;
     }
     __syncthreads();
-    // A warp has the 256 elements that share a scale, a lane eight of them: two runs of four, so four codes are one word.
+    // A warp has the 256 elements that share a scale, a lane eight of them: two runs of four, so four codes are one
+    // word.
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = warp * QUANT_BLOCK;
     if (first >= block.len) return;
     const unsigned long long code0 = block.moment + first, scale0 = block.scale + warp;
@@ -150,8 +155,10 @@ template <class E> __device__ __forceinline__ void adamw(const AdamWArgs &args) 
     args.v_scales[scale0] = v_most;
 }
 
-#define ADAMW(E) \
-    extern "C" __global__ void __launch_bounds__(256) adamw_##E(const AdamWArgs args) { adamw<E>(args); }
+#define ADAMW(E)                                                                        \
+    extern "C" __global__ void __launch_bounds__(256) adamw_##E(const AdamWArgs args) { \
+        adamw<E>(args);                                                                 \
+    }
 OF_F32(ADAMW(f32))
 OF_BF16(ADAMW(bf16))
 OF_F16(ADAMW(f16))

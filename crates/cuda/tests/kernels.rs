@@ -1,5 +1,5 @@
-//! The kernels by themselves: against plain loops in f64 under the emulator's eyes, and the committed images against their
-//! sources. `tests/engine` has the engine on top of them.
+//! The kernels by themselves: against plain loops in f64 under the emulator's eyes, and the committed images against
+//! their sources. `tests/engine` has the engine on top of them.
 
 use std::path::Path;
 use std::process::{Command, Output};

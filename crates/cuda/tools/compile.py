@@ -2,11 +2,11 @@
 """Compiles the kernels and commits to what came out.
 
     compile.py            writes images/: for each type of operands PTX (for cards that come later) and a cubin for each
-                          architecture, packed by zlib; images.json, the hashes of sources and images; and ptxas.csv, each
-                          kernel's registers, shared memory and spills
+                          architecture, packed by zlib; images.json, the hashes of sources and images; and ptxas.csv,
+                          each kernel's registers, shared memory and spills
     compile.py --check    images.json belongs to the sources and the images, and ptxas.csv lists every kernel, none with
-                          spills that are not explained here; with the wheels at hand also that compiling again gives the
-                          same images and the same table
+                          spills that are not explained here; with the wheels at hand also that compiling again gives
+                          the same images and the same table
 
 Wheels (PyPI; no driver and no card needed) are looked for in $ISOFLOP_CUDA_WHEELS, then where Python finds packages:
 
@@ -40,7 +40,8 @@ PACKAGES = {"nvidia-cuda-nvrtc-cu12": "12.8.93", "nvidia-cuda-nvcc-cu12": "12.8.
 # Kernels that may spill, each with its reason.
 MAY_SPILL = {}
 LARGEST_SHARED = 48 * 1024
-HEADER = ["kernel", "architecture", "registers", "shared_bytes", "spill_stores_bytes", "spill_loads_bytes", "stack_bytes"]
+NUMBERS = ["registers", "shared_bytes", "spill_stores_bytes", "spill_loads_bytes", "stack_bytes"]
+HEADER = ["kernel", "architecture", *NUMBERS]
 
 
 def sha256(data):
