@@ -16,8 +16,8 @@ const MOST_WIDTH: usize = 5888;
 /// The oldest compute capability with bf16 in its matrix units, for which the kernels are made.
 const CAPABILITY: (u32, u32) = (8, 0);
 
-/// Names of the kernel sets of 1, 2, … cards: with how many cards a batch is shared determines the order of sums, and so
-/// a run's bits.
+/// Names of the kernel sets of 1, 2, … cards: with how many cards a batch is shared determines the order of sums, and
+/// so a run's bits.
 const KERNELS: [&str; 16] = [
     "cuda", "cuda-2", "cuda-3", "cuda-4", "cuda-5", "cuda-6", "cuda-7", "cuda-8", "cuda-9", "cuda-10",
     "cuda-11", "cuda-12", "cuda-13", "cuda-14", "cuda-15", "cuda-16",
@@ -113,7 +113,8 @@ impl Cuda {
         if let Some(old) = cards.iter().find(|card| card.capability < CAPABILITY) {
             return Err(CardError::Old { name: old.name.clone(), found: old.capability });
         }
-        if let Some(other) = cards.iter().find(|card| card.name != cards[0].name) {
+        let kind = |card: &Card| (card.capability, card.multiprocessors, card.memory);
+        if let Some(other) = cards.iter().find(|card| kind(card) != kind(&cards[0])) {
             return Err(CardError::Mixed { first: cards[0].name.clone(), other: other.name.clone() });
         }
         Ok(Self { driver, cards })
@@ -190,6 +191,11 @@ impl AbsentCards {
     /// The published figures.
     pub fn published(&self) -> &'static devices::Device {
         self.device
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.cards
     }
 
     /// Bytes an engine may take of each.

@@ -1,6 +1,6 @@
-//! Gradients of several cards made one: each card owns a share of every bucket, fetches that share from the others, adds
-//! in the order of the cards, and the others fetch the sum. On queues of their own, beside the backward that makes the
-//! next bucket.
+//! Gradients of several cards made one: each card owns a share of every bucket, fetches that share from the others,
+//! adds in the order of the cards, and the others fetch the sum. On queues of their own, beside the backward that
+//! makes the next bucket.
 //!
 //! The order is ((g₀ + g₁) + g₂) + …, whichever card adds and whichever way the bytes take: from card to card where the
 //! machine lets them, else through pinned memory of the host.

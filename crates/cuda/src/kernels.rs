@@ -107,7 +107,7 @@ impl Kernels {
             reduce_parts: find("reduce_parts")?,
             add: find("add")?,
             squares: find("squares")?,
-            norm: find("norm")?,
+            norm: find("step_norm")?,
         })
     }
 

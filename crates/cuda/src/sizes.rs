@@ -51,8 +51,8 @@ pub(crate) fn tile(precision: Precision, m: usize, n: usize) -> usize {
     }
 }
 
-/// Into how many parts the sum over k rows of a weight gradient `[m,n]` is divided: enough blocks for a large card, none
-/// shorter than 512 rows. Returns the rows of a part, a multiple of 32, and the number of parts.
+/// Into how many parts the sum over k rows of a weight gradient `[m,n]` is divided: enough blocks for a large card,
+/// none shorter than 512 rows. Returns the rows of a part, a multiple of 32, and the number of parts.
 pub(crate) fn splits(precision: Precision, m: usize, n: usize, k: usize) -> (usize, usize) {
     let tile = tile(precision, m, n);
     let blocks = m.div_ceil(tile) * n.div_ceil(tile);

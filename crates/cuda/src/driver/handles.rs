@@ -221,7 +221,7 @@ impl Context {
     /// The driver's; that it can already is none.
     pub fn reach(&self, other: &Self) -> Result<(), DriverError> {
         // SAFETY: the handle of a context that is alive.
-        match self.call(|api| unsafe { api.cuCtxEnablePeerAccess(other.0.handle, 0) }) {
+        match self.call(|api| unsafe { api.enable_peer_access(other.0.handle) }) {
             Err(error) if error.code() == Some(PEER_ALREADY) => Ok(()),
             answer => answer,
         }

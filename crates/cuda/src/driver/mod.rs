@@ -1,14 +1,17 @@
 //! NVIDIA's driver, found at run time: cards, their memory, streams and kernels, with what each call answered.
 //!
 //! `unsafe` is confined to this folder: `sys.rs` has the functions of the driver's library, `handles.rs` and
-//! `queue.rs` make of them objects that own what they name and end it when they go. What stays out of reach of any check is what a kernel does
-//! with the addresses it is given: that is held by the tests that run every kernel under an emulator with bounds.
+//! `queue.rs` make of them objects that own what they name and end it when they go. What stays out of reach of any
+//! check is what a kernel does with the addresses it is given: that is held by the tests that run every kernel under
+//! an emulator with bounds.
 
+mod emulator;
 mod error;
 mod handles;
 mod queue;
 mod sys;
 
+pub use emulator::Emulator;
 pub use error::{DriverError, GET_ONE};
 pub use handles::{Context, DeviceMemory, Function, Module, Span};
 pub use queue::{Arg, Event, Grid, Pinned, Stream};

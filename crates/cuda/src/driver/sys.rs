@@ -8,6 +8,7 @@
 
 use super::error::DriverError;
 use libloading::Library;
+pub(super) use libloading::Symbol;
 use std::ffi::{CStr, c_char, c_void};
 
 /// A context, stream, event, module or function: an opaque pointer of the driver's.
@@ -28,7 +29,7 @@ macro_rules! functions {
             cuGetErrorString: Words,
             path: String,
             /// Keeps the code of the functions mapped; never closed before they are gone.
-            _library: Library,
+            library: Library,
         }
 
         impl Api {
@@ -46,7 +47,7 @@ macro_rules! functions {
                             .get(b"cuGetErrorString\0")
                             .map_err(|_| missing("cuGetErrorString"))?,
                         path: path.to_owned(),
-                        _library: library,
+                        library,
                     })
                 }
             }
@@ -79,7 +80,6 @@ functions! {
     cuDevicePrimaryCtxRetain(context: *mut Handle, device: i32);
     cuDevicePrimaryCtxRelease_v2(device: i32);
     cuCtxSetCurrent(context: Handle);
-    cuCtxEnablePeerAccess(peer: Handle, flags: u32);
     cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
     cuMemAlloc_v2(address: *mut Address, bytes: usize);
     cuMemFree_v2(address: Address);
@@ -126,6 +126,30 @@ impl Api {
             }
         }
         Err(DriverError::NotHere { tried: paths.to_vec() })
+    }
+
+    /// Lets the current context reach the memory of another: looked for when it is asked, which most machines never
+    /// are.
+    ///
+    /// # Safety
+    /// The handle of a context that is alive.
+    pub(super) unsafe fn enable_peer_access(&self, peer: Handle) -> Result<(), DriverError> {
+        let function = "cuCtxEnablePeerAccess";
+        // SAFETY: the type is that of cuda.h.
+        let found: Option<Symbol<'_, unsafe extern "system" fn(Handle, u32) -> i32>> =
+            unsafe { self.symbol(function) };
+        let enable = found.ok_or(DriverError::Function { library: self.path.clone(), function })?;
+        // SAFETY: the caller's promise.
+        self.answer(function, unsafe { enable(peer, 0) })
+    }
+
+    /// A function or variable of another name.
+    ///
+    /// # Safety
+    /// It has this type.
+    pub(super) unsafe fn symbol<T>(&self, name: &str) -> Option<Symbol<'_, T>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.library.get(name.as_bytes()) }.ok()
     }
 
     /// Where it was found.

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &AttentionBenchArgs, ctx: &Context) -> anyhow::Result<Ex
     }
     // qkv, its gradient, output and its gradient, and what the scratch holds of scores.
     check_memory(4.0 * t as f64 * (9.0 * c as f64 + 8.0 * (c / heads) as f64 + 128.0))?;
-    let precision = precision(args.precision, set);
+    let precision = precision(args.precision, set)?;
     let head = |head: usize| Head::new(t, c, c / heads, head);
     let timed: Vec<Timed> = [1, heads]
         .into_iter()
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &AttentionBenchArgs, ctx: &Context) -> anyhow::Result<Ex
             let list: Vec<Head> = (0..count).map(head).collect();
             let [forward, backward] = match precision {
                 Precision::F32 => f32_seconds(set, &list),
-                Precision::Bf16 => bf16_seconds(set, &list),
+                Precision::Bf16 | Precision::Fp16 => bf16_seconds(set, &list),
             };
             Timed { heads: count, forward, backward }
         })

@@ -52,8 +52,17 @@ pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
 }
 
 /// The precision asked for, else bf16 where the processor multiplies it.
-fn precision(asked: Option<Precision>, kernels: KernelSet) -> Precision {
-    asked.unwrap_or(if kernels.computes_bf16() { Precision::Bf16 } else { Precision::F32 })
+///
+/// # Errors
+/// fp16: no processor computes it here.
+fn precision(asked: Option<Precision>, kernels: KernelSet) -> Result<Precision, UserError> {
+    match asked {
+        Some(Precision::Fp16) => Err(UserError::new("--precision fp16 is not computed on a processor")
+            .hint("choose bf16 or f32, or --device cuda")),
+        Some(precision) => Ok(precision),
+        None if kernels.computes_bf16() => Ok(Precision::Bf16),
+        None => Ok(Precision::F32),
+    }
 }
 
 /// Most of any one size on the command line: beyond it products of sizes could not be counted.

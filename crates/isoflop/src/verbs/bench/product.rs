@@ -34,10 +34,10 @@ pub(crate) fn run(args: &GemmBenchArgs, ctx: &Context) -> anyhow::Result<ExitCod
     check_sizes(&[("m", m), ("n", n), ("k", k)])?;
     // Source and packed operands, and the product, in f32.
     check_memory(4.0 * (3.0 * (m * k) as f64 + 2.0 * (k * n) as f64 + (m * n) as f64))?;
-    let precision = precision(args.precision, set);
+    let precision = precision(args.precision, set)?;
     let seconds = match precision {
         Precision::F32 => f32_seconds(set, (m, n, k)),
-        Precision::Bf16 => bf16_seconds(set, (m, n, k)),
+        Precision::Bf16 | Precision::Fp16 => bf16_seconds(set, (m, n, k)),
     };
     let [forward, weight_gradient] = seconds.map(|s| 2.0 * (m * n * k) as f64 / s);
     let peak = peak_flops_per_s(set, precision, 1);

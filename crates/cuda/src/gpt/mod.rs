@@ -1,27 +1,28 @@
 //! GPT-2 and its optimiser on one card or several: the model of `isoflop_nn::reference`, in the passes of a
 //! [`Replica`] on each.
 //!
-//! Each micro-batch is divided among the cards, sequences in order; with the last one of a step the gradients are joined
-//! while the backward makes them ([`crate::exchange`]). Every card then makes the same update of its own copy.
+//! Each micro-batch is divided among the cards, sequences in order; with the last one of a step the gradients are
+//! joined while the backward makes them ([`crate::exchange`]). Every card then makes the same update of its own copy.
 //!
 //! Nothing is allocated on a card after an engine is made, and nothing waits for one but what needs its answer: the
 //! losses of a micro-batch are looked at two micro-batches later, or when the step ends.
 
+mod state;
+mod step;
+
 use crate::device::Cuda;
-use crate::driver::{DriverError, Span};
+use crate::driver::DriverError;
 use crate::exchange::Exchange;
 use crate::images;
-use crate::replica::{NormOf, Replica, SLOTS};
+use crate::replica::{Replica, SLOTS};
 use crate::scaler::LossScaler;
 use crate::sizes::{Buffer, Sizes};
-use isoflop_base::tensor::TensorGroup;
-use isoflop_base::{TensorError, TensorSink, TensorSource, TokenBatch};
+use isoflop_base::{TensorSink, TensorSource, TokenBatch};
 use isoflop_nn::engine::{
-    Buffer as GroupBuffer, Engine, EngineError, Group, LanguageModel, MemoryPlan, Outcome, SequenceLoss,
-    StepSums, Update, check_batch,
+    Engine, EngineError, Group, LanguageModel, MemoryPlan, Outcome, SequenceLoss, StepSums, Update,
+    check_batch,
 };
 use isoflop_nn::gpt::NOISE_EVERY;
-use isoflop_nn::gpt::moments::{Moment, MomentSizes, saved};
 use isoflop_nn::layout::Layout;
 use isoflop_nn::{EngineOptions, GptConfig, Precision, init};
 use std::cell::RefCell;
@@ -230,171 +231,6 @@ impl CudaGpt {
         self.step.is_multiple_of(NOISE_EVERY)
     }
 
-    /// Takes the losses of a slot into the step's sums, once they are here.
-    fn collect(&mut self, slot: usize) -> Result<(), DriverError> {
-        if let Some(sent) = self.sent[slot].take() {
-            let mut sum = 0.0;
-            each_loss(self.replicas.get_mut(), &sent, slot, &mut |loss| sum += loss.sum)?;
-            self.sums.loss += sum;
-        }
-        Ok(())
-    }
-
-    fn collect_all(&mut self) -> Result<(), DriverError> {
-        for offset in 0..SLOTS {
-            // The older first: sums are made in the order of the micro-batches.
-            self.collect((self.micro_batches + offset) % SLOTS)?;
-        }
-        Ok(())
-    }
-
-    fn accumulate_on_cards(&mut self, batch: &TokenBatch, scale: f32) -> Result<(), DriverError> {
-        let (tokens, first) = (batch.predicted(), self.sums.tokens == 0);
-        let slot = self.micro_batches % SLOTS;
-        self.collect(slot)?;
-        let shares = self.shares(batch.sequences());
-        let (cards, equal) = (shares.len(), shares.iter().all(|s| s.len() == shares[0].len()));
-        let noise = first && equal && self.estimates_noise() && (scale < 1.0 || cards > 1);
-        // Micro-batches are of equal weight: the last one's share completes the whole.
-        let last = (self.micro_batches + 1) as f32 * scale > 1.0 - 0.5 * scale;
-        let loss_scale = self.scaler.map_or(1.0, |scaler| scaler.scale());
-        let per_token = scale * loss_scale / tokens as f32;
-        let layers = self.sizes.layout.blocks.len();
-        let replicas = self.replicas.get_mut();
-        for (index, (replica, share)) in replicas.iter_mut().zip(&shares).enumerate() {
-            replica.set_batch(batch, share.clone(), slot)?;
-            // A gradient that was joined is every card's already; it stays on the first and is added to there.
-            let again = self.joined && index > 0;
-            if first || again {
-                replica.clear_gradients()?;
-            }
-            replica.forward()?;
-            replica.head(Some((per_token, !first && !again)))?;
-            replica.send_losses(slot)?;
-        }
-        let add = |index: usize| !(first || self.joined && index > 0);
-        let mut overlapped = self.exchange.as_mut().filter(|_| last && !noise);
-        let mut next = 0;
-        for layer in (0..layers).rev() {
-            for (index, replica) in replicas.iter().enumerate() {
-                replica.block_backward(layer, add(index))?;
-            }
-            if let Some(exchange) = &mut overlapped {
-                let ready = self.sizes.layout.tensors[self.sizes.layout.blocks[layer].ln1_w].offset;
-                while next < exchange.buckets() && exchange.start(next) >= ready {
-                    exchange.join(replicas, &self.sizes, next)?;
-                    next += 1;
-                }
-            }
-        }
-        for replica in replicas.iter() {
-            replica.embed_backward()?;
-        }
-        if let Some(exchange) = &mut overlapped {
-            for bucket in next..exchange.buckets() {
-                exchange.join(replicas, &self.sizes, bucket)?;
-            }
-            exchange.finish(replicas)?;
-        }
-        self.joined = overlapped.is_some();
-        if noise {
-            let inverse = cards as f64 / (f64::from(scale) * f64::from(loss_scale));
-            for replica in replicas.iter() {
-                replica.norm(NormOf::SmallBatch, inverse, 0.0)?;
-            }
-            self.small_waits = true;
-            self.sums.small_tokens = tokens / cards as u64;
-        }
-        self.sent[slot] = Some(Sent { shares, length: batch.length() });
-        self.micro_batches += 1;
-        self.sums.tokens += tokens;
-        Ok(())
-    }
-
-    /// The gradients of all cards are the joined one.
-    fn join_cards(&mut self) -> Result<(), DriverError> {
-        let replicas = self.replicas.get_mut();
-        if let Some(exchange) = self.exchange.as_mut().filter(|_| !self.joined && self.sums.tokens > 0) {
-            for bucket in 0..exchange.buckets() {
-                exchange.join(replicas, &self.sizes, bucket)?;
-            }
-            exchange.finish(replicas)?;
-            self.joined = true;
-        }
-        Ok(())
-    }
-
-    /// The mean over cards of the small batch's |g|², which waits for them.
-    fn collect_small(&mut self) -> Result<(), DriverError> {
-        if !std::mem::take(&mut self.small_waits) {
-            return Ok(());
-        }
-        let replicas = self.replicas.get_mut();
-        let mut sum = 0.0;
-        for replica in replicas.iter_mut() {
-            replica.send_norms()?;
-            sum += replica.norm_sent(NormOf::SmallBatch)?.squares;
-        }
-        self.sums.small_squared = Some(sum / replicas.len() as f64);
-        Ok(())
-    }
-
-    /// The gradient of other processes joined with this one's, by way of the host.
-    fn join_group(&mut self, group: &mut dyn Group) -> Result<(), EngineError> {
-        let span = |replica: &Replica| -> Span { replica.at(self.sizes.gradients) };
-        let mut gradient = vec![0f32; self.sizes.layout.len];
-        let mut read = || {
-            let replica = &self.replicas.borrow()[0];
-            replica.stream.download(span(replica), bytemuck::cast_slice_mut(&mut gradient))
-        };
-        let result = read();
-        self.note(result, false)?;
-        self.sums.join(GroupBuffer::Host(&mut gradient), group)?;
-        let write = || {
-            for replica in self.replicas.borrow().iter() {
-                replica.stream.upload(replica.at(self.sizes.gradients), bytemuck::cast_slice(&gradient))?;
-            }
-            Ok(())
-        };
-        let result = write();
-        self.note(result, false)
-    }
-
-    /// |g|² of the whole gradient on the first card, without the loss scale; waits for it.
-    fn squares_now(&mut self) -> Result<f64, DriverError> {
-        let inverse = 1.0 / f64::from(self.scaler.map_or(1.0, |scaler| scaler.scale()));
-        let replica = &mut self.replicas.get_mut()[0];
-        replica.norm(NormOf::SmallBatch, inverse, 0.0)?;
-        replica.send_norms()?;
-        Ok(replica.norm_sent(NormOf::SmallBatch)?.squares)
-    }
-
-    /// The norm and the update on every card; the squared norm, and whether it was finite.
-    fn update_on_cards(&mut self, lr: f32) -> Result<(f64, bool), DriverError> {
-        let inverse = 1.0 / f64::from(self.scaler.map_or(1.0, |scaler| scaler.scale()));
-        let (clip, t) = (self.options.adamw.clip, self.step + 1);
-        let replicas = self.replicas.get_mut();
-        for replica in replicas.iter_mut() {
-            replica.norm(NormOf::Step, inverse, clip)?;
-            // Does nothing where the norm is not finite.
-            replica.adamw(lr, t)?;
-            replica.send_norms()?;
-        }
-        let mut first = None;
-        for replica in replicas.iter_mut() {
-            let norm = replica.norm_sent(NormOf::Step)?;
-            first.get_or_insert((norm.squares, norm.finite != 0));
-        }
-        Ok(first.expect("an engine has a card"))
-    }
-
-    fn clear_all_gradients(&mut self) -> Result<(), DriverError> {
-        for replica in self.replicas.get_mut().iter() {
-            replica.stream.clear(replica.at(self.sizes.gradients))?;
-        }
-        Ok(())
-    }
-
     /// Begins a new step.
     fn begin_step(&mut self) {
         self.micro_batches = 0;
@@ -424,45 +260,6 @@ impl CudaGpt {
         };
         Ok(Update { loss, tokens: sums.tokens, grad_norm: norm, noise, outcome })
     }
-
-    fn evaluate_on_cards(
-        &mut self,
-        batch: &TokenBatch,
-        each: &mut dyn FnMut(SequenceLoss),
-    ) -> Result<(), DriverError> {
-        // A slot whose losses have been taken.
-        let slot = self.micro_batches % SLOTS;
-        self.collect(slot)?;
-        let sent = Sent { shares: self.shares(batch.sequences()), length: batch.length() };
-        let replicas = self.replicas.get_mut();
-        for (replica, share) in replicas.iter_mut().zip(&sent.shares) {
-            replica.set_batch(batch, share.clone(), slot)?;
-            replica.forward()?;
-            replica.head(None)?;
-            replica.send_losses(slot)?;
-        }
-        each_loss(replicas, &sent, slot, each)
-    }
-}
-
-/// Losses of the sequences of a batch, in order, once they are here.
-fn each_loss(
-    replicas: &mut [Replica],
-    sent: &Sent,
-    slot: usize,
-    each: &mut dyn FnMut(SequenceLoss),
-) -> Result<(), DriverError> {
-    for (replica, share) in replicas.iter_mut().zip(&sent.shares) {
-        if share.is_empty() {
-            continue;
-        }
-        let losses = replica.losses(slot)?;
-        for (row, index) in losses.chunks_exact(sent.length).zip(share.clone()) {
-            let sum = row.iter().map(|&loss| f64::from(loss)).sum();
-            each(SequenceLoss { index, sum, tokens: sent.length as u64 });
-        }
-    }
-    Ok(())
 }
 
 impl Engine for CudaGpt {
@@ -523,86 +320,15 @@ impl Engine for CudaGpt {
     }
 
     fn save(&self, sink: &mut dyn TensorSink) -> Result<(), EngineError> {
-        let card = self.whole()?;
-        let (layout, sizes) = (&self.sizes.layout, self.moment_sizes());
-        sink.begin(&[layout.specs(), sizes.specs(layout)].concat())?;
-        let weights = self.read(card, self.sizes.weights)?;
-        for tensor in &layout.tensors {
-            sink.write(&tensor.name, bytemuck::cast_slice(&weights[tensor.range()]))?;
-        }
-        drop(weights);
-        for (index, moment) in Moment::pair(&sizes).iter_mut().enumerate() {
-            self.download_moment(card, index, moment).map_err(|e| device(&e))?;
-            moment.save(layout, &sizes, sink)?;
-        }
-        sink.counter("step", self.step)?;
-        if let Some(scaler) = &self.scaler {
-            scaler.save(sink)?;
-        }
-        Ok(())
+        self.save_to(sink)
     }
 
     fn load(&mut self, source: &mut dyn TensorSource) -> Result<(), EngineError> {
-        self.usable()?;
-        let (layout, sizes) = (&self.sizes.layout, self.moment_sizes());
-        let mut weights = vec![0f32; layout.len];
-        for tensor in &layout.tensors {
-            let out = &mut weights[tensor.range()];
-            source.read_f32(TensorGroup::Model, &tensor.name, &tensor.shape, out)?;
-        }
-        let saved = saved(layout, source);
-        let step = match saved {
-            true => {
-                source.counter("step").ok_or_else(|| TensorError::Missing("counter `step`".to_owned()))?
-            }
-            false => 0,
-        };
-        let mut moments = Moment::pair(&sizes);
-        for moment in moments.iter_mut().filter(|_| saved) {
-            moment.load(layout, &sizes, source)?;
-        }
-        self.upload_weights(&weights).map_err(|e| device(&e))?;
-        for (index, moment) in moments.iter_mut().enumerate() {
-            self.upload_moment(index, moment).map_err(|e| device(&e))?;
-        }
-        self.clear_all_gradients().map_err(|e| device(&e))?;
-        self.begin_step();
-        self.step = step;
-        if self.scaler.is_some() {
-            self.scaler = Some(if saved { LossScaler::load(source) } else { LossScaler::default() });
-        }
-        Ok(())
+        self.load_from(source)
     }
 
     fn memory(&self) -> MemoryPlan {
         self.sizes.plan()
-    }
-}
-
-impl CudaGpt {
-    fn moment_sizes(&self) -> MomentSizes {
-        MomentSizes::new(&self.sizes.layout, self.options.optimizer)
-    }
-
-    fn download_moment(&self, card: usize, index: usize, moment: &mut Moment) -> Result<(), DriverError> {
-        let (replica, parts) = (&self.replicas.borrow()[card], moment.parts());
-        let Sizes { moments, codes, scales, .. } = &*self.sizes;
-        let read = |buffer: Buffer, to: &mut [u8]| replica.stream.download(replica.at(buffer), to);
-        read(moments[index], bytemuck::cast_slice_mut(parts.wide))?;
-        read(codes[index], parts.codes)?;
-        read(scales[index], bytemuck::cast_slice_mut(parts.scales))
-    }
-
-    fn upload_moment(&self, index: usize, moment: &mut Moment) -> Result<(), DriverError> {
-        let parts = moment.parts();
-        let Sizes { moments, codes, scales, .. } = &*self.sizes;
-        for replica in self.replicas.borrow().iter() {
-            let write = |buffer: Buffer, from: &[u8]| replica.stream.upload(replica.at(buffer), from);
-            write(moments[index], bytemuck::cast_slice(parts.wide))?;
-            write(codes[index], parts.codes)?;
-            write(scales[index], bytemuck::cast_slice(parts.scales))?;
-        }
-        Ok(())
     }
 }
 
