@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
 flags="-std=c++20 -O2 -fPIC -fvisibility=hidden -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas -DISOFLOP_EMULATOR"
 # Only the calls of this instrumentation are wanted, not its library; and no pass that hides accesses in calls.
-watched="-fsanitize=thread -fno-tree-vectorize -fno-tree-loop-distribute-patterns"
+watched="-fsanitize=thread -fsanitize=bounds,shift,signed-integer-overflow -fsanitize-undefined-trap-on-error -fno-tree-vectorize -fno-tree-loop-distribute-patterns"
 cxx=${CXX:-g++}
 cd "$here"
 parts="memory block driver"

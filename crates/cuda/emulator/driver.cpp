@@ -28,9 +28,11 @@ enum : CUresult {
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
     NO_BINARY_FOR_GPU = 209,
+    PEER_ACCESS_UNSUPPORTED = 217,
     INVALID_HANDLE = 400,
     NOT_FOUND = 500,
     NOT_READY = 600,
+    PEER_ACCESS_ALREADY_ENABLED = 704,
 };
 
 struct Event;
@@ -66,6 +68,7 @@ bool initialised = false;
 int num_devices = 1;
 size_t memory_bytes = size_t(1) << 30;
 int capability = 89;
+bool peers = false;
 std::map<int, std::unique_ptr<Context>> primaries;
 std::vector<std::unique_ptr<Context>> contexts;
 thread_local Context *current = nullptr;
@@ -180,6 +183,8 @@ API void isoflop_emulator_reset() {
     num_devices = 1;
     memory_bytes = size_t(1) << 30;
     capability = 89;
+    peers = false;
+    peers_forget();
     for (auto &[device, context] : primaries) context->sticky = SUCCESS;
     for (auto &context : contexts) context->sticky = SUCCESS;
 }
@@ -194,6 +199,8 @@ API void isoflop_emulator_memory(unsigned long long bytes) {
 API void isoflop_emulator_devices(int devices) {
     num_devices = devices;
 }
+/// Whether devices may reach each other's memory.
+API void isoflop_emulator_peers(int can) { peers = can; }
 /// Compute capability of every device, 89 for 8.9.
 API void isoflop_emulator_capability(int value) {
     capability = value;
@@ -324,10 +331,17 @@ API CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice) {
     }
     return SUCCESS;
 }
-API CUresult cuDeviceCanAccessPeer(int *can, CUdevice, CUdevice) {
+API CUresult cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice other) {
     BEGIN(cuDeviceCanAccessPeer);
-    *can = 0;
+    *can = peers && device != other;
     return SUCCESS;
+}
+API CUresult cuCtxEnablePeerAccess(void *context, unsigned flags) {
+    BEGIN_IN_CONTEXT(cuCtxEnablePeerAccess);
+    int other = static_cast<Context *>(context)->device;
+    if (flags || other == current->device) return INVALID_VALUE;
+    if (!peers) return PEER_ACCESS_UNSUPPORTED;
+    return peer_enable(current->device, other) ? SUCCESS : PEER_ACCESS_ALREADY_ENABLED;
 }
 
 API CUresult cuDevicePrimaryCtxRetain(void **context, CUdevice device) {

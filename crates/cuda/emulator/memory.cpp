@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <map>
+#include <set>
 #include <sys/mman.h>
 
 // ---- faults
@@ -58,6 +59,7 @@ uintptr_t space_begin = 0, space_next = 0;
 std::vector<Allocation *> chunks;
 std::map<uintptr_t, Allocation *> allocations;
 std::map<int, size_t> held, peak;
+std::set<std::pair<int, int>> peers;
 
 size_t shadow_bytes(size_t bytes) {
     return (bytes + 1) / 2 * sizeof(Shadow);
@@ -129,6 +131,12 @@ size_t device_peak(int device) {
 }
 void device_forget_peaks() {
     peak = held;
+}
+bool peer_enable(int device, int other) {
+    return peers.insert({device, other}).second;
+}
+void peers_forget() {
+    peers.clear();
 }
 
 // ---- shared memory: arrays with a gap between them
@@ -242,7 +250,7 @@ void async_land(uintptr_t at, size_t bytes) {
 // ---- each access of a kernel
 namespace {
 void global_access(const Allocation &a, size_t offset, size_t bytes, bool write) {
-    if (a.device != running.launch->device) {
+    if (a.device != running.launch->device && !peers.count({running.launch->device, a.device})) {
         fault("access to another device's memory", "%s of %zu bytes", word(write), bytes);
         abandon(ILLEGAL_ADDRESS);
     }

@@ -49,6 +49,9 @@ void device_read(uintptr_t at, size_t bytes, const char *what);
 size_t device_allocated(int device);
 size_t device_peak(int device);
 void device_forget_peaks();
+/// A device's kernels may reach another's memory; false if they might before.
+bool peer_enable(int device, int other);
+void peers_forget();
 
 // ---- blocks
 using Entry = void (*)(void **args);

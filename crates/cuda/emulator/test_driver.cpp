@@ -21,6 +21,8 @@ int cuEventElapsedTime(float *, void *, void *);
 void isoflop_emulator_fail(const char *, int, int);
 void isoflop_emulator_memory(unsigned long long);
 void isoflop_emulator_capability(int);
+void isoflop_emulator_peers(int);
+int cuCtxEnablePeerAccess(void *, unsigned);
 int cuModuleLoadData(void **, const void *);
 void isoflop_emulator_devices(int);
 unsigned long long isoflop_emulator_allocated(int);
@@ -99,6 +101,14 @@ void test_driver() {
           "devices");
     CHECK(!cuDevicePrimaryCtxRetain(&first, 0) && !cuDevicePrimaryCtxRetain(&second, 1) && !cuCtxSetCurrent(second),
           "contexts");
+    CHECK(launch("scale", {1}, x.p(), 0.5f, (long long)64) == 700, "another device's memory");
+    isoflop_emulator_reset();
+    isoflop_emulator_devices(2);
+    CHECK(cuCtxEnablePeerAccess(first, 0) == 217, "devices that do not reach each other");
+    isoflop_emulator_peers(1);
+    CHECK(!cuCtxEnablePeerAccess(first, 0) && cuCtxEnablePeerAccess(first, 0) == 704, "devices that do");
+    CHECK(!launch("scale", {1}, x.p(), 1.0f, (long long)64), "another device's memory, reached");
+    isoflop_emulator_reset();
     CHECK(launch("scale", {1}, x.p(), 0.5f, (long long)64) == 700, "another device's memory");
     // An error sticks.
     CHECK(cuCtxSynchronize() == 700, "an error sticks");
