@@ -4,10 +4,12 @@
 //! - [`device`]: cards as a [`isoflop_nn::Device`], and cards that are planned for without being here.
 //! - [`gpt::CudaGpt`]: the engine, over one arena of memory laid out by `sizes`, in the passes of a `replica` on each
 //!   card; `exchange` joins the gradients of several.
+//! - [`bench`]: single kernels timed.
 //! - `kernels`, `abi`: how each kernel is put on a stream; `kernels/abi.h` is the other side.
 //! - `scaler`: dynamic loss scaling for fp16.
 
 mod abi;
+pub mod bench;
 pub mod device;
 pub mod driver;
 mod exchange;
@@ -18,6 +20,7 @@ mod replica;
 mod scaler;
 mod sizes;
 
+pub use bench::Bench;
 pub use device::{AbsentCards, CardError, Cuda, RESERVED, cards_of, kernels_of, largest_micro_batch};
 pub use driver::{Card, Driver, DriverError};
 pub use gpt::CudaGpt;

@@ -25,8 +25,11 @@ pub(crate) const UPDATE: usize = 2048;
 const UPDATE_BLOCK_BYTES: u64 = 32;
 const NORM_BYTES: u64 = 24;
 const MAPS_BYTES: u64 = 2 * 256 * 4;
-/// Bytes of gradients that one exchange between cards carries at most, but for a tensor or a layer larger than it.
-pub(crate) const BUCKET_BYTES: u64 = 32 << 20;
+/// Elements of gradients that one exchange between cards carries at most, but for a layer larger than it: 32 MiB, of a
+/// small model an eighth of it.
+fn bucket_len(layout: &Layout) -> usize {
+    (layout.len / 8).clamp(1024, 8 << 20)
+}
 
 /// Bytes of an operand of a product.
 pub(crate) fn operand_bytes(precision: Precision) -> u64 {
@@ -366,6 +369,7 @@ fn exchange(layout: &Layout, cards: usize) -> u64 {
 /// The gradients as they become ready in the backward, from the last layer to the embeddings, in runs of whole layers:
 /// first element and length of each.
 pub(crate) fn buckets(layout: &Layout) -> Vec<(usize, usize)> {
+    let step = bucket_len(layout);
     // Layout: wte, wpe, blocks, last norm, head. Blocks are ready from the last to the first.
     let first_of = |layer: usize| layout.tensors[layout.blocks[layer].ln1_w].offset;
     let end_of_blocks = layout.tensors[layout.lnf_w].offset;
@@ -373,13 +377,12 @@ pub(crate) fn buckets(layout: &Layout) -> Vec<(usize, usize)> {
     let mut end = end_of_blocks;
     for layer in (0..layout.blocks.len()).rev() {
         let start = first_of(layer);
-        if (end - start) as u64 * 4 >= BUCKET_BYTES || layer == 0 {
+        if end - start >= step || layer == 0 {
             buckets.push((start, end - start));
             end = start;
         }
     }
     // The embeddings are ready last; theirs is cut into buckets of the usual size.
-    let step = (BUCKET_BYTES / 4) as usize;
     let mut at = 0;
     while at < end {
         let len = step.min(end - at);

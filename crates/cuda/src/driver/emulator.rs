@@ -63,6 +63,12 @@ impl<'a> Emulator<'a> {
         unsafe { self.symbol::<Set>("isoflop_emulator_capability")(capability) }
     }
 
+    /// Bytes that are allocated on a card now.
+    pub fn allocated(self, card: i32) -> u64 {
+        // SAFETY: no pointer.
+        unsafe { self.symbol::<Bytes>("isoflop_emulator_allocated")(card) }
+    }
+
     /// Most bytes that were allocated on a card at once.
     pub fn peak(self, card: i32) -> u64 {
         // SAFETY: no pointer.

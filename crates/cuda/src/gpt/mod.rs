@@ -94,11 +94,11 @@ impl CudaGpt {
             )));
         }
         let make = || -> Result<(Vec<Replica>, Option<Exchange>), DriverError> {
-            let image = images::image(options.precision);
+            let image = images::image(options.precision, cuda.cards()[0].capability);
             let replicas = cuda
                 .cards()
                 .iter()
-                .map(|card| Replica::new(cuda.driver(), card.number, image, &sizes))
+                .map(|card| Replica::new(cuda.driver(), card.number, &image, &sizes))
                 .collect::<Result<Vec<_>, _>>()?;
             let exchange = match replicas.len() {
                 1 => None,

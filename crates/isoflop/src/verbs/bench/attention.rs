@@ -4,7 +4,7 @@
 //! Operations are the model's: two products forward and four backward (dv, dp, dq, dk) over the causal half, so
 //! 2·T²·S and 4·T²·S for a head of width S. The scores that the backward computes again are not counted.
 
-use super::{best_seconds, check_memory, check_sizes, peak_flops_per_s, precision};
+use super::{best_seconds, cards, check_memory, check_sizes, peak_flops_per_s, precision};
 use crate::cli::{Context, word};
 use isoflop_base::units::si;
 use isoflop_kernels::KernelSet;
@@ -27,6 +27,9 @@ pub(crate) struct AttentionBenchArgs {
     /// Attention heads [default: width / 64].
     #[arg(long)]
     heads: Option<usize>,
+    /// What computes: cpu (one thread), or cuda for the first card.
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Operands of products [default: bf16 where the processor multiplies it, else f32].
     #[arg(long, value_parser = word::<Precision>())]
     precision: Option<Precision>,
@@ -48,6 +51,9 @@ pub(crate) fn run(args: &AttentionBenchArgs, ctx: &Context) -> anyhow::Result<Ex
         return Err(UserError::new(format!("--heads {heads} do not divide --width {c}"))
             .hint("choose a divisor of the width")
             .into());
+    }
+    if let Some(found) = cards::named(&args.device)? {
+        return cards::attention(&found, args.precision.unwrap_or(Precision::Bf16), (t, c, heads), ctx);
     }
     // qkv, its gradient, output and its gradient, and what the scratch holds of scores.
     check_memory(4.0 * t as f64 * (9.0 * c as f64 + 8.0 * (c / heads) as f64 + 128.0))?;

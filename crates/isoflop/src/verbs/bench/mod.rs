@@ -1,6 +1,7 @@
 //! `isoflop bench`: the engine and its parts against the machine's limit, measured here and now.
 
 mod attention;
+mod cards;
 mod fewshot;
 mod loader;
 mod product;
