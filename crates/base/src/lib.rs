@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod bits;
 pub mod columns;
+pub mod devices;
 pub mod episode;
 pub mod fewshot;
 pub mod identity;

@@ -51,6 +51,8 @@ choice! {
         F32 = "f32",
         /// bf16 operands, f32 everywhere else.
         Bf16 = "bf16",
+        /// fp16 operands, f32 everywhere else, the loss scaled so that its gradients fit; graphics cards only.
+        Fp16 = "fp16",
     }
 }
 

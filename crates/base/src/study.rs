@@ -49,11 +49,25 @@ choice! {
 pub struct MachineSpec {
     /// Worker threads.
     pub threads: usize,
+    /// What trains: `cpu`, or graphics cards as a study names them. Which bits come out of it is the kernel set's.
+    #[serde(default = "processor", skip_serializing_if = "is_processor")]
+    pub device: String,
     /// Seconds between two checkpoints.
     pub checkpoint_every_s: f64,
     /// Limits, alarms, and what a meter cannot know.
     #[serde(default, skip_serializing_if = "InstrumentSpec::is_default")]
     pub instruments: InstrumentSpec,
+}
+
+/// The device of a study that names none.
+pub const PROCESSOR: &str = "cpu";
+
+fn processor() -> String {
+    PROCESSOR.to_owned()
+}
+
+fn is_processor(device: &str) -> bool {
+    device == PROCESSOR
 }
 
 /// One run: what is trained, on what, how, and which points it finishes.

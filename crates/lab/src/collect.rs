@@ -111,7 +111,12 @@ pub fn of_the_law(runs: &[&RunSpec]) -> Vec<bool> {
         () if runs.iter().any(|run| !run.arm.is_empty()) => StudyKind::Data,
         () => StudyKind::Scaling,
     };
-    let machine = MachineSpec { threads: 1, checkpoint_every_s: 0.0, instruments: Default::default() };
+    let machine = MachineSpec {
+        threads: 1,
+        device: "cpu".to_owned(),
+        checkpoint_every_s: 0.0,
+        instruments: Default::default(),
+    };
     let study = Study {
         name: String::new(),
         kind,

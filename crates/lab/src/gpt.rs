@@ -3,10 +3,10 @@
 
 use crate::error::UserError;
 use crate::hf_config;
-use crate::machine::processor;
+use crate::machine::{Hardware, processor};
 use anyhow::Context as _;
 use isoflop_base::ModelShape;
-use isoflop_base::study::{GptSpec, MachineSpec, RunSpec};
+use isoflop_base::study::{GptSpec, MachineSpec, RunSpec, TrainSpec};
 use isoflop_base::tensor::WeightsOnly;
 use isoflop_kernels::KernelSet;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
@@ -42,15 +42,22 @@ pub fn run_flops_per_token(run: &RunSpec) -> f64 {
 /// The device that trains a run.
 ///
 /// # Errors
-/// A [`UserError`]: a kernel set this processor does not have.
-pub fn device(run: &RunSpec, machine: &MachineSpec) -> Result<Cpu, UserError> {
+/// A [`UserError`]: a kernel set this processor does not have, cards that are not here.
+pub fn device(run: &RunSpec, machine: &MachineSpec) -> Result<Hardware, UserError> {
+    if Hardware::is_cards(&machine.device) {
+        return Hardware::cards(&machine.device);
+    }
     let kernels = KernelSet::by_name(&run.train.kernels).map_err(UserError::from_error)?;
-    Ok(Cpu { kernels, threads: machine.threads })
+    Ok(Hardware::Cpu(Cpu { kernels, threads: machine.threads }))
 }
 
 /// How a run's engine runs.
 pub fn options(run: &RunSpec) -> EngineOptions {
-    let t = &run.train;
+    train_options(&run.train)
+}
+
+/// How an engine under a recipe runs.
+pub fn train_options(t: &TrainSpec) -> EngineOptions {
     EngineOptions {
         precision: t.precision,
         micro_batch: t.micro_batch,

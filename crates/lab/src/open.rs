@@ -49,7 +49,10 @@ pub fn resolve(raw: &RawStudy, corpus: &Corpus, machine: &Machine) -> Result<Stu
     batches.dedup();
     if base.micro_batch.is_none() {
         let batches: Vec<String> = batches.iter().map(ToString::to_string).collect();
-        let reason = "the most whose activations stay under 1 GiB";
+        let reason = match base.cards {
+            Some(_) => "the most that the card's memory holds, or that make a product faster",
+            None => "the most whose activations stay under 1 GiB",
+        };
         notes.add("train.micro_batch", format!("{} sequences", batches.join(", ")), reason, false);
     }
     Ok(Study {
@@ -67,7 +70,7 @@ pub fn resolve(raw: &RawStudy, corpus: &Corpus, machine: &Machine) -> Result<Stu
 /// # Errors
 /// A [`UserError`] naming the model, its bytes, and the smallest change that fits.
 pub fn check_memory(study: &Study) -> anyhow::Result<()> {
-    match memory::available() {
+    match memory::available_to(study) {
         Some(free) => memory::check(study, free),
         None => Ok(()),
     }

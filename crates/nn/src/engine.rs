@@ -115,6 +115,10 @@ pub enum EngineError {
     /// The device cannot do what it was asked: kernels, threads or a driver are missing.
     #[error("{0}")]
     Device(String),
+    /// A device of several, or the only one, can do nothing any more. What [`Engine::save`] still writes is the state
+    /// before the step that failed; if no device holds it, that is an error too.
+    #[error("{0}")]
+    Lost(String),
     /// A group could not be joined: another rank left, or the way to it broke.
     #[error("the ranks could not be joined: {0}")]
     Group(String),
@@ -290,6 +294,48 @@ pub trait Engine {
 
     /// Bytes held.
     fn memory(&self) -> MemoryPlan;
+}
+
+impl<E: Engine + ?Sized> Engine for Box<E> {
+    type Batch = E::Batch;
+
+    fn accumulate(&mut self, batch: &Self::Batch, scale: f32) -> Result<(), EngineError> {
+        (**self).accumulate(batch, scale)
+    }
+
+    fn reduce(&mut self, group: &mut dyn Group) -> Result<(), EngineError> {
+        (**self).reduce(group)
+    }
+
+    fn update(&mut self, lr: f32) -> Result<Update, EngineError> {
+        (**self).update(lr)
+    }
+
+    fn evaluate(
+        &mut self,
+        batch: &Self::Batch,
+        each: &mut dyn FnMut(SequenceLoss),
+    ) -> Result<(), EngineError> {
+        (**self).evaluate(batch, each)
+    }
+
+    fn save(&self, sink: &mut dyn TensorSink) -> Result<(), EngineError> {
+        (**self).save(sink)
+    }
+
+    fn load(&mut self, source: &mut dyn TensorSource) -> Result<(), EngineError> {
+        (**self).load(source)
+    }
+
+    fn memory(&self) -> MemoryPlan {
+        (**self).memory()
+    }
+}
+
+impl<E: LanguageModel + ?Sized> LanguageModel for Box<E> {
+    fn next_token_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        (**self).next_token_logits(tokens)
+    }
 }
 
 /// An engine of a language model: it also continues a text.

@@ -2,10 +2,11 @@
 
 use crate::cli::Context;
 use isoflop_base::Measured;
+use isoflop_base::devices;
 use isoflop_base::units::duration;
 use isoflop_lab::UserError;
 use isoflop_lab::audit::arithmetic::{Accelerator, Audit, Claim, Level, ModelClaim, Row, si};
-use isoflop_lab::audit::{arithmetic, devices, quantity};
+use isoflop_lab::audit::{arithmetic, quantity};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;

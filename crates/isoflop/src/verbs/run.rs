@@ -2,6 +2,7 @@
 
 use crate::cli::Context;
 use crate::progress::Terminal;
+use crate::verbs::plan::with_device;
 use crate::{exit, signals, summary};
 use isoflop_lab::UserError;
 use isoflop_lab::conduct::{Conducted, Conductor};
@@ -23,6 +24,9 @@ pub(crate) struct RunArgs {
     /// Train only the run of this id, for processes that share a study's runs; may be repeated.
     #[arg(long, value_name = "RUN")]
     only: Vec<String>,
+    /// What trains, in place of the study's own: cpu, cuda, cuda:0,1 or cuda:all.
+    #[arg(long)]
+    device: Option<String>,
 }
 
 /// Runs the verb.
@@ -31,7 +35,8 @@ pub(crate) fn run(args: RunArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
         crate::console::directory(out, "--out")?;
     }
-    let Opened { study, corpus, .. } = open::open(&args.study, &ctx.sets)?;
+    let Opened { study, corpus, .. } =
+        open::open(&args.study, &with_device(&ctx.sets, args.device.as_deref()))?;
     open::check_memory(&study)?;
     if let Some(unknown) = args.only.iter().find(|id| !study.runs.iter().any(|run| run.id == **id)) {
         let ids: Vec<&str> = study.runs.iter().map(|run| run.id.as_str()).collect();

@@ -6,6 +6,7 @@ mod bad_input;
 mod bench;
 mod book;
 mod common;
+mod cuda;
 mod demo;
 mod determinism;
 mod fewshot;

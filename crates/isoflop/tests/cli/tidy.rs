@@ -237,11 +237,13 @@ fn no_file_is_named_for_nothing() {
 }
 
 #[test]
-fn unsafe_stays_in_kernels_and_the_memory_map() {
-    let outside =
-        sources().into_iter().filter(|s| s.room() != "kernels" && s.path != "crates/data/src/map.rs");
+fn unsafe_stays_in_kernels_the_memory_map_and_the_driver() {
+    let outside = sources().into_iter().filter(|s| {
+        let driver = s.path.starts_with("crates/cuda/src/driver/");
+        s.room() != "kernels" && s.path != "crates/data/src/map.rs" && !driver
+    });
     let found = outside.flat_map(|s| s.lines_with(&["unsafe"]).collect::<Vec<_>>());
-    none(found.collect(), "`unsafe` outside kernels and crates/data/src/map.rs:");
+    none(found.collect(), "`unsafe` outside kernels, crates/data/src/map.rs and crates/cuda/src/driver:");
 }
 
 #[test]
@@ -291,9 +293,9 @@ fn pure_rooms_read_no_clock_environment_or_file() {
     ];
     let pure = sources()
         .into_iter()
-        .filter(|s| ["nn", "laws", "report", "base"].contains(&s.room()) && !s.is_test());
+        .filter(|s| ["nn", "laws", "report", "base", "cuda"].contains(&s.room()) && !s.is_test());
     let found = pure.flat_map(|s| s.lines_with(&words).collect::<Vec<_>>());
-    none(found.collect(), "nn, laws, report and base are functions of their arguments:");
+    none(found.collect(), "nn, cuda, laws, report and base are functions of their arguments:");
 }
 
 #[test]

@@ -2,5 +2,4 @@
 //! `isoflop audit`.
 
 pub mod arithmetic;
-pub mod devices;
 pub mod quantity;

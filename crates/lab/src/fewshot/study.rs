@@ -3,6 +3,7 @@
 //! Nothing is made of it here but values: [`super::runs`] lays out the runs.
 
 use crate::error::UserError;
+use crate::study::device;
 use crate::study::instruments::instruments;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Machine, Notes};
@@ -294,7 +295,8 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
         eval_every: raw.number("train.eval_every", 0.1, share, "a share above 0, at most 1")?,
         eval_episodes: raw.whole("train.eval_episodes", 200)?,
         machine: MachineSpec {
-            threads: resolve::threads(raw, machine, &mut notes)?,
+            threads: device::threads(raw, machine, &mut notes)?,
+            device: isoflop_base::study::PROCESSOR.to_owned(),
             checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
             instruments: instruments(raw)?,
         },

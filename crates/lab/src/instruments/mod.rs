@@ -11,7 +11,7 @@ pub use watch::Watch;
 
 use crate::environment::{MachineFacts, Process};
 use crate::error::UserError;
-use crate::machine::measure;
+use crate::machine::{Hardware, measure};
 use crate::stop::{Stop, StopReason};
 use care::{Used, Verdict};
 use isoflop_base::Measured;
@@ -19,6 +19,7 @@ use isoflop_base::instruments::{Alarm, AlarmKind, InstrumentSpec};
 use isoflop_base::study::{MachineSpec, RunSpec};
 use isoflop_kernels::KernelSet;
 use isoflop_meter::{Estimate, Instruments as Readings, Sample, Sampler, SharedEnergy, System, disk};
+use isoflop_nn::Precision;
 use isoflop_store::{Run, SideLog, SideLogs, Store};
 use notify::{Notify, Webhook};
 use std::collections::BTreeSet;
@@ -65,6 +66,7 @@ pub struct Instruments {
     process: Process,
     study: String,
     threads: usize,
+    device: String,
     energy: Measured<String>,
     idle_w: Measured<f64>,
     gpus: Measured<Vec<String>>,
@@ -73,6 +75,14 @@ pub struct Instruments {
 
 /// The peak of products, FLOP/s, by kernel set and precision.
 type Peak = ((String, &'static str), Measured<f64>);
+
+/// What the cards' vendor says they reach at most.
+fn published(cards: Option<&Hardware>, precision: Precision) -> Measured<f64> {
+    match cards.and_then(|cards| cards.published_flops_per_s(precision)) {
+        Some(peak) => Measured::estimated(peak, "the vendor's figure, not measured here"),
+        None => Measured::missing("no published figure of this card is known here"),
+    }
+}
 
 /// What the sampling thread and the training thread share.
 struct Shared {
@@ -170,6 +180,7 @@ impl Instruments {
             process: Process::look(),
             study: study.to_owned(),
             threads: machine.threads,
+            device: machine.device.clone(),
             energy,
             idle_w,
             gpus,
@@ -189,7 +200,9 @@ impl Instruments {
         if let Some((_, peak)) = peaks.iter().find(|(known, _)| *known == key) {
             return peak.clone();
         }
+        let cards = Hardware::is_cards(&self.device).then(|| Hardware::cards(&self.device).ok()).flatten();
         let peak = match KernelSet::by_name(&spec.train.kernels) {
+            _ if cards.is_some() => published(cards.as_ref(), spec.train.precision),
             Ok(set) => {
                 let (precision, seconds) = (spec.train.precision, measure::PEAK_GLANCE_S);
                 Measured::measured(measure::peak_flops_per_s(set, precision, self.threads, seconds))

@@ -45,7 +45,8 @@ impl Bench {
     fn start_in(&self, root: &Path, spec: InstrumentSpec) -> Result<Instruments, UserError> {
         let said = Arc::clone(&self.said);
         let voice: Voice = Arc::new(move |words| said.lock().unwrap().push(words.to_owned()));
-        let machine = MachineSpec { threads: 1, checkpoint_every_s: 60.0, instruments: spec };
+        let machine =
+            MachineSpec { threads: 1, device: "cpu".to_owned(), checkpoint_every_s: 60.0, instruments: spec };
         let interval = Duration::from_millis(5);
         let runs = [small_run(&[30])];
         Instruments::start_on(

@@ -1,7 +1,10 @@
 //! What this machine offers a study: its kernel set, threads and precision.
 
 pub mod choice;
+pub mod hardware;
 pub mod measure;
+
+pub use hardware::{Hardware, driver};
 
 use crate::error::UserError;
 use crate::study::resolve::Machine;

@@ -95,7 +95,8 @@ pub fn time_sizes(
     for run in study.one_of_each_model() {
         let flops = gpt::run_flops_per_token(run);
         let planned = gpt::memory_plan(run, &study.machine).map(|plan| plan.total());
-        let too_big = memory::available().is_some_and(|free| planned.is_ok_and(|needed| needed > free));
+        let too_big =
+            memory::available_to(study).is_some_and(|free| planned.is_ok_and(|needed| needed > free));
         let micro_tokens = (run.train.micro_batch * run.gpt().context) as f64;
         let tokens_per_s = match flops_per_s {
             Some(rate) if too_big || micro_tokens * flops / rate > TOO_LONG_S => {

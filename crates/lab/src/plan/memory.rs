@@ -7,7 +7,7 @@ use isoflop_base::ModelShape;
 use isoflop_base::study::Study;
 use isoflop_base::units::bytes;
 use isoflop_nn::engine::DeviceFacts;
-use isoflop_nn::{Device as _, EngineOptions, GptConfig, Optimizer, Precision, Recompute};
+use isoflop_nn::{EngineOptions, GptConfig, Optimizer, Precision, Recompute};
 
 /// Bytes this process may still take; `None` where the system does not say.
 pub fn available() -> Option<u64> {
@@ -15,6 +15,12 @@ pub fn available() -> Option<u64> {
     let free = memory.available.value().copied();
     let limit = memory.limit.value().copied();
     free.into_iter().chain(limit).min()
+}
+
+/// Bytes the engines of a study may take: of the memory of this machine, or of that of its cards.
+pub fn available_to(study: &Study) -> Option<u64> {
+    let run = study.runs.first()?;
+    gpt::device(run, &study.machine).ok()?.available()
 }
 
 /// Refuses a study whose largest engine needs more than `available` bytes.

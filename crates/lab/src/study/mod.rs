@@ -3,6 +3,7 @@
 
 pub mod arms;
 pub mod claims;
+pub mod device;
 mod documents;
 pub mod instruments;
 mod mix;

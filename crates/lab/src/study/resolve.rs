@@ -1,10 +1,13 @@
 //! From the keys of a file to what its runs share: defaults filled in, `auto` decided and its reason kept, everything
 //! validated once so that nothing after this checks again.
 
+use super::device::{self, precision, threads};
 use super::instruments::instruments;
 use super::raw::RawStudy;
 use super::{documents, mix, recipe};
 use crate::error::UserError;
+use crate::gpt;
+use crate::machine::Hardware;
 use isoflop_base::ModelShape;
 use isoflop_base::mix::MixSpec;
 use isoflop_base::recipe::*;
@@ -67,6 +70,8 @@ pub struct Base {
     pub micro_batch: Option<usize>,
     /// How runs are run here.
     pub machine: MachineSpec,
+    /// The graphics cards that train, if any do.
+    pub cards: Option<Hardware>,
     /// Which of the study's arms its runs are of.
     pub arm: Arm,
 }
@@ -99,11 +104,20 @@ impl Arm {
 }
 
 impl Base {
+    /// The micro-batch that the cards' memory holds; `None` on a processor.
+    fn micro_batch_of_cards(&self, shape: ModelShape, sequences: usize) -> Option<usize> {
+        let (vocab, context, init) = (self.vocab, self.context, self.init);
+        let config = gpt::config(&GptSpec { shape, vocab, context, init });
+        self.cards.as_ref()?.auto_micro_batch(&config, &gpt::train_options(&self.train), sequences)
+    }
+
     /// A run of a model under the study's recipe, finishing points after these optimiser steps (ascending).
     pub fn run(&self, shape: ModelShape, lr: f64, seed: u64, ends: Vec<u64>, role: Role) -> RunSpec {
         let sequences = (self.train.batch_tokens / self.context as u64) as usize;
         let auto = || {
-            let most = recipe::auto_micro_batch(shape, self.vocab, self.context, sequences);
+            let most = self
+                .micro_batch_of_cards(shape, sequences)
+                .unwrap_or_else(|| recipe::auto_micro_batch(shape, self.vocab, self.context, sequences));
             let half = sequences / 2;
             if self.arm.pairs && sequences >= PAIRS_FROM && sequences.is_multiple_of(2) {
                 most.min(half)
@@ -220,6 +234,8 @@ pub fn base(
     notes: &mut Notes,
 ) -> Result<Base, UserError> {
     let name = study_name(raw)?;
+    let (device, cards) = device::device(raw)?;
+    let machine = &device::machine_of(cards.as_ref(), machine);
     let context = at_most(raw, "train.context", raw.whole("train.context", 256)?, MOST_CONTEXT)? as usize;
     let train = resolve_train(raw, context, corpus, machine, notes)?;
     corpus.check_context(context).map_err(UserError::from_error)?;
@@ -235,9 +251,11 @@ pub fn base(
         micro_batch: micro_batch(raw, sequences)?,
         machine: MachineSpec {
             threads: threads(raw, machine, notes)?,
+            device,
             checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
             instruments: instruments(raw)?,
         },
+        cards,
         arm: Arm::default(),
     })
 }
@@ -493,59 +511,6 @@ fn micro_batch(raw: &RawStudy, sequences: usize) -> Result<Option<usize>, UserEr
         .hint(format!("choose one of {}", divisors.join(", "))));
     }
     Ok(Some(given))
-}
-
-fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<Precision, UserError> {
-    let text = raw.text("train.precision")?.unwrap_or_else(|| "auto".to_owned());
-    match text.as_str() {
-        "auto" => {
-            let (value, reason) = match &machine.bf16_loses {
-                Some(why) if machine.bf16 => (Precision::F32, format!("faster under this kernel set: {why}")),
-                _ if machine.bf16 => {
-                    (Precision::Bf16, "the engine computes in bf16 under this kernel set".to_owned())
-                }
-                _ => (Precision::F32, "the engine computes in f32 under this kernel set".to_owned()),
-            };
-            notes.add("train.precision", value.word(), &reason, false);
-            Ok(value)
-        }
-        "f32" => Ok(Precision::F32),
-        "bf16" if machine.bf16 => Ok(Precision::Bf16),
-        "bf16" => Err(UserError::new(format!(
-            "{}: bf16 is not computed under kernel set `{}`, and never emulated silently",
-            raw.place("train.precision"),
-            machine.kernels
-        ))
-        .hint(
-            "write precision = \"auto\" or \"f32\"; `isoflop doctor` lists the kernel sets of this machine",
-        )),
-        "fp16" => Err(UserError::new(format!(
-            "{}: fp16 is not computed on a processor, and never emulated silently",
-            raw.place("train.precision")
-        ))
-        .hint("write precision = \"auto\", \"f32\" or \"bf16\"")),
-        other => {
-            Err(UserError::new(format!("{}: \"{other}\" is no precision", raw.place("train.precision")))
-                .hint("write auto, f32, bf16 or fp16"))
-        }
-    }
-}
-
-/// Threads a study asks for.
-///
-/// # Errors
-/// None or too many.
-pub fn threads(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<usize, UserError> {
-    match raw.parsed("train.threads", parse_whole)? {
-        Some(n) if (1..=1024).contains(&n) => Ok(n as usize),
-        Some(n) => Err(UserError::new(format!("{}: {n} is out of range", raw.place("train.threads")))
-            .hint("choose 1 to 1024")),
-        None => {
-            let reason = "one per processor core this process may use";
-            notes.add("train.threads", machine.threads.to_string(), reason, true);
-            Ok(machine.threads)
-        }
-    }
 }
 
 fn data_spec(

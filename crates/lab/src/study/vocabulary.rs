@@ -121,6 +121,7 @@ const OWN: &[&str] = &[
     "train.clip",
     "train.recompute",
     "train.threads",
+    "train.device",
     "train.eval_every",
     "train.eval_tokens",
     "train.curve_tokens",

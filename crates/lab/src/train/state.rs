@@ -48,6 +48,12 @@ pub struct Place {
     /// Seconds spent waiting for batches.
     #[serde(default)]
     pub waited_s: f64,
+    /// Steps along the path whose gradients overflowed under the loss scale, so that the weights did not move.
+    #[serde(default)]
+    pub skipped: u64,
+    /// The gradient norm of the last step that was made: a skipped one has none.
+    #[serde(default)]
+    pub(super) grad_norm: f64,
     /// Steps and seconds since the last row.
     pub(super) since_row: (u64, f64),
     /// Seconds of those spent waiting for batches.
@@ -98,6 +104,8 @@ impl Place {
             total_cost: Cost::NOTHING,
             spent: Spent::default(),
             waited_s: 0.0,
+            skipped: 0,
+            grad_norm: 0.0,
             since_row: (0, 0.0),
             waited_since_row_s: 0.0,
             noise: None,

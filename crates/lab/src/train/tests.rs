@@ -6,7 +6,7 @@ use super::program::tests::small_run;
 use super::train_loop::{Job, Outcome, train};
 use crate::error::Stopped;
 use crate::instruments::Meters;
-use crate::record::{RunRecorder, Silent};
+use crate::record::{Event, Recorder, RunRecorder, Silent};
 use crate::stop::{Stop, StopReason};
 use crate::task::language::LanguageTask;
 use isoflop_base::mix::{MixSpec, Origin, Passages, SourceSpec, StageSpec, StageStart};
@@ -40,6 +40,10 @@ struct Bigram {
     signal_at: Option<(u64, Stop)>,
     /// Returns a loss that is no number at this step.
     diverge_at: Option<u64>,
+    /// Loses a device in the `update` of this step, which then has not been made.
+    lose_at: Option<u64>,
+    /// Makes nothing of every so manieth `update`.
+    skip_every: Option<u64>,
 }
 
 impl Bigram {
@@ -54,6 +58,8 @@ impl Bigram {
             sums: StepSums::default(),
             signal_at: None,
             diverge_at: None,
+            lose_at: None,
+            skip_every: None,
         }
     }
 
@@ -118,6 +124,14 @@ impl Engine for Bigram {
         let squares = self.squares();
         let sums = std::mem::take(&mut self.sums);
         let loss = sums.mean_loss()?;
+        if self.lose_at == Some(self.steps) {
+            return Err(EngineError::Lost("card 1 is gone".to_owned()));
+        }
+        if self.skip_every.is_some_and(|every| self.calls.is_multiple_of(every)) {
+            self.grad.fill(0.0);
+            let (grad_norm, outcome) = (f64::INFINITY, Moved::Skipped { scale: 0.5 });
+            return Ok(Update { loss, tokens: sums.tokens, grad_norm, noise: None, outcome });
+        }
         for i in 0..V * V {
             self.moment[i] = 0.9 * self.moment[i] + self.grad[i];
             self.weight[i] -= lr * self.moment[i];
@@ -215,12 +229,22 @@ fn corpus_of(spec: &RunSpec) -> Corpus {
 }
 
 fn go(run: &mut Run, trial: &Trial, engine: &mut Bigram, stop: &Stop) -> anyhow::Result<Outcome> {
+    go_before(run, trial, engine, stop, &mut Silent)
+}
+
+fn go_before(
+    run: &mut Run,
+    trial: &Trial,
+    engine: &mut Bigram,
+    stop: &Stop,
+    world: &mut dyn Recorder,
+) -> anyhow::Result<Outcome> {
     let spec = &trial.spec;
     let program = Program::new(spec);
     let checkpoint_every_s = trial.checkpoint_every_s;
     let job = Job { spec, program, checkpoint_every_s, stop, meters: Meters::default() };
     let mut task = LanguageTask::new(spec, &Arc::new(corpus_of(spec)))?;
-    train(&job, &mut task, engine, &mut RunRecorder { run, world: &mut Silent })
+    train(&job, &mut task, engine, &mut RunRecorder { run, world })
 }
 
 /// Everything that must not depend on interruptions: no seconds, no speeds.
@@ -447,6 +471,54 @@ fn a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_finished() {
     assert_eq!(run.status().unwrap(), Status::Diverged { step: 40, segment: "trunk".to_owned() });
     assert_eq!(run.points().unwrap().len(), 1);
     assert!(run.curves().unwrap().iter().all(|row| row.train_loss.is_finite()));
+}
+
+/// The notes a run was given.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Recorder for Notes {
+    fn record(&mut self, event: &Event<'_>) -> anyhow::Result<()> {
+        if let Event::Note(words) = event {
+            self.0.push((*words).to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_lost_device_saves_what_is_left_and_the_same_command_comes_to_the_same_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut trial, expected, _) = whole(&dir.path().join("whole"));
+    // No checkpoint between the last fork and the loss: what is gone on from is what was saved then.
+    trial.checkpoint_every_s = 1e9;
+    let mut run = open(&dir.path().join("lost"), &trial);
+    let mut notes = Notes::default();
+    let mut engine = Bigram { lose_at: Some(20), ..Bigram::new() };
+    let error = go_before(&mut run, &trial, &mut engine, &Stop::never(), &mut notes).unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(EngineError::Lost(_))), "{error:#}");
+    assert!(notes.0.iter().any(|words| words.contains("saved at step 20")), "{:?}", notes.0);
+    let mut engine = Bigram::new();
+    go(&mut run, &trial, &mut engine, &Stop::never()).unwrap();
+    assert!(essence(&run) == expected);
+}
+
+#[test]
+fn skipped_steps_are_told_counted_and_consume_their_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let trial = trial(small_run(&[60]));
+    let mut run = open(dir.path(), &trial);
+    let mut notes = Notes::default();
+    let mut engine = Bigram { skip_every: Some(7), ..Bigram::new() };
+    let outcome = go_before(&mut run, &trial, &mut engine, &Stop::never(), &mut notes).unwrap();
+    assert_eq!(outcome, Outcome::Done);
+    let told = notes.0.iter().filter(|words| words.contains("was skipped") && words.contains("0.5")).count();
+    assert!(told > 3, "{:?}", notes.0);
+    let label = &run.checkpoints().unwrap().complete[0].label;
+    let state = run.open_checkpoint(label).unwrap().state().clone();
+    assert_eq!(state["skipped"].as_u64(), Some(told as u64));
+    assert_eq!(engine.steps, 60 - told as u64, "the optimiser's step counts those that were made");
+    assert!(run.curves().unwrap().iter().all(|row| row.grad_norm.is_finite()));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::task::{Scoring, Task};
 use anyhow::Context as _;
 use isoflop_base::study::RunSpec;
 use isoflop_base::{CurveRow, NoisePairs, PointKind, Status};
-use isoflop_nn::engine::NoisePair;
+use isoflop_nn::engine::{NoisePair, Outcome as Moved};
 use isoflop_nn::{Engine, EngineError, SingleDevice};
 use std::time::Instant;
 
@@ -78,6 +78,9 @@ pub fn train<T: Task>(
         if !matches!(reason, StopReason::Signal(_)) {
             training.recorder.run.set_status(Status::Stopped { reason: reason.to_string() })?;
         }
+    }
+    if let Err(Some(EngineError::Lost(_))) = outcome.as_ref().map_err(|error| error.downcast_ref()) {
+        training.salvage()?;
     }
     let outcome = outcome?;
     let status = match outcome {
@@ -179,12 +182,39 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
             Err(EngineError::NonFinite { .. }) => return Ok(Outcome::Diverged),
             update => update?,
         };
-        let stepped = Stepped { loss: update.loss, lr, grad_norm: update.grad_norm };
+        self.heed(update.outcome, update.grad_norm)?;
+        let stepped = Stepped { loss: update.loss, lr, grad_norm: self.place.grad_norm };
         self.place.stepped(stepped, started.elapsed().as_secs_f64(), waited);
         if let Some(pair) = update.noise {
             self.place.saw_noise(one(pair));
         }
         Ok(Outcome::Done)
+    }
+
+    /// A step that was made has a norm; one that was skipped is told, counted, and goes on: its batch is consumed.
+    fn heed(&mut self, outcome: Moved, grad_norm: f64) -> anyhow::Result<()> {
+        match outcome {
+            Moved::Applied => self.place.grad_norm = grad_norm,
+            Moved::Skipped { scale } => {
+                self.place.skipped += 1;
+                let (run, step) = (&self.job.spec.id, self.place.step + 1);
+                self.recorder.note(&format!(
+                    "{run}: step {step} was skipped, its gradients overflowed in fp16; the loss scale is now {scale}"
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A device was lost. What is left of it may hold the state before the step: then that is saved, and whoever reads
+    /// the error learns where the same command goes on; else the last checkpoint stands.
+    fn salvage(&mut self) -> anyhow::Result<()> {
+        let run = self.job.spec.id.clone();
+        let words = match self.save(None) {
+            Ok(()) => format!("{run}: saved at step {} from a device that is left", self.place.step),
+            Err(_) => format!("{run}: no device is left to save from; the last checkpoint stands"),
+        };
+        self.recorder.note(&words)
     }
 
     /// Writes the row of the last step if one is due there, with a held-out loss if that is due too. The last row of a

@@ -12,7 +12,8 @@ macro_rules! in_form {
                 type $form = crate::gpt::plain::Plain;
                 $body
             }
-            crate::Precision::Bf16 => {
+            // fp16 has the same sizes; no engine is made in it.
+            crate::Precision::Bf16 | crate::Precision::Fp16 => {
                 type $form = crate::gpt::tiled::Tiled;
                 $body
             }
@@ -24,7 +25,7 @@ mod dims;
 mod form;
 mod gradient;
 mod model;
-mod moments;
+pub mod moments;
 mod plain;
 mod sizes;
 mod sums;
@@ -50,7 +51,7 @@ use std::sync::atomic::AtomicU64;
 use update::Division;
 
 /// Steps between two estimates of the noise scale.
-const NOISE_EVERY: u64 = 10;
+pub const NOISE_EVERY: u64 = 10;
 
 /// GPT-2 and its optimiser on the CPU.
 #[derive(Debug)]
@@ -103,6 +104,10 @@ impl CpuGpt {
         if let Err(why) = cpu.kernels.supported() {
             let error = KernelError::Unsupported { name: cpu.kernels.name(), why };
             return Err(EngineError::Device(error.to_string()));
+        }
+        if options.precision == Precision::Fp16 {
+            let what = "fp16 is not computed on a processor\nhint: use bf16 or f32, or a graphics card";
+            return Err(EngineError::Device(what.to_owned()));
         }
         if options.precision == Precision::Bf16 && config.variant.activation != Activation::GeluTanh {
             let what = "in bf16 the CPU computes GELU in its tanh form alone\nhint: use f32 for this model";

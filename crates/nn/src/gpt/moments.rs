@@ -11,11 +11,11 @@ use isoflop_kernels::AlignedBuffer;
 use isoflop_kernels::adamw8bit::BLOCK;
 
 /// Tensors with fewer elements keep f32 moments, as in the library bitsandbytes.
-pub(crate) const SMALL: usize = 4096;
+pub const SMALL: usize = 4096;
 
 /// Where a tensor's moments lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// First element in the buffers of f32.
     F32(usize),
     /// First code, and first scale.
@@ -24,18 +24,20 @@ pub(crate) enum Place {
 
 /// Lengths of the buffers, each of them twice: for first and second moments.
 #[derive(Debug)]
-pub(crate) struct MomentSizes {
+pub struct MomentSizes {
     /// Of each tensor, in the layout's order.
-    pub(crate) places: Vec<Place>,
+    pub places: Vec<Place>,
     /// Elements in f32.
-    wide: usize,
+    pub wide: usize,
     /// Codes, a whole number of f32.
-    codes: usize,
-    scales: usize,
+    pub codes: usize,
+    /// Scales, one for each block of codes.
+    pub scales: usize,
 }
 
 impl MomentSizes {
-    pub(crate) fn new(layout: &Layout, optimizer: Optimizer) -> Self {
+    /// Those of an optimiser of a model.
+    pub fn new(layout: &Layout, optimizer: Optimizer) -> Self {
         let mut sizes = Self { places: Vec::new(), wide: 0, codes: 0, scales: 0 };
         if optimizer == Optimizer::AdamW {
             sizes.wide = layout.len;
@@ -56,13 +58,14 @@ impl MomentSizes {
     }
 
     /// The tensors of both moments as a checkpoint holds them.
-    pub(crate) fn specs(&self, layout: &Layout) -> Vec<TensorSpec> {
+    pub fn specs(&self, layout: &Layout) -> Vec<TensorSpec> {
         let each =
             |prefix| layout.tensors.iter().zip(&self.places).flat_map(move |(t, &p)| specs(prefix, t, p));
         [FIRST_MOMENT, SECOND_MOMENT].into_iter().flat_map(each).collect()
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    /// Bytes of both moments in the host's aligned buffers.
+    pub fn bytes(&self) -> u64 {
         let bytes = |len: usize| AlignedBuffer::bytes(len) as u64;
         2 * (bytes(self.wide) + bytes(self.codes / 4) + bytes(self.scales))
     }
@@ -70,7 +73,7 @@ impl MomentSizes {
 
 /// One of the two moments of every tensor.
 #[derive(Debug)]
-pub(crate) struct Moment {
+pub struct Moment {
     wide: AlignedBuffer,
     codes: AlignedBuffer,
     scales: AlignedBuffer,
@@ -79,15 +82,19 @@ pub(crate) struct Moment {
 }
 
 /// Its buffers.
-pub(crate) struct MomentMut<'a> {
-    pub(crate) wide: &'a mut [f32],
-    pub(crate) codes: &'a mut [u8],
-    pub(crate) scales: &'a mut [f32],
+#[derive(Debug)]
+pub struct MomentMut<'a> {
+    /// In f32.
+    pub wide: &'a mut [f32],
+    /// In 8 bits.
+    pub codes: &'a mut [u8],
+    /// What the codes of a block are multiplied with.
+    pub scales: &'a mut [f32],
 }
 
 impl Moment {
     /// First and second moments, zero.
-    pub(crate) fn pair(sizes: &MomentSizes) -> [Self; 2] {
+    pub fn pair(sizes: &MomentSizes) -> [Self; 2] {
         [FIRST_MOMENT, SECOND_MOMENT].map(|prefix| Self {
             wide: AlignedBuffer::zeroed(sizes.wide),
             codes: AlignedBuffer::zeroed(sizes.codes / 4),
@@ -96,13 +103,17 @@ impl Moment {
         })
     }
 
-    pub(crate) fn parts(&mut self) -> MomentMut<'_> {
+    /// Its buffers.
+    pub fn parts(&mut self) -> MomentMut<'_> {
         let codes = bytemuck::cast_slice_mut(&mut self.codes);
         MomentMut { wide: &mut self.wide, codes, scales: &mut self.scales }
     }
 
     /// Writes them in the order announced.
-    pub(crate) fn save(
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn save(
         &self,
         layout: &Layout,
         sizes: &MomentSizes,
@@ -125,8 +136,11 @@ impl Moment {
         Ok(())
     }
 
-    /// Takes its tensors back. Moments of the other kind are an error: they would not continue the same run.
-    pub(crate) fn load(
+    /// Takes its tensors back.
+    ///
+    /// # Errors
+    /// The source's. Moments of the other kind are one: they would not continue the same run.
+    pub fn load(
         &mut self,
         layout: &Layout,
         sizes: &MomentSizes,
@@ -152,7 +166,7 @@ impl Moment {
     }
 
     /// The state before the first step.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         // A scale of zero makes every code mean zero.
         self.wide.fill(0.0);
         self.scales.fill(0.0);
@@ -177,7 +191,7 @@ fn specs(prefix: &str, tensor: &Tensor, place: Place) -> Vec<TensorSpec> {
 }
 
 /// Whether a source holds moments of either kind.
-pub(crate) fn saved(layout: &Layout, source: &dyn TensorSource) -> bool {
+pub fn saved(layout: &Layout, source: &dyn TensorSource) -> bool {
     let holds = |middle: &str, t: &Tensor| {
         source.has(TensorGroup::Optimizer, &format!("{FIRST_MOMENT}{middle}{}", t.name))
     };

@@ -4,7 +4,7 @@
 //! Operations are the model's: two products forward and four backward (dv, dp, dq, dk) over the causal half, so
 //! 2·T²·S and 4·T²·S for a head of width S. The scores that the backward computes again are not counted.
 
-use super::{best_seconds, check_memory, check_sizes, peak_flops_per_s, precision};
+use super::{best_seconds, cards, check_memory, check_sizes, peak_flops_per_s, precision};
 use crate::cli::{Context, word};
 use isoflop_base::units::si;
 use isoflop_kernels::KernelSet;
@@ -27,6 +27,9 @@ pub(crate) struct AttentionBenchArgs {
     /// Attention heads [default: width / 64].
     #[arg(long)]
     heads: Option<usize>,
+    /// What computes: cpu (one thread), or cuda for the first card.
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Operands of products [default: the faster here, as a study's `auto`].
     #[arg(long, value_parser = word::<Precision>())]
     precision: Option<Precision>,
@@ -43,7 +46,7 @@ struct Timed {
 pub(super) fn seconds(set: KernelSet, precision: Precision, heads: &[Head]) -> [f64; 2] {
     match precision {
         Precision::F32 => f32_seconds(set, heads),
-        Precision::Bf16 => bf16_seconds(set, heads),
+        Precision::Bf16 | Precision::Fp16 => bf16_seconds(set, heads),
     }
 }
 
@@ -57,9 +60,12 @@ pub(crate) fn run(args: &AttentionBenchArgs, ctx: &Context) -> anyhow::Result<Ex
             .hint("choose a divisor of the width")
             .into());
     }
+    if let Some(found) = cards::named(&args.device)? {
+        return cards::attention(&found, args.precision.unwrap_or(Precision::Bf16), (t, c, heads), ctx);
+    }
     // qkv, its gradient, output and its gradient, and what the scratch holds of scores.
     check_memory(4.0 * t as f64 * (9.0 * c as f64 + 8.0 * (c / heads) as f64 + 128.0))?;
-    let precision = precision(args.precision, set);
+    let precision = precision(args.precision, set)?;
     let head = |head: usize| Head::new(t, c, c / heads, head);
     let timed: Vec<Timed> = [1, heads]
         .into_iter()

@@ -2,6 +2,7 @@
 
 mod all;
 mod attention;
+mod cards;
 mod fewshot;
 mod loader;
 mod product;
@@ -57,8 +58,16 @@ pub(crate) fn run(args: BenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
 }
 
 /// The precision asked for, else what a study's `auto` would be.
-fn precision(asked: Option<Precision>, kernels: KernelSet) -> Precision {
-    asked.unwrap_or_else(|| precision_of(kernels).precision)
+///
+/// # Errors
+/// fp16: no processor computes it here.
+fn precision(asked: Option<Precision>, kernels: KernelSet) -> Result<Precision, UserError> {
+    match asked {
+        Some(Precision::Fp16) => Err(UserError::new("--precision fp16 is not computed on a processor")
+            .hint("choose bf16 or f32, or --device cuda")),
+        Some(precision) => Ok(precision),
+        None => Ok(precision_of(kernels).precision),
+    }
 }
 
 /// Most of any one size on the command line: beyond it products of sizes could not be counted.

@@ -1,6 +1,6 @@
 //! `isoflop bench gemm`: one product on one thread, in the layouts training uses.
 
-use super::{best_seconds, check_memory, check_sizes, peak_flops_per_s, precision};
+use super::{best_seconds, cards as on_cards, check_memory, check_sizes, peak_flops_per_s, precision};
 use crate::cli::{Context, word};
 use isoflop_base::units::si;
 use isoflop_kernels::matmul::{Init, Left, PANEL, Right, multiply, pack, packed_len};
@@ -23,6 +23,9 @@ pub(crate) struct GemmBenchArgs {
     /// Depth.
     #[arg(long, default_value_t = 128)]
     k: usize,
+    /// What computes: cpu (one thread), or cuda for the first card.
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Operands [default: the faster here, as a study's `auto`].
     #[arg(long, value_parser = word::<Precision>())]
     precision: Option<Precision>,
@@ -32,9 +35,12 @@ pub(crate) struct GemmBenchArgs {
 pub(crate) fn run(args: &GemmBenchArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let (m, n, k, set) = (args.m, args.n, args.k, kernel_set()?);
     check_sizes(&[("m", m), ("n", n), ("k", k)])?;
+    if let Some(found) = on_cards::named(&args.device)? {
+        return on_cards::product(&found, args.precision.unwrap_or(Precision::Bf16), (m, n, k), ctx);
+    }
     // Source and packed operands, and the product, in f32.
     check_memory(4.0 * (3.0 * (m * k) as f64 + 2.0 * (k * n) as f64 + (m * n) as f64))?;
-    let precision = precision(args.precision, set);
+    let precision = precision(args.precision, set)?;
     let [forward, weight_gradient] = flops_per_s(set, precision, (m, n, k));
     let peak = peak_flops_per_s(set, precision, 1);
     if ctx.json {
@@ -63,7 +69,7 @@ pub(super) fn flops_per_s(
 ) -> [f64; 2] {
     let seconds = match precision {
         Precision::F32 => f32_seconds(set, (m, n, k)),
-        Precision::Bf16 => bf16_seconds(set, (m, n, k)),
+        Precision::Bf16 | Precision::Fp16 => bf16_seconds(set, (m, n, k)),
     };
     seconds.map(|s| 2.0 * (m * n * k) as f64 / s)
 }

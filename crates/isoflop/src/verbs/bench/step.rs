@@ -2,10 +2,10 @@
 
 use super::{check_sizes, peak_flops_per_s, precision};
 use crate::cli::{Context, word};
-use isoflop_base::ModelShape;
 use isoflop_base::units::{bytes, si};
+use isoflop_base::{Measured, ModelShape};
 use isoflop_lab::UserError;
-use isoflop_lab::machine::processor;
+use isoflop_lab::machine::{Hardware, processor};
 use isoflop_lab::plan::memory::{self, Change};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
@@ -45,6 +45,9 @@ pub(crate) struct TrainBenchArgs {
     /// Steps before them that are not timed: they warm caches, pages and threads.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
+    /// What trains: cpu, cuda, cuda:0,1 or cuda:all.
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Operands of products [default: the faster here, as a study's `auto`].
     #[arg(long, value_parser = word::<Precision>())]
     precision: Option<Precision>,
@@ -63,13 +66,9 @@ pub(crate) struct TrainBenchArgs {
 const MOST_THREADS: usize = 1024;
 
 /// Bytes the engine will take; refused if more than are free.
-fn planned(
-    device: &impl Device<GptConfig>,
-    config: &GptConfig,
-    options: &EngineOptions,
-) -> anyhow::Result<u64> {
+fn planned(device: &Hardware, config: &GptConfig, options: &EngineOptions) -> anyhow::Result<u64> {
     let planned = isoflop_lab::gpt::plan_of(device, config, options)?.total();
-    let Some(free) = memory::available().filter(|free| planned > *free) else { return Ok(planned) };
+    let Some(free) = device.available().filter(|free| planned > *free) else { return Ok(planned) };
     let total = |options: &EngineOptions| device.plan(config, options).total();
     let problem = format!("{} needs {} of memory, {} are free", config.shape, bytes(planned), bytes(free));
     let hint = match memory::smallest_change(options, &device.facts(), free, &total) {
@@ -89,6 +88,44 @@ fn option(change: Change) -> String {
         Change::Recompute => "--recompute block".to_owned(),
         Change::Adam8bit => "--optimizer adamw8bit".to_owned(),
         Change::Precision(precision) => format!("--precision {}", precision.word()),
+    }
+}
+
+/// What the options ask to train on, and in which precision.
+fn device(args: &TrainBenchArgs) -> Result<(Hardware, Precision), UserError> {
+    if Hardware::is_cards(&args.device) {
+        let cards = Hardware::cards(&args.device)?;
+        return Ok((cards, args.precision.unwrap_or(Precision::Bf16)));
+    }
+    let mut cpu = processor()?;
+    cpu.threads = args.threads.unwrap_or(cpu.threads);
+    Ok((Hardware::Cpu(cpu), precision(args.precision, cpu.kernels)?))
+}
+
+/// What the device reaches at most: of a processor measured, of cards published.
+fn peak(device: &Hardware, precision: Precision) -> Measured<f64> {
+    match device {
+        Hardware::Cpu(cpu) => Measured::measured(peak_flops_per_s(cpu.kernels, precision, cpu.threads)),
+        cards => match cards.published_flops_per_s(precision) {
+            Some(peak) => Measured::estimated(peak, "the vendor's figure"),
+            None => Measured::missing("no published figure of this card is known here"),
+        },
+    }
+}
+
+/// Whose peak that is.
+fn whose(device: &Hardware) -> String {
+    match device {
+        Hardware::Cpu(cpu) => format!("that {} threads reach at most", cpu.threads),
+        cards => format!("that are published of {}", cards.facts().name),
+    }
+}
+
+/// Threads that compute, on a processor.
+fn threads(device: &Hardware) -> Option<usize> {
+    match device {
+        Hardware::Cpu(cpu) => Some(cpu.threads),
+        Hardware::Cards(_) | Hardware::Absent(_) => None,
     }
 }
 
@@ -125,10 +162,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         init: Init::Scaled,
         variant: Variant::default(),
     };
-    let mut device = processor()?;
-    device.threads = args.threads.unwrap_or(device.threads);
-    let (kernels, threads) = (device.kernels, device.threads);
-    let precision = precision(args.precision, kernels);
+    let (device, precision) = device(args)?;
     let options = EngineOptions {
         precision,
         micro_batch,
@@ -137,7 +171,8 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         ..EngineOptions::default()
     };
     let planned = planned(&device, &config, &options)?;
-    let peak = peak_flops_per_s(kernels, precision, threads);
+    let peak = peak(&device, precision);
+    let kernels = device.facts().kernels;
     let system = isoflop_meter::System::real();
     let before = system.peak_memory();
     let mut steps = Steps::new(&device, &config, &options, args.batch)?;
@@ -159,10 +194,11 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         let document = serde_json::json!({
             "shape": shape.to_string(), "params": shape.params(), "vocab": args.vocab, "context": args.context,
             "batch": args.batch, "micro_batch": micro_batch, "steps": args.steps, "seconds_per_step": seconds, "tokens_per_s": tokens_per_s,
-            "flops_per_s": flops_per_s, "peak_flops_per_s": peak, "share_of_peak": flops_per_s / peak,
-            "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": kernels.name(),
+            "flops_per_s": flops_per_s, "peak_flops_per_s": peak.value(),
+            "share_of_peak": peak.value().map(|peak| flops_per_s / peak),
+            "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": kernels,
             "precision": precision, "recompute": options.recompute, "optimizer": options.optimizer,
-            "threads": threads,
+            "threads": threads(&device), "device": device.facts().name,
         });
         println!("{document:#}");
     } else {
@@ -174,14 +210,14 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
             si(tokens_per_s),
             1e3 * seconds
         );
-        println!(
-            "{}FLOP/s, {:.0} % of the {}FLOP/s that {threads} threads reach at most ({}, {})",
-            si(flops_per_s),
-            100.0 * flops_per_s / peak,
-            si(peak),
-            kernels.name(),
-            precision.word()
-        );
+        let of_peak = match &peak {
+            Measured::Missing { reason } => format!("share of the peak missing: {reason}"),
+            peak => {
+                let (value, whose) = (*peak.value().expect("it is there"), whose(&device));
+                format!("{:.0} % of the {}FLOP/s {whose}", 100.0 * flops_per_s / value, si(value))
+            }
+        };
+        println!("{}FLOP/s, {of_peak} ({kernels}, {})", si(flops_per_s), precision.word());
         let used = used.map_or_else(|| "not measured here".to_owned(), bytes);
         println!("memory planned {}, measured {used}", bytes(planned));
     }

@@ -1,5 +1,6 @@
 //! `isoflop doctor`: what this machine is, which kernels were chosen and why, what can be measured here.
 
+mod cuda;
 mod page;
 
 use crate::cli::Context;
@@ -61,6 +62,8 @@ struct Report {
     energy: Energy,
     temperature: Measured<Temperature>,
     gpus: Measured<Vec<Gpu>>,
+    /// The CUDA driver, and the cards it trains on.
+    cuda: cuda::Cuda,
     /// Which instruments can be read, and what would make the others readable.
     instruments: Vec<Readable>,
     reaches: Reaches,
@@ -164,6 +167,7 @@ fn examine(store: &Path) -> Report {
         reaches: reaches(),
         temperature: system.processor_temperature(),
         gpus,
+        cuda: cuda::examine(),
         store: Store {
             path: store.display().to_string(),
             exists: store.is_dir(),

@@ -1,6 +1,6 @@
 //! The answer in words.
 
-use super::Report;
+use super::{Report, cuda};
 use isoflop_base::Measured;
 use isoflop_base::units::{bytes, si};
 use isoflop_meter::{Cpu, Gpu};
@@ -73,6 +73,7 @@ pub(super) fn page(report: &Report) -> String {
     }
     line("temperature", say(&report.temperature, |t| format!("{:.0} °C ({})", t.celsius, t.sensor)));
     line("cards", say(&report.gpus, |gpus| gpus.iter().map(device).collect::<Vec<_>>().join("; ")));
+    cuda::lines(&report.cuda, &mut line);
     let longest = report.instruments.iter().map(|i| i.instrument.len()).max().unwrap_or(0);
     line("instruments", String::new());
     for instrument in &report.instruments {
@@ -120,7 +121,7 @@ fn cores(cpu: &Cpu) -> String {
 
 fn device(gpu: &Gpu) -> String {
     let power = say(&gpu.power_limit_w, |w| format!("{w:.0} W limit"));
-    format!("{}, {}, {power}; not used by this version", gpu.name, say(&gpu.memory_total, |&b| bytes(b)))
+    format!("{}, {}, {power}", gpu.name, say(&gpu.memory_total, |&b| bytes(b)))
 }
 
 /// A reading in words, with its provenance unless it was simply measured.
