@@ -131,8 +131,8 @@ pub(crate) fn foretold(laws: Option<&LawDocument>) -> String {
                 number_cell(r.relative_error, &numbers::signed_percent(r.relative_error, 2)),
             )
         }).collect();
-        let head =
-            "<th>from the</th><th>next N</th><th>forecast</th><th>measured</th><th>off by</th><th></th>";
+        let head = "<th class=\"num\">from the</th><th class=\"num\">next N</th><th class=\"num\">forecast</th>\
+                    <th class=\"num\">measured</th><th class=\"num\">off by</th><th></th>";
         body.push_str(&table(&lead, head, rows));
     }
     if let Some(first) = laws.left_out.first() {
@@ -164,7 +164,7 @@ pub(crate) fn foretold(laws: Option<&LawDocument>) -> String {
                 escape(&s.ruling),
             )
         }).collect();
-        body.push_str(&table(&lead, "<th>N</th><th>the others say</th><th>measured</th><th></th>", rows));
+        body.push_str(&table(&lead, "<th class=\"num\">N</th><th class=\"num\">the others say</th><th class=\"num\">measured</th><th></th>", rows));
     }
     body
 }
