@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Writes what the program is made of, as CycloneDX 1.5 JSON:
 
-    tools/sbom.py [--target x86_64-unknown-linux-gnu] [--package isoflop] [--static glibc=2.36=LGPL-2.1-or-later]
+    tools/sbom.py [--target x86_64-unknown-linux-gnu] [--package isoflop] [--with glibc=2.36=LGPL-2.1-or-later]
 
-Read from `cargo metadata --locked` and from Cargo.lock; needs nothing but Python 3.11 and cargo. Components with the
+Read from `cargo metadata` and `cargo tree`, both `--locked`, and from Cargo.lock; needs nothing but Python 3.11 and cargo. Components with the
 scope `required` are linked into the program; those `excluded` run while it is built (build scripts, macros, and what
 these use) and are not in it. Each has the checksum that Cargo.lock has. SQLite, which a crate brings as C source, is a
-component of its own; `--static NAME=VERSION=LICENCE` names others, such as the C library of a static program.
+component of its own; `--with NAME=VERSION=LICENCE` names others, such as the C library of a static program.
 
 The document is a function of the tree and of SOURCE_DATE_EPOCH: without it there is no time in it.
 """
@@ -26,40 +26,27 @@ import uuid
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def metadata(target):
-    """What cargo resolved for one target, features of the workspace as they are built."""
-    command = ["cargo", "metadata", "--locked", "--format-version", "1"]
-    command += ["--filter-platform", target] if target else []
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def cargo(*args):
+    """What cargo prints, offline of any wish to change Cargo.lock."""
+    done = subprocess.run(["cargo", *args, "--locked"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"cargo metadata: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+        raise SystemExit(f"cargo {args[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
-def edges(node, kinds):
-    """Ids a node of the graph depends on by one of `kinds` (None is a normal dependency, "build", "dev")."""
-    return [dep["pkg"] for dep in node["deps"] if any(kind["kind"] in kinds for kind in dep["dep_kinds"])]
+def reached(package, target, kinds):
+    """(name, version) of every crate that the package reaches by edges of these kinds.
+
+    By `cargo tree`, as the graph of `cargo metadata` has optional crates that a build leaves out.
+    """
+    lines = cargo("tree", "--package", package, "--target", target or "all", "--edges", kinds, "--prefix", "none",
+                  "--format", "{p}").splitlines()
+    return {(words[0], words[1].removeprefix("v")) for words in map(str.split, lines) if words}
 
 
-def is_macro(package):
-    return any("proc-macro" in target["kind"] for target in package["targets"])
-
-
-def reach(graph, packages, root):
-    """(linked, built): ids that are linked into `root`, and those that only run while it is built."""
-    linked, waiting = set(), [root]
-    while waiting:
-        id_ = waiting.pop()
-        if id_ not in linked and not is_macro(packages[id_]):
-            linked.add(id_)
-            waiting += edges(graph[id_], {None})
-    built, waiting = set(), [root]
-    while waiting:
-        id_ = waiting.pop()
-        if id_ not in built:
-            built.add(id_)
-            waiting += edges(graph[id_], {None, "build"})
-    return linked, built - linked
+def edges(node):
+    """Ids a node of the graph depends on when it is built, tests aside."""
+    return [dep["pkg"] for dep in node["deps"] if any(kind["kind"] != "dev" for kind in dep["dep_kinds"])]
 
 
 def checksums(lock):
@@ -117,20 +104,22 @@ def sqlite(packages, linked):
     return None, None
 
 
-def document(target=None, package="isoflop", static=()):
+def document(target=None, package="isoflop", others=()):
     """The bill as a dictionary; the same tree gives the same one."""
-    found = metadata(target)
+    filtered = ["--filter-platform", target] if target else []
+    found = json.loads(cargo("metadata", "--format-version", "1", *filtered))
     lock_bytes = (ROOT / "Cargo.lock").read_bytes()
     sums = checksums(tomllib.loads(lock_bytes.decode()))
     packages = {p["id"]: p for p in found["packages"]}
     graph = {node["id"]: node for node in found["resolve"]["nodes"]}
-    roots = [p["id"] for p in found["packages"] if p["name"] == package and p["id"] in found["workspace_members"]]
-    if not roots:
+    root = next((id_ for id_ in found["workspace_members"] if packages[id_]["name"] == package), None)
+    if root is None:
         raise SystemExit(f"the workspace has no package {package}")
-    root = roots[0]
-    linked, built = reach(graph, packages, root)
+    ids = {(p["name"], p["version"]): id_ for id_, p in packages.items()}
+    linked = {ids[key] for key in reached(package, target, "normal,no-proc-macro")}
+    built = {ids[key] for key in reached(package, target, "normal,build")} - linked
     sqlite_from, sqlite_part = sqlite(packages, linked)
-    more = [generic(*part) for part in static]
+    more = [generic(*part) for part in others]
 
     order = sorted((linked | built) - {root}, key=lambda id_: (packages[id_]["name"], packages[id_]["version"]))
     components = [component(packages[id_], id_ in linked, sums) for id_ in order]
@@ -138,7 +127,7 @@ def document(target=None, package="isoflop", static=()):
     components += more
     dependencies = []
     for id_ in [root, *order]:
-        on = {purl(packages[other]) for other in edges(graph[id_], {None, "build"})}
+        on = {purl(packages[other]) for other in edges(graph[id_]) if other in linked | built}
         on |= {sqlite_part["bom-ref"]} if id_ == sqlite_from else set()
         on |= {part["bom-ref"] for part in more} if id_ == root else set()
         dependencies.append({"ref": purl(packages[id_]), "dependsOn": sorted(on)})
@@ -152,7 +141,7 @@ def document(target=None, package="isoflop", static=()):
         described = {"timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ"), **described}
     if target:
         described["properties"] = [{"name": "cargo:target", "value": target}]
-    name = json.dumps([purl(packages[root]), target, list(static), hashlib.sha256(lock_bytes).hexdigest()])
+    name = json.dumps([purl(packages[root]), target, list(others), hashlib.sha256(lock_bytes).hexdigest()])
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json",
         "bomFormat": "CycloneDX",
@@ -169,12 +158,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", help="the platform; without it crates of every platform are listed")
     parser.add_argument("--package", default="isoflop")
-    parser.add_argument("--static", action="append", default=[], metavar="NAME=VERSION=LICENCE")
+    parser.add_argument("--with", action="append", default=[], dest="others", metavar="NAME=VERSION=LICENCE")
     args = parser.parse_args()
-    static = [tuple(part.split("=")) for part in args.static]
-    if any(len(part) != 3 for part in static):
-        parser.error("--static wants NAME=VERSION=LICENCE")
-    json.dump(document(args.target, args.package, static), sys.stdout, indent=1)
+    others = [tuple(part.split("=")) for part in args.others]
+    if any(len(part) != 3 for part in others):
+        parser.error("--with wants NAME=VERSION=LICENCE")
+    json.dump(document(args.target, args.package, others), sys.stdout, indent=1)
     print()
 
 
