@@ -24,7 +24,7 @@ def members(data):
             for i in archive.infolist()
         ]
     if data[:2] == b"\x1f\x8b":
-        (time,) = (int.from_bytes(data[4:8], "little"),)
+        time = int.from_bytes(data[4:8], "little")
         return [("(unpacked)", {"time": time, "header": data[2:4].hex() + data[8:10].hex()}, gzip.decompress(data))]
     if data[257:262] == b"ustar":
         archive = tarfile.open(fileobj=io.BytesIO(data))

@@ -78,6 +78,14 @@ def layer(program, time):
     return out.getvalue()
 
 
+def compress(data):
+    """gzip's bytes; `gzip.compress` writes another header in some versions of Python."""
+    out = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=out, mtime=0) as packed:
+        packed.write(data)
+    return out.getvalue()
+
+
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
@@ -119,7 +127,7 @@ def image(program, version, revision=None, time=0):
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(files)}"]},
         "history": [{"created": created, "created_by": "tools/oci.py"}],
     }
-    packed = blob(gzip.compress(files, 9, mtime=0), "layer.v1.tar+gzip")
+    packed = blob(compress(files), "layer.v1.tar+gzip")
     settings = blob(text(config), "config.v1+json")
     kind = "application/vnd.oci.image.manifest.v1+json"
     manifest = {"schemaVersion": 2, "mediaType": kind, "config": settings, "layers": [packed]}
