@@ -2,8 +2,8 @@
 """Says how two files of the same name differ, down into archives:  tools/differences.py ONE OTHER [FOLDER …]
 
 Zip, tar, gzip and what lies in them are compared member by member: names and their order, times and modes, bytes. Where
-bytes differ it says where first, and which of the FOLDERs (those the two were built in) their texts name. Prints nothing
-where there is no difference; leaves with 1 where there is one.
+bytes differ it says where first, and which of the FOLDERs (those the two were built in) their texts name. Prints
+nothing where there is no difference; leaves with 1 where there is one.
 """
 
 import gzip

@@ -55,12 +55,13 @@ PRESETS = {
         "Few-shot learning",
         "Prototypes against attention on the built-in icons, judged on the same episodes.",
         ["fewshot", "run", "studies/fewshot.toml"],
-        ["backbone.width=16", "pretrain.epochs=1", "episodes.count=64", "episodes.trained_count=12", "test.episodes=200",
-         "seeds=[1, 2]", 'methods=["nearest-mean", "proto", "ccd", "feat"]', 'sweep.methods=["feat"]',
+        ["backbone.width=16", "pretrain.epochs=1", "episodes.count=64", "episodes.trained_count=12",
+         "test.episodes=200", "seeds=[1, 2]",
+         'methods=["nearest-mean", "proto", "ccd", "feat"]', 'sweep.methods=["feat"]',
          "sweep.classes=[0.4]", "sweep.per_step=[4]"],
     ),
 }
-#: A study whose verdict is unfavourable leaves with 3 (a diverged run), and still has its page.
+#: A study with a run that diverged leaves with 3, and still has its page.
 WITH_A_PAGE = (0, 3)
 STYLE = """
 :root { color-scheme: light dark; --line: #8886 }

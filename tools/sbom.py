@@ -3,10 +3,11 @@
 
     tools/sbom.py [--target x86_64-unknown-linux-gnu] [--package isoflop] [--with glibc=2.36=LGPL-2.1-or-later]
 
-Read from `cargo metadata` and `cargo tree`, both `--locked`, and from Cargo.lock; needs nothing but Python 3.11 and cargo. Components with the
-scope `required` are linked into the program; those `excluded` run while it is built (build scripts, macros, and what
-these use) and are not in it. Each has the checksum that Cargo.lock has. SQLite, which a crate brings as C source, is a
-component of its own; `--with NAME=VERSION=LICENCE` names others, such as the C library of a static program.
+Read from `cargo metadata` and `cargo tree`, both `--locked`, and from Cargo.lock; needs nothing but Python 3.11 and
+cargo. Components with the scope `required` are linked into the program; those `excluded` run while it is built (build
+scripts, macros, and what these use) and are not in it. Each has the checksum that Cargo.lock has. SQLite, which a crate
+brings as C source, is a component of its own; `--with NAME=VERSION=LICENCE` names others, such as the C library of a
+static program.
 
 The document is a function of the tree and of SOURCE_DATE_EPOCH: without it there is no time in it.
 """
@@ -27,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def cargo(*args):
-    """What cargo prints, offline of any wish to change Cargo.lock."""
+    """What cargo prints; it fails rather than change Cargo.lock."""
     done = subprocess.run(["cargo", *args, "--locked"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"cargo {args[0]}: {done.stderr.strip()}")
