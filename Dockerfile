@@ -2,9 +2,11 @@
 #
 #     docker build -t isoflop .
 #     docker run --rm -v "$PWD:/work" isoflop demo
+#     docker run -d -p 127.0.0.1:8080:8080 -v "$PWD:/work" isoflop watch isoflop-demo --address 0.0.0.0 --token token
 #
 # Limits given to the container (--memory, --cpus) are what isoflop sees as the machine. The program has no GPU kernels
-# yet; with `--gpus all` and NVIDIA's container toolkit it reads the cards' counters.
+# yet; with `--gpus all` and NVIDIA's container toolkit it reads the cards' counters. tools/image.sh makes a smaller
+# image, from scratch, that cannot.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
@@ -20,8 +22,11 @@ LABEL org.opencontainers.image.title="isoflop" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 RUN useradd --create-home --uid 1000 isoflop && install -d -o isoflop -g isoflop /work
 COPY --from=build /out/isoflop /usr/local/bin/isoflop
+COPY tools/healthcheck.sh /usr/local/bin/isoflop-healthcheck
 USER isoflop
 WORKDIR /work
 VOLUME /work
+# Of `isoflop watch` whether its page answers; other verbs are healthy while they run.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --retries=3 CMD ["isoflop-healthcheck"]
 ENTRYPOINT ["isoflop"]
 CMD ["--help"]

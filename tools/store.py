@@ -1,11 +1,17 @@
-"""Reads a run directory of an isoflop store, finished or growing. Needs nothing but Python.
+"""What the scripts that log a store to a tracker read of it, finished or growing. Needs nothing but Python.
 
-A log is JSON Lines; a last line that is not written to its end yet is left for the next look.
+The reader of files is that of `python/isoflop`, taken from this checkout: no wheel need be installed.
 """
 
-import json
 import pathlib
+import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "python"))
+from isoflop import files  # noqa: E402
+from isoflop.files import records, settings, status  # noqa: E402
+
+__all__ = ["records", "rows", "runs", "scalars", "settings", "status"]
 
 # Numbers of a row that a tracker plots; the others say where the row belongs.
 SCALARS = ("train_loss", "val_loss", "lr", "grad_norm", "tokens_per_s", "data_wait")
@@ -13,7 +19,7 @@ SCALARS = ("train_loss", "val_loss", "lr", "grad_norm", "tokens_per_s", "data_wa
 
 def runs(store, names=()):
     """The run directories of a store, or those named."""
-    found = sorted(path.parent for path in pathlib.Path(store).glob("*/spec.json"))
+    found = files.runs(store)
     if names:
         missing = set(names) - {path.name for path in found}
         if missing:
@@ -22,32 +28,6 @@ def runs(store, names=()):
     if not found:
         raise SystemExit(f"{store} has no runs\nhint: name a store, such as study/runs")
     return found
-
-
-def records(run, log):
-    """The whole records of a log (`metrics`, `points`, `machine`, `alarms`), oldest first."""
-    path = run / f"{log}.jsonl"
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def settings(run):
-    """The run's recipe as one flat dictionary with dotted names."""
-    spec = json.loads((run / "spec.json").read_text())
-
-    def leaves(value, name):
-        if isinstance(value, dict):
-            for key, member in value.items():
-                yield from leaves(member, f"{name}.{key}" if name else key)
-        elif isinstance(value, (int, float, str, bool)):
-            yield name, value
-
-    return dict(leaves(spec.get("run", spec), ""))
-
-
-def status(run):
-    path = run / "status.json"
-    return json.loads(path.read_text())["status"] if path.exists() else "running"
 
 
 def rows(run, begin=0, follow=False):

@@ -16,6 +16,8 @@ import shutil
 import sys
 import sysconfig
 
+from . import files
+
 __all__ = ["Store", "find_binary", "read"]
 
 
@@ -30,21 +32,20 @@ class Store:
     def __init__(self, path):
         self.path = pathlib.Path(path)
         # A demo's folder has its store beside its page.
-        if not _runs(self.path) and _runs(self.path / "runs"):
+        if not files.runs(self.path) and files.runs(self.path / "runs"):
             self.path = self.path / "runs"
-        if not _runs(self.path):
+        if not files.runs(self.path):
             raise FileNotFoundError(f"{path} has no runs (a store has a folder with spec.json for each)")
 
     def __repr__(self):
-        return f"isoflop.Store({str(self.path)!r}, {len(_runs(self.path))} runs)"
+        return f"isoflop.Store({str(self.path)!r}, {len(files.runs(self.path))} runs)"
 
     @property
     def runs(self):
         """A row for each run: `status`, and the settings of its recipe under dotted names."""
         rows = []
-        for run in _runs(self.path):
-            spec = json.loads((run / "spec.json").read_text(encoding="utf-8"))
-            rows.append({"run": run.name, "status": _status(run), **dict(_leaves(spec.get("run", spec)))})
+        for run in files.runs(self.path):
+            rows.append({"run": run.name, "status": files.status(run), **files.settings(run)})
         return _frame(rows).set_index("run")
 
     @property
@@ -75,8 +76,8 @@ class Store:
 
     def _log(self, name):
         rows = []
-        for run in _runs(self.path):
-            rows += [{"run": run.name, **dict(_leaves(record))} for record in _records(run / f"{name}.jsonl")]
+        for run in files.runs(self.path):
+            rows += [{"run": run.name, **dict(files.leaves(record))} for record in files.records(run, name)]
         return _frame(rows)
 
 
@@ -93,35 +94,6 @@ def find_binary():
 
 def _user_scheme():
     return sysconfig.get_preferred_scheme("user") if hasattr(sysconfig, "get_preferred_scheme") else "posix_user"
-
-
-def _runs(store):
-    return sorted(path.parent for path in store.glob("*/spec.json")) if store.is_dir() else []
-
-
-def _status(run):
-    path = run / "status.json"
-    return json.loads(path.read_text(encoding="utf-8"))["status"] if path.exists() else "running"
-
-
-def _records(path):
-    """The whole records of a log, oldest first."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def _leaves(value, name=""):
-    """Plain values under dotted names; lists are left out. A measured quantity is its value, absent where missing."""
-    if isinstance(value, dict) and "provenance" in value:
-        if "value" in value:
-            yield name, value["value"]
-    elif isinstance(value, dict):
-        for key, member in value.items():
-            yield from _leaves(member, f"{name}.{key}" if name else key)
-    elif value is not None and not isinstance(value, list):
-        yield name, value
 
 
 def _frame(rows):
