@@ -2,121 +2,13 @@
 //!
 //! The goldens are made by `fixtures/make_gpt2.py`; `fixtures/README.md` beside them says what they hold.
 
-use isoflop_nn::layout::Layout;
+mod golden;
+
+use golden::{ALL, GPT2, Golden, LR, Start, distance, is_key_bias};
 use isoflop_nn::reference::Reference;
 use isoflop_nn::{
-    Activation, AdamWConfig, Cpu, CpuGpt, Device, Engine, EngineOptions, GptConfig, Init, KernelSet,
-    LanguageModel, Precision, TokenBatch, Variant,
+    AdamWConfig, Cpu, CpuGpt, Device, Engine, EngineOptions, KernelSet, LanguageModel, Precision,
 };
-use std::collections::HashMap;
-
-const GPT2: [&str; 3] = ["gpt2_l2_d16_h2", "gpt2_l3_d24_h3", "gpt2_l1_d48_h3"];
-/// GPT-2 itself, and what checkpoints of other trainers make of it.
-const ALL: [&str; 5] = [GPT2[0], GPT2[1], GPT2[2], "variant_gelu_narrow", "variant_relu_wide"];
-const LR: f64 = 3e-3;
-
-struct Golden {
-    config: GptConfig,
-    batch: usize,
-    /// How far PyTorch's float32 strays from these figures in the worst final weight, key biases apart.
-    pytorch_f32_final: f64,
-    tensors: HashMap<String, Vec<f64>>,
-}
-
-impl Golden {
-    fn read(case: &str) -> Self {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
-        let text = std::fs::read_to_string(format!("{folder}{case}.json")).unwrap();
-        let meta: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let number = |key: &str| meta["case"][key].as_u64().unwrap() as usize;
-        let shape = format!("L{}-d{}-h{}", number("layers"), number("width"), number("heads"));
-        let config = GptConfig {
-            shape: shape.parse().unwrap(),
-            vocab: number("vocab"),
-            context: number("context"),
-            init: Init::Gpt2,
-            variant: variant(&meta["case"]["variant"]),
-        };
-        let bytes = std::fs::read(format!("{folder}{case}.safetensors")).unwrap();
-        let pytorch_f32_final = meta["pytorch_f32"]["worst_final_difference"].as_f64().unwrap();
-        Self { config, batch: number("batch"), pytorch_f32_final, tensors: parse(&bytes) }
-    }
-
-    fn get(&self, name: &str) -> &[f64] {
-        &self.tensors[name]
-    }
-
-    fn start(&self) -> Vec<f64> {
-        let layout = Layout::new(&self.config);
-        let mut weights = vec![0.0; layout.len];
-        for tensor in &layout.tensors {
-            weights[tensor.range()].copy_from_slice(self.get(&format!("weights.{}", tensor.name)));
-        }
-        weights
-    }
-
-    fn tokens(&self, step: usize) -> TokenBatch {
-        let n = self.batch * (self.config.context + 1);
-        let tokens = self.get("tokens")[step * n..(step + 1) * n].iter().map(|&t| t as u32).collect();
-        TokenBatch::new(tokens, self.batch, self.config.context)
-    }
-}
-
-/// In what a case differs from GPT-2.
-fn variant(says: &serde_json::Value) -> Variant {
-    let plain = Variant::default();
-    Variant {
-        activation: match says["activation"].as_str() {
-            Some("gelu") => Activation::Gelu,
-            Some("relu") => Activation::Relu,
-            _ => plain.activation,
-        },
-        inner: says["inner"].as_u64().map(|inner| inner as usize),
-        norm_epsilon: says["norm_epsilon"].as_f64().unwrap_or(plain.norm_epsilon),
-        scaled_scores: says["scaled_scores"].as_bool().unwrap_or(plain.scaled_scores),
-        scores_by_layer: says["scores_by_layer"].as_bool().unwrap_or(plain.scores_by_layer),
-        tied: says["tied"].as_bool().unwrap_or(plain.tied),
-    }
-}
-
-/// All tensors of a safetensors file, widened to f64.
-fn parse(bytes: &[u8]) -> HashMap<String, Vec<f64>> {
-    let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
-    let data = &bytes[8 + header_len..];
-    let mut tensors = HashMap::new();
-    for (name, entry) in header.as_object().unwrap() {
-        if name == "__metadata__" {
-            continue;
-        }
-        let at = |i: usize| entry["data_offsets"][i].as_u64().unwrap() as usize;
-        let data = &data[at(0)..at(1)];
-        let four = |f: fn([u8; 4]) -> f64| data.chunks_exact(4).map(|b| f(b.try_into().unwrap())).collect();
-        let values: Vec<f64> = match entry["dtype"].as_str().unwrap() {
-            "F32" => four(|b| f64::from(f32::from_le_bytes(b))),
-            "I32" => four(|b| f64::from(i32::from_le_bytes(b))),
-            "F64" => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-            other => panic!("{name} is {other}"),
-        };
-        tensors.insert(name.clone(), values);
-    }
-    tensors
-}
-
-/// Relative L2 distance.
-fn distance(found: impl IntoIterator<Item = f64>, exact: &[f64]) -> f64 {
-    let (mut error, mut size) = (0.0, 0.0);
-    for (f, e) in found.into_iter().zip(exact) {
-        error += (f - e).powi(2);
-        size += e * e;
-    }
-    (error / size.max(1e-24)).sqrt()
-}
-
-/// Whether a tensor's element has a true gradient of zero: the key third of the joint bias.
-fn is_key_bias(name: &str, index: usize, width: usize) -> bool {
-    name.ends_with("c_attn.bias") && (width..2 * width).contains(&index)
-}
 
 #[test]
 fn the_reference_in_f64_is_pytorch_in_float64() {
@@ -156,39 +48,6 @@ fn engine(golden: &Golden, set: KernelSet, threads: usize, precision: Precision)
     let mut engine = Cpu { kernels: set, threads }.make(&golden.config, &options, 1).unwrap();
     engine.load(&mut Start(golden)).unwrap();
     engine
-}
-
-/// Hands a golden's first weights to an engine.
-struct Start<'a>(&'a Golden);
-
-impl isoflop_base::TensorSource for Start<'_> {
-    fn has(&self, group: isoflop_base::tensor::TensorGroup, _: &str) -> bool {
-        group == isoflop_base::tensor::TensorGroup::Model
-    }
-    fn read_f32(
-        &mut self,
-        _: isoflop_base::tensor::TensorGroup,
-        name: &str,
-        _: &[usize],
-        out: &mut [f32],
-    ) -> Result<(), isoflop_base::TensorError> {
-        for (out, w) in out.iter_mut().zip(self.0.get(&format!("weights.{name}"))) {
-            *out = *w as f32;
-        }
-        Ok(())
-    }
-    fn read_u8(
-        &mut self,
-        _: isoflop_base::tensor::TensorGroup,
-        name: &str,
-        _: &[usize],
-        _: &mut [u8],
-    ) -> Result<(), isoflop_base::TensorError> {
-        Err(isoflop_base::TensorError::Missing(name.to_owned()))
-    }
-    fn counter(&self, _: &str) -> Option<u64> {
-        None
-    }
 }
 
 #[test]

@@ -29,6 +29,14 @@ pub enum DriverError {
         /// The driver's words for it.
         text: String,
     },
+    /// Host memory cannot be used any more: a copy of it could not be waited for.
+    #[error(
+        "card {card} does not say that a copy is done\nhint: the card is lost to this process; start it again"
+    )]
+    Stuck {
+        /// The card.
+        card: u32,
+    },
     /// The same, of one card among several.
     #[error("card {card}: {error}")]
     Card {
@@ -50,13 +58,16 @@ impl DriverError {
         match self {
             Self::Call { code, .. } => Some(*code),
             Self::Card { error, .. } => error.code(),
-            Self::NotHere { .. } | Self::Function { .. } => None,
+            Self::NotHere { .. } | Self::Function { .. } | Self::Stuck { .. } => None,
         }
     }
 
     /// Whether nothing can be done on that card any more by this process: its context is gone, or the card itself.
     pub fn is_lost(&self) -> bool {
-        self.code().is_some_and(|code| matches!(code, 46 | 214 | 220 | 700 | 702 | 709..=719 | 721 | 999))
+        matches!(self, Self::Stuck { .. })
+            || self
+                .code()
+                .is_some_and(|code| matches!(code, 46 | 214 | 220 | 700 | 702 | 709..=719 | 721 | 999))
     }
 
     /// The same, of card `card`.

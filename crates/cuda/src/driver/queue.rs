@@ -22,25 +22,41 @@ pub struct Pinned {
     filled: Option<Event>,
     /// When the copies out of it since then are done.
     drained: Vec<Event>,
+    /// A copy could not be waited for: it may still be under way.
+    stuck: bool,
 }
 
 impl Pinned {
     /// Of memory that the driver has just allocated, and that has been written.
     pub(super) fn new(context: Context, address: usize, bytes: usize) -> Self {
-        Self { context, address, bytes, filled: None, drained: Vec::new() }
+        Self { context, address, bytes, filled: None, drained: Vec::new(), stuck: false }
     }
 
     /// Its bytes, once no copy uses them any more.
     ///
     /// # Errors
-    /// The driver's: a copy failed.
+    /// The driver's: a copy failed, now or before.
     pub fn bytes(&mut self) -> Result<&mut [u8], DriverError> {
-        for event in self.filled.take().into_iter().chain(self.drained.drain(..)) {
-            event.synchronize()?;
-        }
+        self.wait()?;
         // SAFETY: allocated with this length, initialised when made, borrowed for as long as `self`; no copy is under
         // way, and a new one needs `&mut self`.
         Ok(unsafe { std::slice::from_raw_parts_mut(self.address as *mut u8, self.bytes) })
+    }
+
+    /// Waits for the copies under way. One that cannot be waited for, asked twice, may go on for ever.
+    fn wait(&mut self) -> Result<(), DriverError> {
+        let mut failed = None;
+        for event in self.filled.take().into_iter().chain(self.drained.drain(..)) {
+            if let Err(error) = event.synchronize() {
+                self.stuck |= event.synchronize().is_err();
+                failed.get_or_insert(error);
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None if self.stuck => Err(DriverError::Stuck { card: self.context.number() }),
+            None => Ok(()),
+        }
     }
 
     /// Number of bytes.
@@ -56,8 +72,11 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // A copy that cannot be waited for is none any more.
-        let _ = self.bytes();
+        let _ = self.wait();
+        if self.stuck {
+            // Better lost than written into when it belongs to somebody else.
+            return;
+        }
         // SAFETY: allocated once, freed once, used by no copy.
         let _ = self.context.call(|api| unsafe { api.cuMemFreeHost(self.address as *mut c_void) });
     }
@@ -168,7 +187,7 @@ impl Stream {
         self.context.call(|api| unsafe { api.cuStreamWaitEvent(self.handle, event.handle, 0) })
     }
 
-    /// Copies a slice to the card and waits for it.
+    /// Copies a slice to the card, behind what is on this queue, and waits for it.
     ///
     /// # Errors
     /// The driver's. Panics if the lengths differ.
@@ -177,14 +196,18 @@ impl Stream {
         if from.is_empty() {
             return Ok(());
         }
-        // SAFETY: the slice is as long as the copy and borrowed until the stream has done it.
-        self.context.call(|api| unsafe {
-            api.cuMemcpyHtoDAsync_v2(to.address, from.as_ptr().cast(), from.len(), self.handle)
-        })?;
-        self.synchronize()
+        self.synchronize()?;
+        self.context.call(|api| {
+            // SAFETY: the slice is as long as the copy, and the driver is done with it when the call returns: it has
+            // copied it to memory of its own, if not to the card.
+            unsafe { api.cuMemcpyHtoD_v2(to.address, from.as_ptr().cast(), from.len())? };
+            // That last way is on the default queue, for which this one does not wait by itself.
+            // SAFETY: the default queue of the current context.
+            unsafe { api.cuStreamSynchronize(0) }
+        })
     }
 
-    /// Copies from the card into a slice and waits for it.
+    /// Copies from the card into a slice, behind what is on this queue, and waits for it.
     ///
     /// # Errors
     /// The driver's. Panics if the lengths differ.
@@ -193,11 +216,10 @@ impl Stream {
         if to.is_empty() {
             return Ok(());
         }
-        // SAFETY: the slice is as long as the copy and borrowed until the stream has done it.
-        self.context.call(|api| unsafe {
-            api.cuMemcpyDtoHAsync_v2(to.as_mut_ptr().cast(), from.address, to.len(), self.handle)
-        })?;
-        self.synchronize()
+        self.synchronize()?;
+        // SAFETY: the slice is as long as the copy, which is done when the call returns.
+        self.context
+            .call(|api| unsafe { api.cuMemcpyDtoH_v2(to.as_mut_ptr().cast(), from.address, to.len()) })
     }
 
     /// Puts a copy from pinned memory on the queue, behind the copy that fills it, if one is under way.
@@ -218,7 +240,7 @@ impl Stream {
                 self.handle,
             )
         })?;
-        from.drained.push(self.mark()?);
+        from.drained.push(self.mark_copy(&mut from.stuck)?);
         Ok(())
     }
 
@@ -240,20 +262,14 @@ impl Stream {
                 self.handle,
             )
         })?;
-        to.filled = Some(self.mark()?);
+        to.filled = Some(self.mark_copy(&mut to.stuck)?);
         Ok(())
     }
 
-    /// Puts a copy within the card on the queue.
-    ///
-    /// # Errors
-    /// The driver's. Panics if the lengths differ.
-    pub fn copy(&self, to: Span, from: Span) -> Result<(), DriverError> {
-        assert_eq!(to.bytes, from.bytes);
-        // SAFETY: no host memory is involved.
-        self.context.call(|api| unsafe {
-            api.cuMemcpyDtoDAsync_v2(to.address, from.address, from.bytes as usize, self.handle)
-        })
+    /// The point behind a copy that uses pinned memory. If there is none, the copy is waited for at once; if that fails
+    /// too, the memory is never used again.
+    fn mark_copy(&self, stuck: &mut bool) -> Result<Event, DriverError> {
+        self.mark().inspect_err(|_| *stuck |= self.synchronize().is_err())
     }
 
     /// Puts a copy to another card, or from one, on the queue.

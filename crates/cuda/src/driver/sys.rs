@@ -85,9 +85,10 @@ functions! {
     cuMemFree_v2(address: Address);
     cuMemHostAlloc(pointer: *mut *mut c_void, bytes: usize, flags: u32);
     cuMemFreeHost(pointer: *mut c_void);
+    cuMemcpyHtoD_v2(to: Address, from: *const c_void, bytes: usize);
+    cuMemcpyDtoH_v2(to: *mut c_void, from: Address, bytes: usize);
     cuMemcpyHtoDAsync_v2(to: Address, from: *const c_void, bytes: usize, stream: Handle);
     cuMemcpyDtoHAsync_v2(to: *mut c_void, from: Address, bytes: usize, stream: Handle);
-    cuMemcpyDtoDAsync_v2(to: Address, from: Address, bytes: usize, stream: Handle);
     cuMemcpyPeerAsync(to: Address, to_context: Handle, from: Address, from_context: Handle, bytes: usize,
         stream: Handle);
     cuMemsetD8Async(to: Address, value: u8, count: usize, stream: Handle);

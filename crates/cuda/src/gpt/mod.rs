@@ -191,7 +191,7 @@ impl CudaGpt {
         result.map_err(|error| {
             if error.is_lost() {
                 let number = match &error {
-                    DriverError::Card { card, .. } => *card,
+                    DriverError::Card { card, .. } | DriverError::Stuck { card } => *card,
                     _ => 0,
                 };
                 let of_number = |replica: &Replica| replica.context.number() == number;

@@ -44,7 +44,7 @@ fn an_engine_that_cannot_be_made_says_which_call_it_was_and_gives_everything_bac
         "cuMemHostAlloc",
         "cuStreamCreate",
         "cuMemsetD8Async",
-        "cuMemcpyHtoDAsync_v2",
+        "cuMemcpyHtoD_v2",
         "cuStreamSynchronize",
         "cuLaunchKernel",
         "cuDeviceCanAccessPeer",

@@ -1,6 +1,8 @@
 //! The engine through the emulated driver: the kernels' own sources, compiled as C++, behind the same library interface
 //! as a card's driver. Every race, unwritten read and access beyond a buffer it sees fails the test.
 
+#[path = "../../../nn/tests/golden/mod.rs"]
+mod golden;
 #[path = "../../../nn/tests/memory/mod.rs"]
 mod memory;
 #[path = "../../../nn/tests/threads/mod.rs"]
@@ -10,6 +12,7 @@ mod cards;
 mod emulated;
 mod errors;
 mod numbers;
+mod pytorch;
 mod scale;
 mod state;
 
