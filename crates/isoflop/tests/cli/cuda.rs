@@ -65,7 +65,8 @@ fn a_study_on_a_card_comes_to_its_end_and_to_the_same_end_after_a_kill() {
     let output = run("whole").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     let whole = begun.elapsed();
-    let mut killed = run("killed").stdout(std::process::Stdio::null()).spawn().unwrap();
+    let quiet = std::process::Stdio::null;
+    let mut killed = run("killed").stdout(quiet()).stderr(quiet()).spawn().unwrap();
     std::thread::sleep(whole.mul_f64(0.5));
     let _ = killed.kill();
     killed.wait().unwrap();
