@@ -50,7 +50,7 @@ fn samples(features: usize, first: u64, count: u64, into: &mut Samples) {
         into.y.push(class);
         into.x.extend((0..features as u64).map(|f| {
             let corner = noise(1_000_003 * class as u64 + f);
-            corner + 1.5 * noise(i * 64 + f + 7)
+            corner + 1.5 * noise(i.wrapping_mul(64).wrapping_add(f + 7))
         }));
     }
 }
