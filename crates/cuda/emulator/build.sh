@@ -1,6 +1,6 @@
 #!/bin/sh
 # build.sh FOLDER [driver|test|both]: builds there libcuda.so.1, a driver whose devices are this processor, or
-# kernels-test, the kernels against plain loops. CXX is the compiler (g++ or clang++).
+# kernels-test, the kernels against plain loops. CXX is the compiler; tried with g++ 12.
 set -eu
 out=$1
 what=${2:-driver}
