@@ -3,7 +3,7 @@
 #
 #     tools/image.sh [OUT.tar]                # isoflop-image.tar; `docker load` and `podman load` read it
 #
-# Needs Rust, a C compiler, the static glibc (Debian: libc6-dev has it) and Python 3.9, but no container tool. The crates
+# Needs Rust, a C compiler, the static glibc (Debian: libc6-dev has it), Python 3.9, and no container tool. Its crates
 # are those of the usual program: only its last one is compiled and linked again. A static program loads no library:
 # NVIDIA's is out of its reach, cards are neither metered nor computed on.
 set -euo pipefail
