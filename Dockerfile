@@ -4,9 +4,9 @@
 #     docker run --rm -v "$PWD:/work" isoflop demo
 #     docker run -d -p 127.0.0.1:8080:8080 -v "$PWD:/work" isoflop watch isoflop-demo --address 0.0.0.0 --token token
 #
-# Limits given to the container (--memory, --cpus) are what isoflop sees as the machine. The program has no GPU kernels
-# yet; with `--gpus all` and NVIDIA's container toolkit it reads the cards' counters. tools/image.sh makes a smaller
-# image, from scratch, that cannot.
+# Limits given to the container (--memory, --cpus) are what isoflop sees as the machine. With `--gpus all` and NVIDIA's
+# container toolkit the driver's libraries are there, which it loads at run time. tools/image.sh makes a smaller image,
+# from scratch, that cannot load any.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src

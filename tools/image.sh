@@ -3,9 +3,9 @@
 #
 #     tools/image.sh [OUT.tar]                # isoflop-image.tar; `docker load` and `podman load` read it
 #
-# Needs Rust, a C compiler and the static glibc (Debian: libc6-dev has it), Python 3.9, and no container tool. The build
-# has a target directory of its own (CARGO_TARGET_DIR or target, and static/ in it), as other flags would build the
-# usual program anew. A static program loads no library: NVIDIA's is out of its reach, and cards are not metered.
+# Needs Rust, a C compiler, the static glibc (Debian: libc6-dev has it) and Python 3.9, but no container tool. The crates
+# are those of the usual program: only its last one is compiled and linked again. A static program loads no library:
+# NVIDIA's is out of its reach, cards are neither metered nor computed on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1-} in
@@ -24,10 +24,13 @@ case $triple in
     exit 2
     ;;
 esac
-static=${CARGO_TARGET_DIR:-target}/static
-# A target that is named keeps the flags from build scripts and macros, which are loaded by the compiler.
-CARGO_TARGET_DIR=$static RUSTFLAGS="${RUSTFLAGS-} -C target-feature=+crt-static -C strip=symbols" \
-    cargo build --locked --release -p isoflop --target "$triple"
+program=$(mktemp)
+trap 'rm -f "$program"' EXIT
+built=${CARGO_TARGET_DIR:-target}/release/isoflop
+cargo rustc --locked --release -p isoflop --bin isoflop -- -C target-feature=+crt-static -C strip=symbols
+cp "$built" "$program"
+# The usual program again under its name; nothing of it is compiled where it was there before.
+cargo build --locked --release -p isoflop
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 revision=${REVISION:-$(git rev-parse --verify --quiet HEAD || true)}
-python3 tools/oci.py "$static/$triple/release/isoflop" "$out" --version "$version" ${revision:+--revision "$revision"}
+python3 tools/oci.py "$program" "$out" --version "$version" ${revision:+--revision "$revision"}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes an image of one statically linked program, from scratch and without a container tool:
 
-    tools/oci.py target/static/release/isoflop isoflop-image.tar --version 0.1.0 [--revision COMMIT]
+    tools/oci.py PROGRAM isoflop-image.tar --version 0.1.0 [--revision COMMIT]
 
 The archive is an OCI layout with the index that `docker load` reads too (`podman load`, `skopeo copy oci-archive:…`).
 In it are the program, its licences, a user without rights and empty directories: no shell, no library. The bytes are
