@@ -22,7 +22,7 @@ pub(crate) struct Exchange {
 enum Ways {
     /// From card to card.
     Peers,
-    /// Through the host: memory by [owner][other] for what comes in, by [owner] for the sum.
+    /// Through the host: memory by \[owner\]\[other\] for what comes in, by \[owner\] for the sum.
     Host { shares: Vec<Vec<Pinned>>, sums: Vec<Pinned> },
 }
 

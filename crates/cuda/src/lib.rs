@@ -4,7 +4,7 @@
 //! - [`device`]: cards as a [`isoflop_nn::Device`], and cards that are planned for without being here.
 //! - [`gpt::CudaGpt`]: the engine, over one arena of memory laid out by `sizes`, in the passes of a `replica` on each
 //!   card; `exchange` joins the gradients of several.
-//! - [`bench`]: single kernels timed.
+//! - [`mod@bench`]: single kernels timed.
 //! - `kernels`, `abi`: how each kernel is put on a stream; `kernels/abi.h` is the other side.
 //! - `scaler`: dynamic loss scaling for fp16.
 

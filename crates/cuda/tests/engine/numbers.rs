@@ -203,7 +203,6 @@ fn evaluation_and_sampling_are_the_processors_and_leave_training_alone() {
 }
 
 #[test]
-#[ignore = "sixteen million logits, each access watched: minutes; run it alone after a change of the head"]
 fn a_vocabulary_beyond_one_block_of_logits_is_walked_in_parts() {
     let Some(emulated) = Emulated::with(1) else { return };
     // 64 MiB of logits' gradients are 128 Ki of them a row at 128 rows in f32.

@@ -47,7 +47,7 @@ const PRESETS: [(&str, &[&str]); 3] = [
 ];
 
 /// Time besides training: sampling, fitting, drawing, and a machine that slows down.
-const MARGIN: f64 = 1.1;
+const MARGIN: f64 = 1.05;
 
 /// Arguments of `isoflop demo`.
 #[derive(Debug, clap::Args)]

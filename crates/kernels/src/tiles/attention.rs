@@ -34,7 +34,7 @@ use forward::forward_simd;
 /// Shift of queries beyond the sequence: their exponentials vanish.
 const BEYOND: f32 = 1e4;
 
-/// Scratch space of [`forward`] and [`backward`]: cells of bf16, cells of f32.
+/// Scratch space of [`forward()`] and [`backward()`]: cells of bf16, cells of f32.
 #[derive(Debug)]
 pub struct Scratch<'a> {
     /// [`bf16_len`] elements.
@@ -145,7 +145,7 @@ fn forward_head(
 }
 
 /// Writes the head's columns of `dqkv[T,3C]`, a left operand, and their sums over positions in `sums[3C]`, from
-/// `dattended[T,C]`, plain rows; the rest is what [`forward`] left.
+/// `dattended[T,C]`, plain rows; the rest is what [`forward()`] left.
 pub fn backward(
     set: KernelSet,
     head: Head,
@@ -163,7 +163,7 @@ pub fn backward(
     backward_head(set, head, known, Lent::new(dqkv), Lent::new(sums), scratch);
 }
 
-/// All heads of a sequence; see [`backward`] and [`forward_heads`].
+/// All heads of a sequence; see [`backward()`] and [`forward_heads`].
 pub fn backward_heads(
     set: KernelSet,
     heads: Heads,
