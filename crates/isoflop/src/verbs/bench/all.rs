@@ -2,7 +2,7 @@
 //!
 //! A sample taken while other programs had more than a share of the processors is thrown away and taken again.
 
-use super::{attention, check_memory, peak_flops_per_s, product, step::Steps};
+use super::{attention, peak_flops_per_s, product, step::Steps};
 use crate::cli::Context;
 use isoflop_base::ModelShape;
 use isoflop_base::units::si;
@@ -304,7 +304,6 @@ fn train(
         eprintln!("{name}: left out, it needs {} of memory", isoflop_base::units::bytes(planned));
         return Ok(());
     }
-    check_memory(planned as f64)?;
     let mut steps = Steps::new(cpu, &config, &options, batch)?;
     let start = Instant::now();
     steps.one()?;
