@@ -13,7 +13,7 @@ use isoflop_base::ModelShape;
 use isoflop_data::{Corpus, Sampler};
 use isoflop_laws::arms::{Estimate, bottom, slope};
 use isoflop_nn::reference::Reference;
-use isoflop_nn::{Cpu, CpuGpt, Device, Engine as _, EngineOptions, GptConfig, Init, SingleDevice, Variant};
+use isoflop_nn::{Cpu, CpuGpt, Device, Engine as _, EngineOptions, GptConfig, Init, SingleDevice};
 use serde::Serialize;
 
 /// Head width of the models.
@@ -114,13 +114,7 @@ pub fn check(
     for &width in &asked.widths {
         let shape: ModelShape =
             format!("L{}-d{width}-h{}", asked.layers, width / HEAD).parse().map_err(UserError::from_error)?;
-        let config = GptConfig {
-            shape,
-            vocab: corpus.info.vocab,
-            context: CONTEXT,
-            init: asked.init,
-            variant: Variant::default(),
-        };
+        let config = GptConfig { init: asked.init, ..GptConfig::new(shape, corpus.info.vocab, CONTEXT) };
         let (mut losses, mut scales) = (Vec::new(), Vec::new());
         for power in RATES {
             let rate = LR_HIGHEST * 2f64.powi(power);

@@ -12,7 +12,7 @@ use isoflop_lab::machine::{choice::precision_of, measure, processor};
 use isoflop_lab::plan::memory;
 use isoflop_meter::{LoadMeter, System};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{Cpu, Device, EngineOptions, GptConfig, Init, Precision, Variant};
+use isoflop_nn::{Cpu, Device, EngineOptions, GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -296,8 +296,7 @@ fn train(
         return Ok(());
     }
     let shape: ModelShape = format!("L{layers}-d{width}-h{heads}").parse().map_err(UserError::from_error)?;
-    let config =
-        GptConfig { shape, vocab, context: CONTEXT, init: Init::Scaled, variant: Variant::default() };
+    let config = GptConfig::new(shape, vocab, CONTEXT);
     let options = EngineOptions { precision, micro_batch: batch, ..EngineOptions::default() };
     let planned = Device::<GptConfig>::plan(cpu, &config, &options).total();
     if free.is_some_and(|free| planned > free) {

@@ -9,8 +9,8 @@ use isoflop_lab::UserError;
 use isoflop_lab::open::{self, Opened};
 use isoflop_lab::study::raw::RawStudy;
 use isoflop_lab::study::vocabulary::KEYS;
+use isoflop_nn::GptConfig;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{GptConfig, Init, Variant};
 
 /// Two decayed side branches of a fifth each cost about this much more than the trunk.
 const BRANCH_COST: f64 = 1.15;
@@ -87,13 +87,7 @@ impl Setting {
 
     /// Exact training FLOPs per token.
     pub(super) fn flops_per_token(&self, shape: ModelShape) -> f64 {
-        let config = GptConfig {
-            shape,
-            vocab: self.vocab,
-            context: self.context,
-            init: Init::Scaled,
-            variant: Variant::default(),
-        };
+        let config = GptConfig::new(shape, self.vocab, self.context);
         training_flops_per_token(&config, Convention::Exact)
     }
 
