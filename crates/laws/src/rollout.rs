@@ -37,8 +37,8 @@ fn observed(rows: &Table, n: f64) -> (f64, usize) {
     (losses.iter().sum::<f64>() / losses.len() as f64, losses.len())
 }
 
-/// The sizes at the most tokens: for every k from three on what L(N) of the k smallest says of the next, and what that of
-/// all others says of each.
+/// The sizes at the most tokens: for every k from three on what L(N) of the k smallest says of the next, and what that
+/// of all others says of each.
 pub fn foretold(table: &Table, options: &Options) -> (Vec<Rollout>, Vec<LeftOut>) {
     series(table).map(|series| (rollout(&series, options), left_out(&series, options))).unwrap_or_default()
 }

@@ -154,8 +154,8 @@ macro_rules! lanes {
 }
 use lanes;
 
-/// Calls `$body` for each two vectors of sums `$c[32,32]` with their bias added: where they lie, the two. A macro, since
-/// a closure would keep intrinsics from being inlined.
+/// Calls `$body` for each two vectors of sums `$c[32,32]` with their bias added: where they lie, the two. A macro,
+/// since a closure would keep intrinsics from being inlined.
 macro_rules! whole_cell {
     ($s:ty, $bias:expr, $j:expr, $c:expr, |$to:ident, $a:ident, $b:ident| $body:block) => {
         for v in (0..SIDE).step_by(2 * <$s>::LANES) {
