@@ -12,7 +12,7 @@ use crate::page::{self, Page};
 use crate::plan::{self, Plan, Speed};
 use crate::record::{Event, Recorder};
 use crate::registry;
-use crate::spending::{self, Noted};
+use crate::spending::{self, Account, Noted};
 use crate::stop::Stop;
 use crate::tables;
 use isoflop_base::Status;
@@ -200,7 +200,13 @@ impl Conductor<'_> {
         let laws = self.laws(&gathered.collected, &options, &mut notes, recorder)?;
         let findings = kind.findings(&Found::of(self.study, &all, &curves, Some(&laws), &options));
         let noted = Noted::read(store, all.runs.iter().map(|run| run.id()));
-        let cost = spending::section(self.study, (&all, &gathered.rows), &curves, &noted);
+        let cost = spending::section(&Account {
+            machine: &self.study.machine,
+            collected: &all,
+            curves: &curves,
+            planned: plan::memory::planned(self.study),
+            noted: &noted,
+        });
         curves.retain(|row| of_the_law.contains(row.run.as_str()));
         let (registered, changed) = registry::registered(&self.store_root, &gathered.collected);
         notes.extend(changed);

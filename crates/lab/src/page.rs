@@ -171,6 +171,7 @@ fn ledger(study: &Study) -> Vec<LedgerRow> {
         shape: run.gpt().shape,
         exact_per_token: gpt::run_flops_per_token(run),
         six_n: 6.0 * run.model.params() as f64,
+        vocab_context: Some((run.gpt().vocab, run.gpt().context)),
     };
     study.one_of_each_model().into_iter().map(row).collect()
 }
