@@ -74,7 +74,8 @@ impl Conductor<'_> {
         let store = open_store(&self.store_root)?;
         out::write(&self.out, out::PLAN, serde_json::to_string_pretty(&plan)?.as_bytes())?;
         let machine = (self.study.name.as_str(), &self.study.machine);
-        let instruments = Instruments::start(machine, &self.study.runs, &store, self.stop, recorder.voice())?;
+        let instruments = Instruments::start(machine, &self.study.runs, &store, self.stop, recorder.voice())?
+            .of_tokens(&self.corpus.info.tokenizer);
         let trained =
             self.train(&store, &instruments, recorder).map_err(|error| match error.is::<Stopped>() {
                 true => error.context("saved; the same command goes on from here"),
@@ -205,6 +206,7 @@ impl Conductor<'_> {
             collected: &all,
             curves: &curves,
             planned: plan::memory::planned(self.study),
+            flops: page::trained_flops(&gathered.rows),
             noted: &noted,
         });
         curves.retain(|row| of_the_law.contains(row.run.as_str()));

@@ -16,8 +16,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What is drawn of a training curve, by the names the page asks for it.
 pub(crate) const METRICS: [&str; 6] = ["train", "val", "lr", "grad", "speed", "wait"];
 /// What is drawn of the machine.
-pub(crate) const READINGS: [&str; 8] =
-    ["watts", "celsius", "own", "others", "resident", "gpu_watts", "gpu_celsius", "gpu_busy"];
+pub(crate) const READINGS: [&str; 9] =
+    ["watts", "celsius", "own", "others", "resident", "gpu_watts", "gpu_celsius", "gpu_busy", "gpu_memory"];
 /// Rows over whose speeds the remaining time is foreseen.
 const SPEED_ROWS: usize = 12;
 /// Alarms of a run that are shown at most, the newest.
@@ -228,6 +228,7 @@ impl Run {
             over_gpus(|gpu| gpu.watts, |a, b| a + b),
             over_gpus(|gpu| gpu.celsius, f64::max),
             over_gpus(|gpu| gpu.utilisation, f64::max),
+            over_gpus(|gpu| gpu.memory_used.map(|bytes| bytes as f64), |a, b| a + b),
         ];
         let joined =
             |(unix_s, since_s): (f64, f64)| since_s == sample.since_s && sample.unix_s - unix_s <= PAUSE_S;

@@ -166,6 +166,12 @@ impl Conductor<'_> {
         let ids: Vec<&str> = self.study.runs.iter().map(|run| run.id.as_str()).collect();
         let collected = store.collect_begun(&ids)?;
         let machine = self.study.machine();
+        let done = self
+            .study
+            .runs
+            .iter()
+            .filter(|run| collected.runs.iter().any(|begun| begun.id() == run.id && begun.is_done()));
+        let flops = done.map(|run| task::flops_per_image(run) * run.tokens_at(run.end()) as f64).sum();
         let plans = self.study.runs.iter().filter_map(|run| task::memory_plan(run, machine).ok());
         let planned = plans.map(|plan| plan.total()).max();
         Ok(spending::section(&Account {
@@ -173,6 +179,7 @@ impl Conductor<'_> {
             collected: &collected,
             curves: &collected.curves()?,
             planned: planned.map_or_else(|| Measured::missing("there is no run"), Measured::measured),
+            flops: Measured::measured(flops),
             noted: &Noted::read(store, ids),
         }))
     }

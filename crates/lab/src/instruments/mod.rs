@@ -17,6 +17,7 @@ use care::{Used, Verdict};
 use isoflop_base::Measured;
 use isoflop_base::instruments::{Alarm, AlarmKind, InstrumentSpec};
 use isoflop_base::study::{MachineSpec, RunSpec};
+use isoflop_data::TokenizerKind;
 use isoflop_kernels::KernelSet;
 use isoflop_meter::{Estimate, Instruments as Readings, Sample, Sampler, SharedEnergy, System, disk};
 use isoflop_nn::Precision;
@@ -67,6 +68,7 @@ pub struct Instruments {
     study: String,
     threads: usize,
     device: String,
+    tokenizer: Option<String>,
     energy: Measured<String>,
     idle_w: Measured<f64>,
     gpus: Measured<Vec<String>>,
@@ -188,11 +190,25 @@ impl Instruments {
             study: study.to_owned(),
             threads: machine.threads,
             device: machine.device.clone(),
+            tokenizer: None,
             energy,
             idle_w,
             gpus,
             peaks: Mutex::default(),
         })
+    }
+
+    /// The same, with what the tokens of its runs are of.
+    pub fn of_tokens(mut self, tokenizer: &TokenizerKind) -> Self {
+        let words = match tokenizer {
+            TokenizerKind::Bytes => "bytes".to_owned(),
+            TokenizerKind::Gpt2 => "gpt2".to_owned(),
+            TokenizerKind::Named { name, sha256: Some(sha256) } => format!("{name} sha256:{sha256}"),
+            TokenizerKind::Named { name, sha256: None } => name.clone(),
+            TokenizerKind::Unknown => "unknown".to_owned(),
+        };
+        self.tokenizer = Some(words);
+        self
     }
 
     /// What the loop of a run needs.
@@ -227,6 +243,7 @@ impl Instruments {
         let side = run.side_logs();
         let facts = MachineFacts {
             threads: self.threads,
+            tokenizer: self.tokenizer.clone(),
             planned_memory: planned,
             energy: self.energy.clone(),
             idle_w: self.idle_w.clone(),

@@ -53,18 +53,24 @@ pub struct Account<'a> {
     pub curves: &'a [CurveRow],
     /// Bytes planned for the run that takes most.
     pub planned: Measured<u64>,
+    /// Training FLOPs of the runs that are done, branches included.
+    pub flops: Measured<f64>,
     /// What the instruments noted.
     pub noted: &'a Noted,
 }
 
 /// The section.
 pub fn section(account: &Account<'_>) -> Section {
-    let Account { machine, collected, curves, planned, noted } = account;
+    let Account { machine, collected, curves, planned, flops, noted } = account;
     let points: Vec<&Point> = collected.points().map(|(point, _)| point).collect();
     let seconds: f64 = collected.runs.iter().filter_map(|run| Some(run.cost?.seconds)).sum();
     let on_cards = Hardware::is_cards(&machine.device);
-    let mut paragraphs = vec![energy_words(&machine.instruments.meter, &total(collected), seconds, noted)];
-    paragraphs.push(efficiency_words(&points));
+    let gross = total(collected);
+    let mut paragraphs = vec![energy_words(&machine.instruments.meter, &gross, seconds, noted)];
+    let done = || collected.runs.iter().filter(|run| run.is_done());
+    let done_s: f64 = done().filter_map(|run| Some(run.cost?.seconds)).sum();
+    let done_j = done().map(joules).fold(Measured::measured(0.0), Measured::plus);
+    paragraphs.push(format!("{} {}", whole_words(flops, &done_j, done_s), efficiency_words(&points)));
     paragraphs.push(format!("{} {}", memory_words(planned, &noted.samples, on_cards), wait_words(curves)));
     paragraphs.push(heat_words(&noted.samples));
     if on_cards {
@@ -146,6 +152,21 @@ fn energy(joules: f64) -> String {
     }
 }
 
+/// The training of all runs that are done, in one figure each.
+fn whole_words(flops: &Measured<f64>, joules: &Measured<f64>, seconds: f64) -> String {
+    let Some(flops) = flops.value().filter(|flops| **flops > 0.0 && seconds > 0.0) else {
+        return "No run is done.".to_owned();
+    };
+    let per_watt = match joules {
+        Measured::Missing { .. } => "per watt is missing".to_owned(),
+        joules => match joules.value().filter(|joules| **joules > 0.0) {
+            Some(joules) => format!("{}FLOP/s per watt", si(flops / joules)),
+            None => "too short for a figure per watt".to_owned(),
+        },
+    };
+    format!("All finished runs: {}FLOP, {}FLOP/s, {per_watt}.", si(*flops), si(flops / seconds))
+}
+
 fn efficiency_words(points: &[&Point]) -> String {
     let best = |of: fn(&Point) -> Measured<f64>| {
         let known = points.iter().filter_map(|p| of(p).value().copied());
@@ -181,15 +202,17 @@ fn memory_words(planned: &Measured<u64>, samples: &[Sample], on_cards: bool) -> 
         });
         return format!("Memory of each card: {plan}, {used}.");
     }
-    let noted = samples.iter().filter_map(|sample| sample.peak).max();
-    let peak = match (noted, System::real().peak_memory()) {
-        (Some(peak), _) => format!("{} at most resident in a process that trained", bytes(peak)),
-        (None, Measured::Missing { reason }) => format!("its peak is missing: {reason}"),
-        (None, peak) => {
-            format!("{} at most resident in this process", bytes(peak.value().copied().unwrap_or(0)))
+    // Of the processes of before by their samples; this one's also where it was too quick for one.
+    let own = System::real().peak_memory();
+    let peak = samples.iter().filter_map(|sample| sample.peak).chain(own.value().copied()).max();
+    let peak = match (peak, own) {
+        (Some(peak), _) => {
+            format!("{} at most resident in a process of it, program and data included", bytes(peak))
         }
+        (None, Measured::Missing { reason }) => format!("its peak is missing: {reason}"),
+        (None, _) => "its peak is missing".to_owned(),
     };
-    format!("Memory: {plan}, {peak}, which holds program and data too.")
+    format!("Memory: {plan}, {peak}.")
 }
 
 fn wait_words(curves: &[CurveRow]) -> String {
@@ -309,6 +332,22 @@ mod tests {
         );
         assert!(efficiency_words(&[]).contains("FLOPs per watt are missing: no point is finished"));
         assert!(wait_words(&[]).contains("missing"));
+        assert!(whole_words(&Measured::measured(0.0), &Measured::measured(1.0), 1.0).contains("No run"));
+        let whole = |joules| whole_words(&Measured::measured(8e12), &joules, 4.0);
+        assert_eq!(
+            whole(Measured::measured(80.0)),
+            "All finished runs: 8.00 TFLOP, 2.00 TFLOP/s, 100 GFLOP/s per watt."
+        );
+        assert!(whole(Measured::missing("no meter")).ends_with("per watt is missing."));
+        assert!(card_words(&[]).contains("no sample of them was taken"));
+        let planned = Measured::measured(1 << 20);
+        let taken = Sample { peak: Some(3 << 20), ..Sample::default() };
+        let words = memory_words(&planned, &[taken, sample(1.0, None)], false);
+        assert!(
+            words.starts_with("Memory: 1.0 MiB planned for the largest run, 3.0 MiB at most resident"),
+            "{words}"
+        );
+        assert!(memory_words(&planned, &[], true).contains("no card showed it"));
     }
 
     #[test]

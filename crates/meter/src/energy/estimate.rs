@@ -58,7 +58,8 @@ impl MachineEnergy {
         Self { cards: Some(cards), ..self }
     }
 
-    /// Joules so far. Of cards whose machine shows no energy of its processors, those of the cards alone, as an estimate.
+    /// Joules so far. Of cards whose machine shows no energy of its processors, those of the cards alone, as an
+    /// estimate.
     pub fn joules(&mut self) -> Measured<f64> {
         let processors = self.processors();
         let Some(cards) = &self.cards else { return processors };
