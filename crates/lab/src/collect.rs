@@ -3,7 +3,7 @@
 use crate::gpt;
 use crate::kinds;
 use crate::train::program::Program;
-use isoflop_base::study::{MachineSpec, RunSpec, Study, StudyKind};
+use isoflop_base::study::{MachineSpec, PROCESSOR, RunSpec, Study, StudyKind};
 use isoflop_base::{Cost, Measured, Point, PointKind, Status};
 use isoflop_laws::{LawDocument, LawError, Options, Table};
 use isoflop_report::RunRow;
@@ -117,7 +117,7 @@ pub fn of_the_law(runs: &[&RunSpec]) -> Vec<bool> {
     };
     let machine = MachineSpec {
         threads: 1,
-        device: "cpu".to_owned(),
+        device: PROCESSOR.to_owned(),
         checkpoint_every_s: 0.0,
         instruments: Default::default(),
     };

@@ -48,16 +48,9 @@ pub fn training_flops_per_token(config: &GptConfig, convention: Convention) -> f
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Init;
 
     fn config(shape: &str, vocab: usize, context: usize) -> GptConfig {
-        GptConfig {
-            shape: shape.parse().unwrap(),
-            vocab,
-            context,
-            init: Init::Scaled,
-            variant: crate::Variant::default(),
-        }
+        GptConfig::new(shape.parse().unwrap(), vocab, context)
     }
 
     #[test]
