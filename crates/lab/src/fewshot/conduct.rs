@@ -14,7 +14,8 @@ use crate::instruments::Instruments;
 use crate::record::{Event, Recorder};
 use crate::spending::{self, Account, Noted};
 use crate::stop::Stop;
-use crate::train::train_loop::train;
+use crate::train::laps::{Activity, Laps, Spent};
+use crate::train::train_loop::train_after;
 use isoflop_base::tensor::WeightsOnly;
 use isoflop_base::{HeadKind, Measured};
 use isoflop_data::images::ImageSet;
@@ -94,9 +95,12 @@ impl Conductor<'_> {
             let mut train_one = |job: &crate::train::train_loop::Job<'_>,
                                  to: &mut crate::record::RunRecorder<'_>| {
                 let mut engine = task::engine(job.spec, machine)?;
+                // What a frozen backbone makes of the images is part of the run's operations, so of its time too.
+                let mut laps = Laps::begin(job.meters.energy.clone(), Activity::Training);
                 let features = task::frozen_features(job.spec, self.set, &mut engine, self.stop)?;
+                let (_, before) = laps.turn_to(Activity::Training, &mut Spent::default());
                 let mut images = task::ImageTask::new(job.spec, self.set, features)?;
-                train(job, &mut images, &mut engine, to)
+                train_after(before, job, &mut images, &mut engine, to)
             };
             let every = machine.checkpoint_every_s;
             let planned = match task::memory_plan(spec, machine) {

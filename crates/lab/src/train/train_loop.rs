@@ -17,7 +17,7 @@ use crate::stop::{Stop, StopReason};
 use crate::task::{Scoring, Task};
 use anyhow::Context as _;
 use isoflop_base::study::RunSpec;
-use isoflop_base::{CurveRow, NoisePairs, PointKind, Status};
+use isoflop_base::{Cost, CurveRow, NoisePairs, PointKind, Status};
 use isoflop_nn::engine::{NoisePair, Outcome as Moved};
 use isoflop_nn::{Engine, EngineError, SingleDevice};
 use std::time::Instant;
@@ -58,6 +58,20 @@ pub fn train<T: Task>(
     engine: &mut T::Engine,
     recorder: &mut RunRecorder<'_>,
 ) -> anyhow::Result<Outcome> {
+    train_after(Cost::NOTHING, job, task, engine, recorder)
+}
+
+/// The same after work that the run's operations hold and that was done before its loop, at this cost.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_after<T: Task>(
+    before: Cost,
+    job: &Job<'_>,
+    task: &mut T,
+    engine: &mut T::Engine,
+    recorder: &mut RunRecorder<'_>,
+) -> anyhow::Result<Outcome> {
     let laps = Laps::begin(job.meters.energy.clone(), Activity::Checkpoints);
     let place = checkpoint::take_up(job, task, engine, recorder)?;
     recorder.record(&Event::RunBegins {
@@ -66,6 +80,8 @@ pub fn train<T: Task>(
         done: job.program.steps_before(place.segment, place.step),
     })?;
     let mut training = Training { job, task, engine, recorder, place, laps };
+    training.place.spent.charge(Activity::Training, before);
+    training.place.charge((Activity::Training, before));
     let outcome = match training.execute() {
         // Weights that the last step ruined show where they are scored next.
         Err(e) if matches!(e.downcast_ref(), Some(EngineError::NonFinite { .. })) => Ok(Outcome::Diverged),
