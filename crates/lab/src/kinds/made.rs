@@ -6,7 +6,7 @@ use crate::open::resolve;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{Machine, TEXT};
 use isoflop_base::study::{RunSpec, Study};
-use isoflop_base::{Measured, Point, PointKind, SourceLoss};
+use isoflop_base::{BlockLoss, Measured, Point, PointKind, SourceLoss};
 use isoflop_data::{ByteTokens, Corpus, CorpusInfo, CorpusSource, TokenizerKind, corpus};
 use isoflop_laws::Options;
 use isoflop_report::Ruling;
@@ -386,6 +386,40 @@ fn the_critical_batch_is_found() {
 }
 
 #[test]
+fn the_batch_that_branches_bear_is_found() {
+    let study = study("batch", &format!("[arms]\nbranch_batches = [2, 4, 8, 16]\n{SERIES}decay = 0.5\n"));
+    let critical = |tokens: f64| 64.0 * (tokens / 8000.0).sqrt();
+    let batch = |run: &RunSpec| 64.0 * run.arm["branch"].parse::<f64>().unwrap();
+    let loss = |run: &RunSpec, tokens: f64| {
+        let over = (batch(run) / critical(tokens)).log2().max(0.0);
+        chinchilla(run.model.params() as f64, tokens) * (1.0 + 0.02 * over)
+    };
+    let blocks = |mut points: Vec<Point>| {
+        for point in &mut points {
+            let block = |b: u32| point.loss * 1000.0 * (1.0 + 0.1 * noise(&b.to_string()));
+            point.blocks = (0..20).map(|b| BlockLoss { block: b, sum: block(b), tokens: 1000 }).collect();
+        }
+        points
+    };
+    let found = findings(&study, &blocks(points(&study, &loss)));
+    let rows = &found.sections[0].tables[0].rows;
+    assert_eq!(rows.len(), 15, "three sizes, five lengths: {rows:?}");
+    for (row, tokens) in rows.iter().zip([32e3, 64e3, 128e3, 256e3, 512e3].iter().cycle()) {
+        let bracket = numbers(&row[5]);
+        let critical = critical(*tokens) * 1.001;
+        assert!(bracket[0] <= critical && critical < bracket[1] && bracket[1] == 2.0 * bracket[0], "{row:?}");
+        assert_eq!(row[2], "3", "seeds");
+    }
+    assert_eq!(ruling(&found, "grows as training goes on"), Ruling::Reproduced);
+    assert_eq!(ruling(&found, "simple noise scale"), Ruling::CannotTell);
+    // Where no batch costs anything, all pass and nothing is said of growth.
+    let flat = |run: &RunSpec, tokens: f64| chinchilla(run.model.params() as f64, tokens);
+    let found = findings(&study, &blocks(points(&study, &flat)));
+    assert!(found.sections[0].tables[0].rows.iter().all(|row| row[5].ends_with("or more")));
+    assert_eq!(ruling(&found, "grows as training goes on"), Ruling::CannotTell);
+}
+
+#[test]
 fn arms_that_make_no_sense_are_refused_by_name() {
     let corpus = plain().with_itself_as(TEXT);
     let refused = |kind: &str, arms: &str, words: &str| {
@@ -404,6 +438,8 @@ fn arms_that_make_no_sense_are_refused_by_name() {
     refused("data", "mixes = [\"1:1\"]", "without [data.mix]");
     refused("data", "batches = [64]", "not a key of a study of kind = \"data\"");
     refused("batch", "rates = [1]", "which batches");
+    refused("batch", "branch_batches = [1, 2]", "of the trunk's batches");
+    refused("data", "branch_batches = [2]", "not a key of a study");
     refused("batch", "batches = [100]", "no whole number of sequences");
     refused("batch", "batches = [64]\nrates = [0]", "no multiple of a rate");
     refused("lr", "init = [\"zero\"]", "not one of them");
