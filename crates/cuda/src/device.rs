@@ -258,16 +258,10 @@ const MOST_ROWS: usize = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use isoflop_nn::{Init, Optimizer, Recompute, Variant};
+    use isoflop_nn::{Optimizer, Recompute};
 
     fn config(shape: &str, vocab: usize, context: usize) -> GptConfig {
-        GptConfig {
-            shape: shape.parse().unwrap(),
-            vocab,
-            context,
-            init: Init::Scaled,
-            variant: Variant::default(),
-        }
+        GptConfig::new(shape.parse().unwrap(), vocab, context)
     }
 
     #[test]

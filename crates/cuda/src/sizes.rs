@@ -395,16 +395,10 @@ pub(crate) fn buckets(layout: &Layout) -> Vec<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use isoflop_nn::{Init, Optimizer, Variant};
+    use isoflop_nn::Optimizer;
 
     fn config(shape: &str, vocab: usize, context: usize) -> GptConfig {
-        GptConfig {
-            shape: shape.parse().unwrap(),
-            vocab,
-            context,
-            init: Init::Scaled,
-            variant: Variant::default(),
-        }
+        GptConfig::new(shape.parse().unwrap(), vocab, context)
     }
 
     fn options(precision: Precision, micro_batch: usize) -> EngineOptions {

@@ -3,8 +3,8 @@
 use crate::gpt;
 use crate::kinds;
 use crate::train::program::Program;
-use isoflop_base::study::{MachineSpec, RunSpec, Study, StudyKind};
-use isoflop_base::{Measured, Point, PointKind, Status};
+use isoflop_base::study::{MachineSpec, PROCESSOR, RunSpec, Study, StudyKind};
+use isoflop_base::{Cost, Measured, Point, PointKind, Status};
 use isoflop_laws::{LawDocument, LawError, Options, Table};
 use isoflop_report::RunRow;
 use isoflop_store::{Collected, CollectedRun, Store};
@@ -68,13 +68,17 @@ fn seconds(run: &CollectedRun) -> Measured<f64> {
 
 /// Joules of training, branches included.
 pub fn joules(run: &CollectedRun) -> Measured<f64> {
-    let read = run.cost.and_then(|cost| cost.joules);
-    match read {
-        Some(joules) if run.cost.is_some_and(|cost| cost.estimated) => {
-            Measured::estimated(joules, "a TDP and the load of the processors")
+    joules_of(run.cost)
+}
+
+/// Joules of a cost.
+pub fn joules_of(cost: Option<Cost>) -> Measured<f64> {
+    match cost {
+        Some(Cost { joules: Some(joules), estimated: true, .. }) => {
+            Measured::estimated(joules, "what the instruments show of the machine; the points say what")
         }
-        Some(joules) => Measured::measured(joules),
-        None => Measured::missing("no energy counter was read during the run"),
+        Some(Cost { joules: Some(joules), .. }) => Measured::measured(joules),
+        _ => Measured::missing("no energy counter was read during the run"),
     }
 }
 
@@ -113,7 +117,7 @@ pub fn of_the_law(runs: &[&RunSpec]) -> Vec<bool> {
     };
     let machine = MachineSpec {
         threads: 1,
-        device: "cpu".to_owned(),
+        device: PROCESSOR.to_owned(),
         checkpoint_every_s: 0.0,
         instruments: Default::default(),
     };

@@ -11,27 +11,18 @@ use isoflop_base::tensor::WeightsOnly;
 use isoflop_kernels::KernelSet;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    AdamWConfig, Cpu, Device, Engine as _, EngineOptions, GptConfig, Init, LanguageModel, MemoryPlan, Variant,
+    AdamWConfig, Cpu, Device, Engine as _, EngineOptions, GptConfig, LanguageModel, MemoryPlan,
 };
 use isoflop_store::Checkpoint;
 
 /// Exact training FLOPs per token of a shape.
 pub fn flops_per_token(shape: ModelShape, vocab: usize, context: usize) -> f64 {
-    training_flops_per_token(
-        &GptConfig { shape, vocab, context, init: Init::Scaled, variant: Variant::default() },
-        Convention::Exact,
-    )
+    training_flops_per_token(&GptConfig::new(shape, vocab, context), Convention::Exact)
 }
 
 /// The model a specification describes.
 pub fn config(gpt: &GptSpec) -> GptConfig {
-    GptConfig {
-        shape: gpt.shape,
-        vocab: gpt.vocab,
-        context: gpt.context,
-        init: gpt.init,
-        variant: Variant::default(),
-    }
+    GptConfig { init: gpt.init, ..GptConfig::new(gpt.shape, gpt.vocab, gpt.context) }
 }
 
 /// Exact training FLOPs per token of a run's model.

@@ -8,11 +8,12 @@
 use crate::error::UserError;
 use crate::machine::processor;
 use crate::stop::Stop;
+use crate::study::recipe::{LR_HIGHEST, auto_lr};
 use isoflop_base::ModelShape;
 use isoflop_data::{Corpus, Sampler};
 use isoflop_laws::arms::{Estimate, bottom, slope};
 use isoflop_nn::reference::Reference;
-use isoflop_nn::{Cpu, CpuGpt, Device, Engine as _, EngineOptions, GptConfig, Init, SingleDevice, Variant};
+use isoflop_nn::{Cpu, CpuGpt, Device, Engine as _, EngineOptions, GptConfig, Init, SingleDevice};
 use serde::Serialize;
 
 /// Head width of the models.
@@ -24,7 +25,7 @@ const BATCH: usize = 8;
 const SCORED: u64 = 64;
 /// Positions whose activations are measured, in plain loops.
 const LOOKED_AT: usize = 64;
-/// Rates tried, as powers of two beside 1e-2.
+/// Rates tried, as powers of two beside [`LR_HIGHEST`].
 const RATES: std::ops::RangeInclusive<i32> = -5..=2;
 const LEVEL: f64 = 0.95;
 /// A size that grows or shrinks by less than this power of the width is taken to stay.
@@ -113,21 +114,15 @@ pub fn check(
     for &width in &asked.widths {
         let shape: ModelShape =
             format!("L{}-d{width}-h{}", asked.layers, width / HEAD).parse().map_err(UserError::from_error)?;
-        let config = GptConfig {
-            shape,
-            vocab: corpus.info.vocab,
-            context: CONTEXT,
-            init: asked.init,
-            variant: Variant::default(),
-        };
+        let config = GptConfig { init: asked.init, ..GptConfig::new(shape, corpus.info.vocab, CONTEXT) };
         let (mut losses, mut scales) = (Vec::new(), Vec::new());
         for power in RATES {
-            let rate = 1e-2 * 2f64.powi(power);
+            let rate = LR_HIGHEST * 2f64.powi(power);
             watch(done, of, &format!("{shape} at {rate:.2e}"));
             let tried = train(asked, &cpu, &config, corpus, rate, stop)?;
             losses.extend(tried.loss.map(|loss| (rate, loss)));
             // The power of two next to the rule's rate, so that no further training is needed.
-            if power == rule_power(width) {
+            if power == rule_power(shape) {
                 scales = tried.scales;
             }
             done += 1;
@@ -143,10 +138,9 @@ pub fn check(
     Ok(Widths { widths, scales, rate, verdict, tokens })
 }
 
-/// 0.32/d, at most 1e-2, as a power of two of 1e-2.
-fn rule_power(width: usize) -> i32 {
-    let rate: f64 = (0.32 / width as f64).min(1e-2);
-    ((rate / 1e-2).log2().round() as i32).clamp(*RATES.start(), *RATES.end())
+/// The rule's rate as a power of two of [`LR_HIGHEST`].
+fn rule_power(shape: ModelShape) -> i32 {
+    ((auto_lr(shape) / LR_HIGHEST).log2().round() as i32).clamp(*RATES.start(), *RATES.end())
 }
 
 struct Tried {

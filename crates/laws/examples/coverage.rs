@@ -20,4 +20,7 @@ fn main() {
             print!("{}", synthetic::curves::measure(design, loss, tables as u64));
         }
     }
+    for plan in synthetic::plan::PLANS.iter().filter(|p| only.as_ref().is_none_or(|o| p.name.contains(o))) {
+        print!("{}", synthetic::plan::measure(plan, tables as u64));
+    }
 }

@@ -27,22 +27,32 @@ pub enum Asked {
     },
 }
 
+/// A row that a run would bring.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Proposed {
+    /// Which run: a trunk and its branches are one, each seed of a size is one.
+    pub run: usize,
+    /// Parameters.
+    pub n: f64,
+    /// Tokens.
+    pub d: f64,
+}
+
 /// Expected standard error of `asked` (of its logarithm for positive constants and losses) after the rows of
-/// `existing` and one row per (N, D) of `proposed`. The run is the unit of evidence: the rows of one run count as one
-/// row together, and so do the proposed rows of one N, which are a trunk and its branches. `None` if the form has no
-/// such parameter or the matrix is singular.
+/// `existing` and those `proposed`. The run is the unit of evidence: the rows of one run count as one row together.
+/// `None` if the form has no such parameter or the matrix is singular.
 pub fn expected_se(
     form: &Form,
     theta: &Theta,
     sigma: f64,
     existing: &Table,
-    proposed: &[(f64, f64)],
+    proposed: &[Proposed],
     asked: &Asked,
 ) -> Option<f64> {
     let mut table = existing.clone();
-    table.rows.extend(proposed.iter().enumerate().map(|(i, (n, d))| {
+    table.rows.extend(proposed.iter().enumerate().map(|(i, Proposed { run, n, d })| {
         // A name no run of a store or a table has.
-        let cluster = format!("\u{0}proposed {n}");
+        let cluster = format!("\u{0}proposed {run}");
         Row { cluster, ..Row::of(i + 1, *n, *d, 1.0) }
     }));
     let (data, _) = Data::of(form, &table);
@@ -85,6 +95,10 @@ mod tests {
     use crate::forms::by_id;
     use crate::numeric::theta_of;
 
+    fn each_a_run(rows: &[(f64, f64)]) -> Vec<Proposed> {
+        rows.iter().enumerate().map(|(run, (n, d))| Proposed { run, n: *n, d: *d }).collect()
+    }
+
     #[test]
     fn copies_of_a_run_tell_nothing_and_a_branch_less_than_a_run() {
         let form = by_id("l_nd_chinchilla").unwrap()[0];
@@ -100,12 +114,15 @@ mod tests {
             }
             table
         };
-        let se = |table: &Table, runs: &[(f64, f64)]| {
-            expected_se(form, &theta, 0.005, table, runs, &asked).unwrap()
-        };
+        let se =
+            |table: &Table, rows: &[Proposed]| expected_se(form, &theta, 0.005, table, rows, &asked).unwrap();
         assert!((se(&table(1), &[]) / se(&table(50), &[]) - 1.0).abs() < 1e-9);
-        let branch = se(&table(1), &[(3e8, 1e9), (3e8, 2e9)]);
-        assert!(branch < se(&table(1), &[]) && branch > se(&table(1), &[(3e8, 1e9), (2.9e8, 2e9)]));
+        let row = |run, d| Proposed { run, n: 3e8, d };
+        let branch = se(&table(1), &[row(0, 1e9), row(0, 2e9)]);
+        // The same rows of two seeds are two pieces of evidence.
+        assert!(branch < se(&table(1), &[]) && branch > se(&table(1), &[row(0, 1e9), row(1, 2e9)]));
+        let copy = [row(0, 1e9), row(0, 1e9)];
+        assert!((se(&table(1), &copy) / se(&table(1), &copy[..1]) - 1.0).abs() < 1e-9);
     }
 
     #[test]
@@ -113,8 +130,9 @@ mod tests {
         let form = by_id("l_nd_chinchilla").unwrap()[0];
         let theta = theta_of(&[6.0, 7.1, 0.57, 0.34, 0.34]);
         let asked = Asked::Loss { n: 1e9, d: 2e10 };
-        let se =
-            |runs: &[(f64, f64)]| expected_se(form, &theta, 0.005, &Table::default(), runs, &asked).unwrap();
+        let se = |runs: &[(f64, f64)]| {
+            expected_se(form, &theta, 0.005, &Table::default(), &each_a_run(runs), &asked).unwrap()
+        };
         let narrow = [(1e7, 2e8), (1.2e7, 3e8), (1.5e7, 4e8)];
         let wide = [(1e6, 1e9), (1e7, 2e8), (1e8, 2e9)];
         assert!(se(&wide) < se(&narrow));
@@ -122,6 +140,6 @@ mod tests {
         more.push((3e8, 6e9));
         assert!(se(&more) < se(&wide));
         let unknown = Asked::Parameter("nothing".into());
-        assert!(expected_se(form, &theta, 0.005, &Table::default(), &wide, &unknown).is_none());
+        assert!(expected_se(form, &theta, 0.005, &Table::default(), &each_a_run(&wide), &unknown).is_none());
     }
 }

@@ -15,8 +15,11 @@ const LEAST: usize = 3;
 /// A table of more sizes at one D is no series of trainings by one hand; each costs a fit.
 const MOST: usize = 32;
 
+/// Tokens, rows and sizes.
+type Series = (f64, Table, Vec<f64>);
+
 /// The rows at the most tokens at which enough sizes stand, and those sizes.
-fn series(table: &Table) -> Option<(f64, Table, Vec<f64>)> {
+fn series(table: &Table) -> Option<Series> {
     table.levels("d").into_iter().rev().find_map(|level| {
         let rows =
             table.filtered(|r| r.n.is_some() && r.d.is_some_and(|d| crate::table::same_level(d, level)));
@@ -34,14 +37,18 @@ fn observed(rows: &Table, n: f64) -> (f64, usize) {
     (losses.iter().sum::<f64>() / losses.len() as f64, losses.len())
 }
 
-/// For every k from three on: L(N) of the k smallest sizes at the most tokens, and what it says of the next.
-pub fn rollout(table: &Table, options: &Options) -> Vec<Rollout> {
-    let Some((tokens, rows, sizes)) = series(table) else { return Vec::new() };
+/// The sizes at the most tokens: for every k from three on what L(N) of the k smallest says of the next, and what that
+/// of all others says of each.
+pub fn foretold(table: &Table, options: &Options) -> (Vec<Rollout>, Vec<LeftOut>) {
+    series(table).map(|series| (rollout(&series, options), left_out(&series, options))).unwrap_or_default()
+}
+
+fn rollout(&(tokens, ref rows, ref sizes): &Series, options: &Options) -> Vec<Rollout> {
     let known = (LEAST..sizes.len()).filter_map(|k| {
         let smaller =
             rows.filtered(|r| r.n.is_some_and(|n| n < sizes[k] && !crate::table::same_level(n, sizes[k])));
         let forecast = forecast(&smaller, &[Target { n: sizes[k], d: tokens }], options).ok()?.pop()?;
-        let (loss, seeds) = observed(&rows, sizes[k]);
+        let (loss, seeds) = observed(rows, sizes[k]);
         let outcome = outcome(&forecast, loss);
         Some(Rollout {
             tokens,
@@ -59,13 +66,11 @@ pub fn rollout(table: &Table, options: &Options) -> Vec<Rollout> {
     known.collect()
 }
 
-/// Each size at the most tokens against the law of all the others.
-pub fn left_out(table: &Table, options: &Options) -> Vec<LeftOut> {
-    let Some((tokens, rows, sizes)) = series(table) else { return Vec::new() };
+fn left_out(&(tokens, ref rows, ref sizes): &Series, options: &Options) -> Vec<LeftOut> {
     let known = sizes.iter().filter_map(|&n| {
         let others = rows.filtered(|r| r.n.is_some_and(|x| !crate::table::same_level(x, n)));
         let expected = forecast(&others, &[Target { n, d: tokens }], options).ok()?.pop()?;
-        let (loss, seeds) = observed(&rows, n);
+        let (loss, seeds) = observed(rows, n);
         let ruling = match (expected.lo, expected.hi) {
             (_, Some(hi)) if loss > hi => "looks untuned",
             (Some(lo), _) if loss < lo => "better than the others say",
@@ -108,7 +113,7 @@ mod tests {
 
     #[test]
     fn each_size_is_foretold_by_the_smaller_ones_at_the_most_tokens() {
-        let rows = rollout(&table(&SMALL), &Options::default());
+        let rows = foretold(&table(&SMALL), &Options::default()).0;
         assert_eq!(rows.iter().map(|r| r.sizes).collect::<Vec<_>>(), [3, 4, 5, 6]);
         assert!(rows.iter().all(|r| r.tokens == 12e6 && r.seeds == 1), "{rows:?}");
         // With three sizes a floor cannot be told from none; from five on it can.
@@ -117,22 +122,22 @@ mod tests {
 
     #[test]
     fn a_size_out_of_line_is_named_and_the_others_are_not() {
-        let fine = left_out(&table(&SMALL), &Options::default());
+        let fine = foretold(&table(&SMALL), &Options::default()).1;
         assert!(fine.len() == 7 && fine.iter().all(|s| s.ruling == "on the line"), "{fine:?}");
         let mut errors = SMALL;
         errors[3] = 0.05;
-        let found = left_out(&table(&errors), &Options::default());
+        let found = foretold(&table(&errors), &Options::default()).1;
         assert_eq!(found[3].ruling, "looks untuned", "{found:?}");
         assert!(found.iter().enumerate().all(|(i, s)| i == 3 || s.ruling != "looks untuned"), "{found:?}");
     }
 
     #[test]
     fn three_sizes_are_too_few_and_no_grid_is_no_series() {
-        assert!(rollout(&table(&SMALL[..3]), &Options::default()).is_empty());
+        assert!(foretold(&table(&SMALL[..3]), &Options::default()).0.is_empty());
         let mut many = Table::default();
         for i in 0..60 {
             many.rows.push(Row::of(i + 1, 1e4 * 1.2f64.powi(i as i32), 1e7, 2.0 - 0.01 * i as f64));
         }
-        assert!(left_out(&many, &Options::default()).is_empty());
+        assert!(foretold(&many, &Options::default()).1.is_empty());
     }
 }

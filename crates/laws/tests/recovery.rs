@@ -4,7 +4,7 @@
 mod synthetic;
 
 use isoflop_laws::Loss;
-use synthetic::curves;
+use synthetic::{curves, plan};
 
 #[test]
 fn intervals_hold_the_truth_about_as_often_as_they_say() {
@@ -97,4 +97,21 @@ fn rows_without_their_runs_would_say_too_much() {
         assert!(document.notes.iter().any(|n| n.contains("--cluster")), "{:?}", document.notes);
     }
     assert!(held <= 12, "{held} of 20");
+}
+
+/// The built-in series: three points of a trunk, a spread that falls with size, one held-out text.
+#[test]
+fn exponents_of_the_built_in_plan_hold_and_a_text_in_common_moves_none() {
+    let [as_it_is, no_text, ..] = plan::PLANS;
+    let (found, apart) = (plan::measure(&as_it_is, 60), plan::measure(&no_text, 60));
+    assert_eq!(found.of.len(), 4, "{found}");
+    for (name, held) in &found.of {
+        // 60 draws at 95 %: fewer than 51 happens once in 500 times.
+        assert!(held.tables == 60 && held.held >= 51, "{name:?} of {found}");
+        let other = &apart.of[name];
+        assert!(
+            (held.width / other.width - 1.0).abs() < 0.01 && held.held.abs_diff(other.held) <= 1,
+            "{found}{apart}"
+        );
+    }
 }

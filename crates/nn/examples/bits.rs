@@ -5,8 +5,8 @@
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 use isoflop_nn::{
-    Cpu, Device as _, Engine as _, EngineOptions, GptConfig, Init, KernelSet, LanguageModel as _, Optimizer,
-    Precision, Recompute, TokenBatch, Variant,
+    Cpu, Device as _, Engine as _, EngineOptions, GptConfig, KernelSet, LanguageModel as _, Optimizer,
+    Precision, Recompute, TokenBatch,
 };
 
 /// FNV-1a over the bits of numbers.
@@ -26,13 +26,7 @@ fn batch(number: u64, sequences: usize, length: usize) -> TokenBatch {
 }
 
 fn run(kernels: KernelSet, shape: &str, options: EngineOptions) -> u64 {
-    let config = GptConfig {
-        shape: shape.parse().expect("a shape"),
-        vocab: 131,
-        context: 40,
-        init: Init::Scaled,
-        variant: Variant::default(),
-    };
+    let config = GptConfig::new(shape.parse().expect("a shape"), 131, 40);
     let mut engine = Cpu { kernels, threads: 2 }.make(&config, &options, 1).expect("an engine");
     let mut hash = Hash(0xcbf2_9ce4_8422_2325);
     for step in 0..12 {

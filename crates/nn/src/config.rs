@@ -53,6 +53,11 @@ pub struct GptConfig {
 }
 
 impl GptConfig {
+    /// A GPT-2 whose weights start at std 0.02·√(768/d): V tokens, T positions.
+    pub fn new(shape: ModelShape, vocab: usize, context: usize) -> Self {
+        Self { shape, vocab, context, init: Init::Scaled, variant: Variant::default() }
+    }
+
     /// Width of the MLP's hidden layer.
     pub fn inner(&self) -> usize {
         self.variant.inner.unwrap_or(4 * self.shape.d_model)

@@ -40,17 +40,10 @@ pub fn weights(config: &GptConfig, layout: &Layout, seed: u64, weights: &mut [f3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Init;
 
     #[test]
     fn weights_have_their_standard_deviation_and_depend_on_the_seed() {
-        let config = GptConfig {
-            shape: "L2-d64-h2".parse().unwrap(),
-            vocab: 256,
-            context: 64,
-            init: Init::Scaled,
-            variant: crate::Variant::default(),
-        };
+        let config = GptConfig::new("L2-d64-h2".parse().unwrap(), 256, 64);
         let layout = Layout::new(&config);
         let make = |seed| {
             let mut w = vec![0f32; layout.len];

@@ -218,13 +218,8 @@ mod tests {
         for (shape, vocab, context) in
             [("L2-d24-h2", 256, 256), ("L12-d768-h12", 50_257, 1024), ("L1-d5-h1", 61, 12)]
         {
-            let config = GptConfig {
-                shape: shape.parse().unwrap(),
-                vocab,
-                context,
-                init: Init::Gpt2,
-                variant: crate::Variant::default(),
-            };
+            let config =
+                GptConfig { init: Init::Gpt2, ..GptConfig::new(shape.parse().unwrap(), vocab, context) };
             let layout = Layout::new(&config);
             assert_eq!(layout.params(), config.shape.params_total(vocab, context));
             assert!(layout.tensors.iter().all(|t| t.offset % ALIGN == 0 && t.offset + t.len <= layout.len));

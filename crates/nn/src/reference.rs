@@ -310,13 +310,7 @@ mod tests {
     /// A model small enough to perturb every weight, with weights large enough that every path matters.
     fn small() -> (Reference<f64>, TokenBatch) {
         let shape = "L2-d6-h2".parse().unwrap();
-        let config = GptConfig {
-            shape,
-            vocab: 11,
-            context: 5,
-            init: crate::Init::Scaled,
-            variant: crate::Variant::default(),
-        };
+        let config = GptConfig::new(shape, 11, 5);
         let len = Layout::new(&config).len;
         let weights = (0..len).map(|i| (mix(i as u64) >> 11) as f64 / (1u64 << 53) as f64 - 0.5).collect();
         let tokens = (0..2 * 6).map(|i| (mix(i) % 11) as u32).collect();

@@ -5,8 +5,8 @@
 //! done by then under an emulator too.
 
 use isoflop_nn::{
-    Cpu, Device as _, Engine as _, EngineOptions, GptConfig, Init, KernelSet, Optimizer, Precision,
-    Recompute, SingleDevice, TokenBatch, Variant,
+    Cpu, Device as _, Engine as _, EngineOptions, GptConfig, KernelSet, Optimizer, Precision, Recompute,
+    SingleDevice, TokenBatch,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -20,13 +20,7 @@ fn batch(step: u32) -> TokenBatch {
 
 #[test]
 fn a_step_allocates_nothing() {
-    let config = GptConfig {
-        shape: "L2-d40-h5".parse().unwrap(),
-        vocab: 131,
-        context: 40,
-        init: Init::Scaled,
-        variant: Variant::default(),
-    };
+    let config = GptConfig::new("L2-d40-h5".parse().unwrap(), 131, 40);
     let batches: Vec<TokenBatch> = (0..4).map(batch).collect();
     let mut watched = 0;
     for precision in [Precision::F32, Precision::Bf16] {

@@ -2,6 +2,9 @@
 //!
 //! The goldens are made by `fixtures/make_conv.py`.
 
+#[path = "golden/tensors.rs"]
+mod tensors;
+
 use isoflop_base::EpisodeShape;
 use isoflop_nn::KernelSet;
 use isoflop_nn::conv::heads::{Classifier, PlainLoops, baseline};
@@ -24,7 +27,7 @@ impl Golden {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
         let text = std::fs::read_to_string(format!("{folder}{name}.json")).unwrap();
         let bytes = std::fs::read(format!("{folder}{name}.safetensors")).unwrap();
-        Self { document: serde_json::from_str(&text).unwrap(), tensors: parse(&bytes) }
+        Self { document: serde_json::from_str(&text).unwrap(), tensors: tensors::parse(&bytes) }
     }
 
     fn get(&self, name: &str) -> &[f64] {
@@ -63,26 +66,6 @@ impl Golden {
             features: if case["mean"].as_bool().unwrap() { Features::Mean } else { Features::Flatten },
         }
     }
-}
-
-fn parse(bytes: &[u8]) -> HashMap<String, Vec<f64>> {
-    let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
-    let data = &bytes[8 + header_len..];
-    let mut tensors = HashMap::new();
-    for (name, entry) in header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__") {
-        let at = |i: usize| entry["data_offsets"][i].as_u64().unwrap() as usize;
-        let data = &data[at(0)..at(1)];
-        let four = |f: fn([u8; 4]) -> f64| data.chunks_exact(4).map(|b| f(b.try_into().unwrap())).collect();
-        let values: Vec<f64> = match entry["dtype"].as_str().unwrap() {
-            "F32" => four(|b| f64::from(f32::from_le_bytes(b))),
-            "I32" => four(|b| f64::from(i32::from_le_bytes(b))),
-            "F64" => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-            other => panic!("{name} is {other}"),
-        };
-        tensors.insert(name.clone(), values);
-    }
-    tensors
 }
 
 /// Relative L2 distance.

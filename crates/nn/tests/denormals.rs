@@ -12,8 +12,7 @@
 use isoflop_base::tensor::{TensorGroup, TensorSpec};
 use isoflop_base::{TensorError, TensorSink, TensorSource};
 use isoflop_nn::{
-    Cpu, CpuGpt, Device as _, Engine as _, EngineOptions, GptConfig, Init, KernelSet, Precision, TokenBatch,
-    Variant,
+    Cpu, CpuGpt, Device as _, Engine as _, EngineOptions, GptConfig, KernelSet, Precision, TokenBatch,
 };
 use std::collections::HashMap;
 use std::time::Instant;
@@ -95,13 +94,7 @@ fn least(values: &[f64]) -> f64 {
 #[test]
 #[ignore = "compares times: needs a machine where nothing else runs"]
 fn a_step_of_denormals_takes_about_as_long_as_any() {
-    let config = GptConfig {
-        shape: "L2-d128-h2".parse().unwrap(),
-        vocab: 512,
-        context: 128,
-        init: Init::Scaled,
-        variant: Variant::default(),
-    };
+    let config = GptConfig::new("L2-d128-h2".parse().unwrap(), 512, 128);
     let tokens = (0..2 * 129u32).map(|i| i.wrapping_mul(2_654_435_761) >> 23).collect();
     let batch = TokenBatch::new(tokens, 2, 128);
     let mut slow = Vec::new();

@@ -5,19 +5,13 @@ mod memory;
 use isoflop_kernels::pool::in_single_parts;
 use isoflop_nn::gpt::checkpoint_bytes;
 use isoflop_nn::{
-    Cpu, CpuGpt, Device, Engine, EngineError, EngineOptions, GptConfig, Init, KernelSet, LanguageModel,
-    Optimizer, Precision, Recompute, TokenBatch, Variant,
+    Cpu, CpuGpt, Device, Engine, EngineError, EngineOptions, GptConfig, KernelSet, LanguageModel, Optimizer,
+    Precision, Recompute, TokenBatch,
 };
 use memory::Memory;
 
 fn config() -> GptConfig {
-    GptConfig {
-        shape: "L2-d40-h5".parse().unwrap(),
-        vocab: 131,
-        context: 50,
-        init: Init::Scaled,
-        variant: Variant::default(),
-    }
+    GptConfig::new("L2-d40-h5".parse().unwrap(), 131, 50)
 }
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];

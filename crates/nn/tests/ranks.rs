@@ -5,8 +5,8 @@ mod threads;
 
 use isoflop_nn::engine::{Buffer, DevicePtr};
 use isoflop_nn::{
-    Cpu, CpuGpt, Device, Engine, EngineError, EngineOptions, GptConfig, Group, Init, KernelSet, Precision,
-    TokenBatch, Update, Variant,
+    Cpu, CpuGpt, Device, Engine, EngineError, EngineOptions, GptConfig, Group, KernelSet, Precision,
+    TokenBatch, Update,
 };
 use memory::Memory;
 use threads::Threads;
@@ -14,13 +14,7 @@ use threads::Threads;
 const LENGTH: usize = 40;
 
 fn config() -> GptConfig {
-    GptConfig {
-        shape: "L2-d40-h5".parse().unwrap(),
-        vocab: 131,
-        context: LENGTH,
-        init: Init::Scaled,
-        variant: Variant::default(),
-    }
+    GptConfig::new("L2-d40-h5".parse().unwrap(), 131, LENGTH)
 }
 
 fn engine(precision: Precision) -> CpuGpt {

@@ -231,6 +231,12 @@ impl CudaGpt {
         self.step.is_multiple_of(NOISE_EVERY)
     }
 
+    /// Takes in what the cards have of this step: losses, the small batch's norm, one gradient on all of them.
+    fn gather(&mut self) -> Result<(), EngineError> {
+        let cards = self.collect_all().and_then(|()| self.collect_small()).and_then(|()| self.join_cards());
+        self.note(cards, false)
+    }
+
     /// Begins a new step.
     fn begin_step(&mut self) {
         self.micro_batches = 0;
@@ -274,8 +280,7 @@ impl Engine for CudaGpt {
 
     fn reduce(&mut self, group: &mut dyn Group) -> Result<(), EngineError> {
         self.usable()?;
-        let cards = self.collect_all().and_then(|()| self.collect_small()).and_then(|()| self.join_cards());
-        self.note(cards, false)?;
+        self.gather()?;
         if group.size() == 1 {
             return Ok(());
         }
@@ -290,8 +295,7 @@ impl Engine for CudaGpt {
 
     fn update(&mut self, lr: f32) -> Result<Update, EngineError> {
         self.usable()?;
-        let cards = self.collect_all().and_then(|()| self.collect_small()).and_then(|()| self.join_cards());
-        self.note(cards, false)?;
+        self.gather()?;
         let sums = self.sums;
         if sums.tokens == 0 {
             // Nothing was accumulated: what lies there belongs to the step before.

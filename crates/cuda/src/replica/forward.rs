@@ -34,7 +34,25 @@ impl Replica {
     /// `a[M,K]·w[K,N]` with what the epilogue needs already in `args`.
     pub(super) fn product(&self, a: Span, w: usize, args: GemmArgs) -> Result<(), DriverError> {
         let shape = &self.sizes.layout.tensors[w].shape;
-        let (k, n, m) = (shape[0], shape[1], self.share.rows());
+        self.product_of(Form::Nn, a, w, (shape[1], shape[0]), args)
+    }
+
+    /// `dy[M,N]·w[K,N]ᵀ` with what the epilogue needs already in `args`.
+    pub(super) fn product_transposed(&self, dy: Span, w: usize, args: GemmArgs) -> Result<(), DriverError> {
+        let shape = &self.sizes.layout.tensors[w].shape;
+        self.product_of(Form::Nt, dy, w, (shape[0], shape[1]), args)
+    }
+
+    /// A product of N columns and K steps; rows of the weight lie as it is stored, whichever way it is read.
+    fn product_of(
+        &self,
+        form: Form,
+        a: Span,
+        w: usize,
+        (n, k): (usize, usize),
+        args: GemmArgs,
+    ) -> Result<(), DriverError> {
+        let m = self.share.rows();
         let args = GemmArgs {
             a: a.address,
             b: self.operand(w).address,
@@ -42,31 +60,12 @@ impl Replica {
             n: n as i32,
             k: k as i32,
             lda: k as i32,
-            ldb: n as i32,
+            ldb: self.sizes.layout.tensors[w].shape[1] as i32,
             ldo: n as i32,
             k_split: k as i32,
             ..args
         };
-        self.kernels.gemm(&self.stream, Form::Nn, tile(self.precision(), m, n), 1, &args)
-    }
-
-    /// `dy[M,N]·w[K,N]ᵀ` with what the epilogue needs already in `args`.
-    pub(super) fn product_transposed(&self, dy: Span, w: usize, args: GemmArgs) -> Result<(), DriverError> {
-        let shape = &self.sizes.layout.tensors[w].shape;
-        let (n, k, m) = (shape[0], shape[1], self.share.rows());
-        let args = GemmArgs {
-            a: dy.address,
-            b: self.operand(w).address,
-            m: m as i32,
-            n: n as i32,
-            k: k as i32,
-            lda: k as i32,
-            ldb: k as i32,
-            ldo: n as i32,
-            k_split: k as i32,
-            ..args
-        };
-        self.kernels.gemm(&self.stream, Form::Nt, tile(self.precision(), m, n), 1, &args)
+        self.kernels.gemm(&self.stream, form, tile(self.precision(), m, n), 1, &args)
     }
 
     /// From the stream before block `layer` to the stream behind it.

@@ -3,18 +3,12 @@
 use crate::Emulated;
 use isoflop_cuda::CudaGpt;
 use isoflop_nn::{
-    Activation, Cpu, CpuGpt, Device, Engine, EngineOptions, GptConfig, Init, KernelSet, LanguageModel,
-    Optimizer, Precision, Recompute, TokenBatch, Variant,
+    Activation, Cpu, CpuGpt, Device, Engine, EngineOptions, GptConfig, KernelSet, LanguageModel, Optimizer,
+    Precision, Recompute, TokenBatch, Variant,
 };
 
 pub(crate) fn config(shape: &str) -> GptConfig {
-    GptConfig {
-        shape: shape.parse().unwrap(),
-        vocab: 131,
-        context: 50,
-        init: Init::Scaled,
-        variant: Variant::default(),
-    }
+    GptConfig::new(shape.parse().unwrap(), 131, 50)
 }
 
 pub(crate) fn batch(step: u64, sequences: usize, length: usize) -> TokenBatch {

@@ -1,6 +1,6 @@
 //! `isoflop check`: whether what was tuned at one size may be used at another.
 
-use crate::cli::Context;
+use crate::cli::{Context, word};
 use crate::signals;
 use clap::Subcommand;
 use isoflop_base::units::si;
@@ -35,8 +35,8 @@ struct WidthArgs {
     #[arg(long, default_value_t = 100)]
     steps: usize,
     /// Initialisation: std 0.02·√(768/d), or 0.02 as GPT-2 has it.
-    #[arg(long, value_parser = ["scaled", "gpt2"], default_value = "scaled")]
-    init: String,
+    #[arg(long, value_parser = word::<Init>(), default_value = "scaled")]
+    init: Init,
     /// Seed of weights and data.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -66,8 +66,7 @@ pub(crate) fn run(args: CheckArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
                 .into());
         }
     }
-    let init = if args.init == "gpt2" { Init::Gpt2 } else { Init::Scaled };
-    let asked = Asked { widths, layers: args.layers, steps: args.steps, init, seed: args.seed };
+    let asked = Asked { widths, layers: args.layers, steps: args.steps, init: args.init, seed: args.seed };
     let corpus = isoflop_data::builtin().map_err(UserError::from_error)?;
     let found = widths::check(&asked, &corpus, &stop, &mut |done, of, what| {
         eprintln!("{:>3} of {of}  {what}", done + 1);
@@ -87,8 +86,7 @@ fn text(found: &Widths) -> String {
         out.push_str(&format!("{:>9}", format!("d{}", width.width)));
     }
     out.push('\n');
-    let rates: Vec<f64> = found.widths.iter().flat_map(|w| w.losses.iter().map(|l| l.0)).collect();
-    let mut rates: Vec<f64> = rates;
+    let mut rates: Vec<f64> = found.widths.iter().flat_map(|w| w.losses.iter().map(|l| l.0)).collect();
     rates.sort_by(f64::total_cmp);
     rates.dedup();
     for rate in rates {

@@ -1,8 +1,9 @@
 //! `isoflop design`: which runs of a budget shrink the interval of the asked quantity most.
 //!
-//! Ladders of sizes with decayed branches (the shape of a study file) are tried one by one; for each, the expected
-//! standard error follows from the Jacobian of the law at hand. The best is written as a study.
+//! Ladders of sizes with decayed branches and seeds (the shape of a study file) are tried one by one; for each, the
+//! expected standard error follows from the Jacobian of the law at hand. The best is written as a study.
 
+mod plans;
 mod setting;
 mod speed;
 
@@ -13,13 +14,15 @@ use anyhow::Context as _;
 use isoflop_base::ModelShape;
 use isoflop_base::units::{duration, parse_count, si};
 use isoflop_lab::UserError;
-use isoflop_laws::design::{Asked, expected_se};
+use isoflop_laws::design::{Asked, Proposed, expected_se};
 use isoflop_laws::forms::{self, Form};
 use isoflop_laws::numeric::{Theta, theta_of};
 use isoflop_laws::{Options, Table};
+use plans::Plan;
 use serde::Serialize;
 use setting::Setting;
 use speed::Budget;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -45,15 +48,25 @@ pub(crate) struct DesignArgs {
     /// Study whose corpus, recipe and sizes the proposal takes over [default: the built-in corpus].
     #[arg(long, value_name = "STUDY.toml")]
     study: Option<PathBuf>,
-    /// What to pin down: alpha, beta, E, A, B, a, or `loss` at --params and --tokens.
-    #[arg(long, value_name = "QUANTITY", default_value = "alpha")]
-    about: String,
+    /// What to pin down: alpha, beta, E, A, B, a, or `loss` at --params and --tokens; several, such as alpha,beta,E, by
+    /// the geometric mean of their standard errors.
+    #[arg(long, value_name = "QUANTITY", value_delimiter = ',', default_value = "alpha")]
+    about: Vec<String>,
     /// Size at which the loss is asked for.
     #[arg(long, value_name = "N")]
     params: Option<String>,
     /// Tokens at which the loss is asked for.
     #[arg(long, value_name = "D")]
     tokens: Option<String>,
+    /// No point at fewer tokens: where models have not yet begun to learn, no law holds.
+    #[arg(long, value_name = "D")]
+    least_tokens: Option<String>,
+    /// Fewest sizes of a proposal [default: 3 of one's own, 4 of the built-in series].
+    #[arg(long, value_name = "COUNT")]
+    least_sizes: Option<usize>,
+    /// Take the law from the rows there are, but plan as if they were not there.
+    #[arg(long)]
+    afresh: bool,
     /// Standard deviation of one run's ln loss, when no fit tells it.
     #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
     sigma: f64,
@@ -65,14 +78,19 @@ pub(crate) struct DesignArgs {
 #[derive(Debug, Clone, Serialize)]
 struct Proposal {
     models: Vec<String>,
+    /// Seeds of each of them.
+    seeds: Vec<usize>,
     tokens: u64,
     branches: Vec<u64>,
     flops: f64,
     /// Training time, where a speed is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds: Option<f64>,
-    /// Expected standard error of the asked quantity (ln of it for positive constants and losses).
+    /// Expected standard error of the asked quantity (ln of it for positive constants and losses); of several, their
+    /// geometric mean.
     expected_se: f64,
+    /// Expected standard error of each.
+    expected_se_of: BTreeMap<String, f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +109,9 @@ struct Answer {
     se_now: Option<f64>,
     how: String,
     proposals: Vec<Proposal>,
+    /// The study of --study as it stands, beside them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    study: Option<Proposal>,
 }
 
 /// The law the design is made with.
@@ -108,13 +129,34 @@ pub(crate) fn run(args: DesignArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let budget = speed::budget(&args, ctx)?;
     let known = known(&args, ctx)?;
     let asked = asked(&args, known.form)?;
-    let mut proposals = proposals(&setting, &budget, &known, &asked);
-    proposals.sort_by(|a, b| a.expected_se.total_cmp(&b.expected_se));
-    proposals.dedup_by(|b, a| a.models == b.models && a.tokens == b.tokens);
-    proposals.truncate(5);
-    let Some(best) = proposals.first().cloned() else {
+    let per_token = |shape: ModelShape| match &budget {
+        Budget::Flops(_) => setting.flops_per_token(shape),
+        Budget::Seconds(_, speed) => setting.flops_per_token(shape) / speed.at(shape.params() as f64),
+    };
+    let (Budget::Flops(limit) | Budget::Seconds(limit, _)) = &budget;
+    let mut plans = plans::best(&setting, *limit, &per_token, &|plan| known.score(plan, &asked));
+    plans.dedup_by(|(b, _), (a, _)| a.ladder == b.ladder && a.tokens == b.tokens);
+    plans.truncate(5);
+    let propose = |plan: &Plan| -> Option<Proposal> {
+        let seconds = matches!(&budget, Budget::Seconds(..)).then(|| plan.cost(&setting, &per_token));
+        let of = asked.iter().map(|(name, asked)| Some((name.clone(), known.expected_se(plan, asked)?)));
+        Some(Proposal {
+            models: plan.ladder.iter().map(ToString::to_string).collect(),
+            seeds: plan.seeds.clone(),
+            tokens: plan.tokens as u64,
+            branches: plan.branches.iter().map(|b| *b as u64).collect(),
+            flops: plan.cost(&setting, &|shape| setting.flops_per_token(shape)),
+            seconds,
+            expected_se: known.score(plan, &asked)?,
+            expected_se_of: of.collect::<Option<_>>()?,
+        })
+    };
+    let proposals: Vec<Proposal> = plans.iter().filter_map(|(plan, _)| propose(plan)).collect();
+    let (Some((plan, _)), Some(best)) = (plans.first(), proposals.first().cloned()) else {
         return Err(UserError::new(format!("{} are too few for a ladder of sizes", words(&budget)))
-            .hint("give a larger budget, or smaller sizes; 1e13 FLOPs is a small one")
+            .hint(
+                "give a larger budget, smaller sizes, or fewer by --least-sizes and --least-tokens; 1e13 FLOPs is a small one",
+            )
             .into());
     };
     let (budget_flops, budget_seconds, speed) = match &budget {
@@ -123,24 +165,25 @@ pub(crate) fn run(args: DesignArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     };
     let answer = Answer {
         schema: "isoflop.design/1",
-        about: args.about.clone(),
+        about: args.about.join(", "),
         budget_flops,
         budget_seconds,
         speed,
         law: known.words.clone(),
         rows_there: known.table.rows.len(),
-        se_now: expected_se(known.form, &known.theta, known.sigma, &known.table, &[], &asked),
+        se_now: known.score_of(&[], &asked),
         how: "expected standard error from the law's Jacobian over the rows there and those proposed, one run's ln loss scattering by \
               sigma, with a weak prior (5 on logarithms, 0.5 on exponents)"
             .to_owned(),
         proposals,
+        study: setting.as_it_stands.as_ref().and_then(propose),
     };
     let study = format!(
         "# Proposed by isoflop design for `{}` within {}: expected standard error {:.4}.\n{}",
         answer.about,
         words(&budget),
         best.expected_se,
-        setting.study_file(&best.models, best.tokens, &best.branches)?
+        setting.study_file(plan)?
     );
     if let Some(path) = &args.output {
         if ctx.json && console::is_stdout(path) {
@@ -171,39 +214,21 @@ fn words(budget: &Budget) -> String {
     }
 }
 
-/// Every candidate with what it would tell.
-fn proposals(setting: &Setting, budget: &Budget, known: &Known, asked: &Asked) -> Vec<Proposal> {
-    let flops = |shape: ModelShape| setting.flops_per_token(shape);
-    let candidates = match budget {
-        Budget::Flops(total) => setting.candidates(*total, &flops),
-        Budget::Seconds(total, speed) => {
-            setting.candidates(*total, &|shape| flops(shape) / speed.at(shape.params() as f64))
-        }
-    };
-    candidates
-        .into_iter()
-        .filter_map(|(ladder, tokens)| {
-            let branches = setting.branches(tokens);
-            let runs: Vec<(f64, f64)> = ladder
-                .iter()
-                .flat_map(|s| branches.iter().copied().chain([tokens]).map(|d| (s.params() as f64, d)))
-                .collect();
-            let seconds = match budget {
-                Budget::Flops(_) => None,
-                Budget::Seconds(_, speed) => Some(
-                    setting.cost(&ladder, tokens, &|shape| flops(shape) / speed.at(shape.params() as f64)),
-                ),
-            };
-            Some(Proposal {
-                models: ladder.iter().map(ToString::to_string).collect(),
-                tokens: tokens as u64,
-                branches: branches.iter().map(|b| *b as u64).collect(),
-                flops: setting.cost(&ladder, tokens, &flops),
-                seconds,
-                expected_se: expected_se(known.form, &known.theta, known.sigma, &known.table, &runs, asked)?,
-            })
-        })
-        .collect()
+impl Known {
+    fn expected_se(&self, plan: &Plan, asked: &Asked) -> Option<f64> {
+        expected_se(self.form, &self.theta, self.sigma, &self.table, &plan.rows(), asked)
+    }
+
+    /// Geometric mean of what is expected of each.
+    fn score(&self, plan: &Plan, asked: &[(String, Asked)]) -> Option<f64> {
+        self.score_of(&plan.rows(), asked)
+    }
+
+    fn score_of(&self, rows: &[Proposed], asked: &[(String, Asked)]) -> Option<f64> {
+        let one = |asked| expected_se(self.form, &self.theta, self.sigma, &self.table, rows, asked);
+        let logs: Option<Vec<f64>> = asked.iter().map(|(_, asked)| one(asked).map(libm::log)).collect();
+        logs.map(|logs| libm::exp(logs.iter().sum::<f64>() / logs.len() as f64))
+    }
 }
 
 /// The law fitted to the rows there are, else the published one.
@@ -233,7 +258,7 @@ fn known(args: &DesignArgs, ctx: &Context) -> anyhow::Result<Known> {
             theta: theta_of(&record.state.theta),
             sigma: record.state.sigma.unwrap_or(args.sigma).max(1e-6),
             words: format!("fitted to {} rows", record.rows_used),
-            table,
+            table: if args.afresh { Table::default() } else { table },
         });
     }
     // Besiroglu et al. 2024 (arXiv 2404.10102): E 1.8172, A 482.0, B 2085.4, alpha 0.3478, beta 0.3658.
@@ -248,23 +273,29 @@ fn known(args: &DesignArgs, ctx: &Context) -> anyhow::Result<Known> {
     })
 }
 
-fn asked(args: &DesignArgs, form: &Form) -> anyhow::Result<Asked> {
+fn asked(args: &DesignArgs, form: &Form) -> anyhow::Result<Vec<(String, Asked)>> {
     let size = |text: &Option<String>, flag: &str| -> anyhow::Result<f64> {
         let text = text.as_ref().ok_or_else(|| {
             UserError::new(format!("--about loss needs {flag}")).hint("give --params 10M --tokens 200M")
         })?;
         Ok(parse_count(text).map_err(UserError::from_error)?)
     };
-    if args.about == "loss" {
-        return Ok(Asked::Loss { n: size(&args.params, "--params")?, d: size(&args.tokens, "--tokens")? });
-    }
-    if form.reported.iter().any(|r| r.name == args.about) {
-        return Ok(Asked::Parameter(args.about.clone()));
-    }
-    let names: Vec<&str> = form.reported.iter().map(|r| r.name).collect();
-    Err(UserError::new(format!("`{}` is nothing the law has", args.about))
-        .hint(format!("one of {}, or loss", names.join(", ")))
-        .into())
+    let one = |name: &str| -> anyhow::Result<Asked> {
+        if name == "loss" {
+            return Ok(Asked::Loss {
+                n: size(&args.params, "--params")?,
+                d: size(&args.tokens, "--tokens")?,
+            });
+        }
+        if form.reported.iter().any(|r| r.name == name) {
+            return Ok(Asked::Parameter(name.to_owned()));
+        }
+        let names: Vec<&str> = form.reported.iter().map(|r| r.name).collect();
+        Err(UserError::new(format!("`{name}` is nothing the law has"))
+            .hint(format!("one of {}, or loss", names.join(", ")))
+            .into())
+    };
+    args.about.iter().map(|name| Ok((name.clone(), one(name)?))).collect()
 }
 
 fn show(answer: &Answer, sigma: f64, most_tokens: f64) {
@@ -284,18 +315,26 @@ fn show(answer: &Answer, sigma: f64, most_tokens: f64) {
             si(most_tokens)
         );
     }
-    println!("{:>10}  {:>6}  {:>9}  {:>9}  sizes", "std. error", "sizes", "tokens", "FLOPs");
+    println!("{:>10}  {:>5}  {:>4}  {:>8}  {:>9}  sizes", "std. error", "sizes", "runs", "tokens", "FLOPs");
     for p in &answer.proposals {
-        println!(
-            "{:>10.4}  {:>6}  {:>9}  {:>9}  {} to {}{}",
-            p.expected_se,
-            p.models.len(),
-            si(p.tokens as f64),
-            si(p.flops),
-            p.models[0],
-            p.models[p.models.len() - 1],
-            p.seconds.map(|s| format!("  {}", duration(s))).unwrap_or_default()
-        );
+        row(p, "");
+    }
+    if let Some(p) = &answer.study {
+        row(p, "  the study as it stands");
     }
     println!("how: {}", answer.how);
+}
+
+fn row(p: &Proposal, what: &str) {
+    println!(
+        "{:>10.4}  {:>5}  {:>4}  {:>8}  {:>9}  {} to {}{}{what}",
+        p.expected_se,
+        p.models.len(),
+        p.seeds.iter().sum::<usize>(),
+        si(p.tokens as f64),
+        si(p.flops),
+        p.models[0],
+        p.models[p.models.len() - 1],
+        p.seconds.map(|s| format!("  {}", duration(s))).unwrap_or_default()
+    );
 }

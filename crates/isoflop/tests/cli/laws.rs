@@ -346,6 +346,57 @@ fn a_design_takes_the_users_sizes_and_recipe() {
     refused(dir.path(), &["design", "--budget", "1e13", "--sizes", "L2-d24-h2"], &["1 sizes tell nothing"]);
 }
 
+/// Losses of the built-in series at 4, 6 and 10 M tokens.
+const SERIES: &str = "n,d,loss\n6912,4e6,2.009\n6912,6e6,1.912\n6912,10e6,1.861\n13824,4e6,1.986\n13824,6e6,1.875\n\
+                      13824,10e6,1.802\n24576,4e6,1.786\n24576,6e6,1.738\n24576,10e6,1.706\n147456,4e6,1.603\n\
+                      147456,6e6,1.534\n147456,10e6,1.475\n307200,4e6,1.568\n307200,6e6,1.498\n786432,4e6,1.529\n\
+                      786432,6e6,1.452\n";
+
+#[test]
+fn the_built_in_series_is_about_what_design_proposes_for_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("series.csv"), SERIES).unwrap();
+    let demo = crate::tidy::root().join("studies/demo.toml").display().to_string();
+    let common = ["design", "series.csv", "--afresh", "--budget", "157e12", "--study", &demo];
+    let asked = ["--about", "alpha,beta,E", "--least-tokens", "4M", "--least-sizes", "7", "--json"];
+    let answer = json(dir.path(), &[&common[..], &asked].concat());
+    let se = |plan: &serde_json::Value| plan["expected_se"].as_f64().unwrap();
+    let best = &answer["proposals"][0];
+    assert_eq!(best["models"].as_array().unwrap().len(), 7, "{best}");
+    assert!(
+        best["tokens"].as_u64() >= Some(8_000_000) && best["flops"].as_f64().unwrap() <= 157e12,
+        "{best}"
+    );
+    // Further seeds where they are cheap, as the series has them.
+    let seeds: Vec<u64> = best["seeds"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap()).collect();
+    assert!(seeds[0] > 1 && seeds[6] == 1, "{best}");
+    assert!(se(&answer["study"]) < 1.02 * se(best), "{answer}");
+    let several: f64 =
+        ["alpha", "beta", "E"].iter().map(|q| best["expected_se_of"][q].as_f64().unwrap().ln()).sum();
+    assert!(((several / 3.0).exp() / se(best) - 1.0).abs() < 1e-9, "{best}");
+    // Half the time tells less, and what is written is a study.
+    let half = [
+        "design",
+        "series.csv",
+        "--afresh",
+        "--budget",
+        "80e12",
+        "--study",
+        &demo,
+        "-o",
+        "half.toml",
+        "--json",
+    ];
+    let half = json(dir.path(), &[&half[..], &["--about", "alpha,beta,E"]].concat());
+    assert!(se(&half["proposals"][0]) > 0.9 * se(best));
+    let planned = json(dir.path(), &["plan", "half.toml", "--no-timing", "--json"]);
+    let runs: u64 =
+        half["proposals"][0]["seeds"].as_array().unwrap().iter().map(|s| s.as_u64().unwrap()).sum();
+    assert_eq!(planned["rows"].as_array().unwrap().len() as u64, runs);
+    let zero = ["design", "--budget", "1e13", "--least-tokens", "1e12"];
+    refused(dir.path(), &zero, &["too few", "--least-tokens"]);
+}
+
 #[test]
 fn a_budget_in_time_uses_the_speed_that_was_measured() {
     let dir = tempfile::tempdir().unwrap();

@@ -229,6 +229,17 @@ macro_rules! sized {
     };
 }
 
+/// [`sized!`] of operands that lie in L1, into rows of 32 floats one behind the other.
+macro_rules! near {
+    ($segments:ident, $cells:ident, $size:ident, $c:ident, $begin:ident) => {
+        sized!($segments, $cells, $size, $c, 128usize, Ahead::default(), $begin, whole: [
+            "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"
+        ])
+    };
+}
+
 macro_rules! zero {
     ($tile:literal, $base:literal, $at:literal) => {
         concat!("tilezero tmm", $tile)
@@ -254,11 +265,7 @@ pub(super) unsafe fn block(segments: &[Segment], size: BlockSize, c: *mut f32) {
         unsafe { c.write_bytes(0, 1024) }
         return;
     }
-    sized!(segments, cells, size, c, 128usize, Ahead::default(), zero, whole: [
-        "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
-        "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
-        "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"
-    ]);
+    near!(segments, cells, size, c, zero);
 }
 
 /// [`block`] added to what `c` holds: the sums are loaded into the tiles and stay there.
@@ -271,11 +278,7 @@ pub(super) unsafe fn block_add(segments: &[Segment], size: BlockSize, c: *mut f3
     if segments.is_empty() || cells == 0 {
         return;
     }
-    sized!(segments, cells, size, c, 128usize, Ahead::default(), load, whole: [
-        "tileloadd tmm6, [{b} + {row}*1]", "tileloadd tmm4, [{a} + {row}*1]", "tdpbf16ps tmm0, tmm4, tmm6",
-        "tileloadd tmm7, [{b} + {row}*1 + 1024]", "tdpbf16ps tmm1, tmm4, tmm7",
-        "tileloadd tmm5, [{a} + {row}*1 + 1024]", "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7"
-    ]);
+    near!(segments, cells, size, c, load);
 }
 
 /// [`block`] of long operands, which come from L2 or farther: whole blocks ask for what comes two cells later, and for

@@ -154,6 +154,24 @@ macro_rules! lanes {
 }
 use lanes;
 
+/// Calls `$body` for each two vectors of sums `$c[32,32]` with their bias added: where they lie, the two. A macro,
+/// since a closure would keep intrinsics from being inlined.
+macro_rules! whole_cell {
+    ($s:ty, $bias:expr, $j:expr, $c:expr, |$to:ident, $a:ident, $b:ident| $body:block) => {
+        for v in (0..SIDE).step_by(2 * <$s>::LANES) {
+            // SAFETY: whole rows of whole cells; the bias has all columns.
+            unsafe {
+                let bias = $bias.two::<$s>($j + v);
+                for $to in (v..CELL).step_by(SIDE) {
+                    let $a = <$s>::add(<$s>::load($c.as_ptr().add($to)), bias[0]);
+                    let $b = <$s>::add(<$s>::load($c.as_ptr().add($to + <$s>::LANES)), bias[1]);
+                    $body
+                }
+            }
+        }
+    };
+}
+
 /// One row `[N]` or nothing; `at` the columns from j on.
 #[derive(Debug, Clone, Copy)]
 struct Bias<'a>(Option<&'a [f32]>);
@@ -307,20 +325,11 @@ impl Epilogue for Gelu<'_> {
         // SAFETY: the block's own cells.
         let (active, slope) = unsafe { (self.active.at(at, CELL), self.slope.at(at, CELL)) };
         if rows == SIDE && cols == SIDE {
-            for v in (0..SIDE).step_by(2 * S::LANES) {
-                // SAFETY: whole rows of whole cells; the bias has all columns.
-                unsafe {
-                    let bias = self.bias.two::<S>(j + v);
-                    for to in (v..CELL).step_by(SIDE) {
-                        let a = S::add(S::load(c.as_ptr().add(to)), bias[0]);
-                        let b = S::add(S::load(c.as_ptr().add(to + S::LANES)), bias[1]);
-                        let (a, b) =
-                            (gelu::value_and_slope::<S, true>(a), gelu::value_and_slope::<S, true>(b));
-                        S::store_bf16_line(active.as_mut_ptr().add(to), a.0, b.0);
-                        S::store_bf16_line(slope.as_mut_ptr().add(to), a.1, b.1);
-                    }
-                }
-            }
+            whole_cell!(S, self.bias, j, c, |to, a, b| {
+                let (a, b) = (gelu::value_and_slope::<S, true>(a), gelu::value_and_slope::<S, true>(b));
+                S::store_bf16_line(active.as_mut_ptr().add(to), a.0, b.0);
+                S::store_bf16_line(slope.as_mut_ptr().add(to), a.1, b.1);
+            });
             return;
         }
         for r in 0..rows {
@@ -473,17 +482,9 @@ impl Epilogue for Left<'_> {
         // SAFETY: the block's own cell.
         let out = unsafe { self.c.at(at, CELL) };
         if rows == SIDE && cols == SIDE {
-            for v in (0..SIDE).step_by(2 * S::LANES) {
-                // SAFETY: whole rows of a whole cell; the bias has all columns.
-                unsafe {
-                    let bias = self.bias.two::<S>(j + v);
-                    for to in (v..CELL).step_by(SIDE) {
-                        let a = S::add(S::load(c.as_ptr().add(to)), bias[0]);
-                        let b = S::add(S::load(c.as_ptr().add(to + S::LANES)), bias[1]);
-                        S::store_bf16_line(out.as_mut_ptr().add(to), a, b);
-                    }
-                }
-            }
+            whole_cell!(S, self.bias, j, c, |to, a, b| {
+                S::store_bf16_line(out.as_mut_ptr().add(to), a, b);
+            });
             return;
         }
         for r in 0..rows {

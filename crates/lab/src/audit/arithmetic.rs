@@ -4,8 +4,8 @@
 //! needs.
 
 use isoflop_base::{Measured, ModelShape};
+use isoflop_nn::GptConfig;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{GptConfig, Init, Variant};
 use serde::Serialize;
 
 /// Chinchilla's rule of thumb (Hoffmann et al. 2022, arXiv:2203.15556).
@@ -173,13 +173,7 @@ fn compute(claim: &Claim, audit: &mut Audit) {
 fn shape(claim: &Claim, model: ModelClaim, audit: &mut Audit) {
     let shape = ModelShape { n_layer: model.layers, d_model: model.width, n_head: 1 };
     let (n, total) = (shape.params() as f64, shape.params_total(model.vocab, model.context) as f64);
-    let config = GptConfig {
-        shape,
-        vocab: model.vocab,
-        context: model.context,
-        init: Init::Scaled,
-        variant: Variant::default(),
-    };
+    let config = GptConfig::new(shape, model.vocab, model.context);
     let exact = training_flops_per_token(&config, Convention::Exact);
     let how = "this program's ledger: causal attention halved, head included, no recomputation";
     audit.push(

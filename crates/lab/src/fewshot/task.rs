@@ -144,6 +144,14 @@ pub fn flops_per_image(spec: &RunSpec) -> f64 {
     3.0 * forward
 }
 
+/// Whole episodes a run is trained on; 0 of one that learns classes.
+pub fn episodes(spec: &RunSpec) -> u64 {
+    match &model(spec).learns {
+        Learns::Classes { .. } => 0,
+        Learns::Episodes { shape, .. } => spec.tokens_at(spec.end()) / shape.images() as u64,
+    }
+}
+
 impl ImageTask {
     /// What a run is trained on; its batches begin to be made. `features` are those of [`frozen_features`].
     ///

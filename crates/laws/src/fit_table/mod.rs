@@ -10,7 +10,7 @@ use crate::allocation::allocate;
 use crate::document::{Convention, FitRecord, LawDocument, NotFitted, SCHEMA, condition_words};
 use crate::fitting::{Setting, fit_form};
 use crate::forms::{self, Form, RECIPES};
-use crate::rollout::{left_out, rollout};
+use crate::rollout::foretold;
 use crate::table::paired::paired_differences;
 use crate::table::seeds::Repeats;
 use crate::{LawError, Options, Row, Table};
@@ -99,8 +99,7 @@ pub fn fit_watched(
         document.allocation = allocate(table, &document, options);
     }
     if asked.is_empty() && document.fits.iter().any(|f| f.form == "l_n") {
-        document.rollout = rollout(table, options);
-        document.left_out = left_out(table, options);
+        (document.rollout, document.left_out) = foretold(table, options);
     }
     document.conventions = conventions(table, &document, options);
     scrub::scrub(&mut document);

@@ -26,6 +26,8 @@ pub struct Constants {
     pub alpha_b: f64,
     /// L(N, S_min).
     pub alpha_s: f64,
+    /// L(C) as trained, at one batch.
+    pub alpha_c: f64,
     /// L(C_min), fitted.
     pub alpha_c_min: f64,
     /// L(N, D): exponent of N.
@@ -42,6 +44,7 @@ pub const PUBLISHED: Constants = Constants {
     alpha_d: 0.095,
     alpha_b: 0.21,
     alpha_s: 0.76,
+    alpha_c: 0.057,
     alpha_c_min: 0.050,
     alpha_n_of_nd: 0.076,
     alpha_d_of_nd: 0.103,

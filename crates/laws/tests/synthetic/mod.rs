@@ -1,6 +1,7 @@
 //! Synthetic tables of known laws, and how often the intervals hold the truth.
 
 pub(crate) mod curves;
+pub(crate) mod plan;
 
 use isoflop_laws::numeric::random::Random;
 use isoflop_laws::{Options, Row, Table, Target, fit, forecast};

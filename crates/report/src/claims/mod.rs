@@ -15,11 +15,12 @@ pub use needs::{CONDITIONS, Facts, is_condition, unmet};
 
 use crate::input::{ForecastRow, LedgerRow, ReportInput};
 use crate::numbers::{count, fixed, interval, signed_percent};
+use isoflop_laws::kaplan_figures::PUBLISHED;
 use isoflop_laws::{FitRecord, LawDocument, PairedDifference, Straightness};
 use serde::{Deserialize, Serialize};
 
 /// Kaplan's α of L(N), and the home reproduction's: what the page compares every series with.
-pub(crate) const REFERENCES: [(&str, f64); 2] = [("Kaplan et al.", 0.076), ("home report", 0.07)];
+pub(crate) const REFERENCES: [(&str, f64); 2] = [("Kaplan et al.", PUBLISHED.alpha_n), ("home report", 0.07)];
 
 /// What the series says about a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,15 +92,16 @@ pub fn judge(input: &ReportInput) -> Vec<Verdict> {
 }
 
 /// Claims the page always judges, unless the study states them itself: each of the law under which its author measured
-/// it. Kaplan's exponent of N is that of L(N, D) as D grows, his exponent of compute that of the frontier; the home
-/// report's is the slope of a series as it ended.
+/// it. Kaplan's exponents of N and D are those of L(N, D) as the other grows, his exponent of compute that of the
+/// frontier at one batch (of C_min, which no series at one batch knows, it is 0.050); the home report's is the slope of
+/// a series as it ended.
 fn standing_claims(own: &[ClaimSpec]) -> Vec<ClaimSpec> {
     const KAPLAN: &str = "Kaplan et al. 2020, arXiv:2001.08361";
     let claim = |text: &str,
                  (law, param, value, within): (&str, &str, f64, f64),
                  source: &str,
                  needs: &[&str]| ClaimSpec {
-        text: text.to_owned(),
+        text: format!("{text} {value}"),
         law: law.to_owned(),
         param: param.to_owned(),
         value,
@@ -109,25 +111,25 @@ fn standing_claims(own: &[ClaimSpec]) -> Vec<ClaimSpec> {
     };
     let mut claims = vec![
         claim(
-            "α of L(N) with endless data is 0.076",
-            ("l_nd_kaplan", "alpha_N", 0.076, 0.02),
+            "α of L(N) with endless data is",
+            ("l_nd_kaplan", "alpha_N", PUBLISHED.alpha_n_of_nd, 0.02),
             &format!("{KAPLAN}, equation 1.5"),
             &["bpe", "n >= 1e6"],
         ),
         claim(
-            "α of L(D) with an endless model is 0.095",
-            ("l_nd_kaplan", "alpha_D", 0.095, 0.02),
+            "α of L(D) with an endless model is",
+            ("l_nd_kaplan", "alpha_D", PUBLISHED.alpha_d_of_nd, 0.02),
             &format!("{KAPLAN}, equation 1.5"),
             &["bpe", "n >= 1e6"],
         ),
         claim(
-            "α of L(C) on the frontier is 0.05",
-            ("l_c", "alpha", 0.05, 0.01),
-            &format!("{KAPLAN}, equation 1.3"),
+            "α of L(C) on the frontier at one batch is",
+            ("l_c", "alpha", PUBLISHED.alpha_c, 0.01),
+            KAPLAN,
             &["bpe", "n >= 1e6"],
         ),
         claim(
-            "α of L(N) is about 0.07",
+            "α of L(N) is about",
             ("l_n", "alpha", 0.07, 0.02),
             "a home reproduction on two consumer GPUs, 5 M to 150 M parameters, OpenWebText",
             &["bpe", "n >= 5e6"],

@@ -193,6 +193,7 @@ fn six_nd_holds_within_ten_percent() {
         shape: "L2-d32-h2".parse().unwrap(),
         exact_per_token: ratio * 6.0 * 24_576.0,
         six_n: 6.0 * 24_576.0,
+        vocab_context: None,
     };
     assert_eq!(six_nd(&[]).ruling, Ruling::CannotTell);
     assert_eq!(six_nd(&[row(1.05), row(0.95)]).ruling, Ruling::Reproduced);
@@ -225,6 +226,21 @@ fn forecasts_are_judged_by_their_outcomes() {
     ] {
         assert_eq!(forecasts_hit(&rows).ruling, ruling);
     }
+}
+
+#[test]
+fn published_exponents_are_those_of_the_law_they_are_asked_of() {
+    let standing = standing_claims(&[]);
+    let value = |law: &str, param: &str| {
+        standing
+            .iter()
+            .find(|c| c.law == law && c.param == param && c.value != 0.07)
+            .map(|c| (c.value, c.text.as_str()))
+    };
+    // Table 2 of the paper has L(N, D); 0.095 is L(D)'s, 0.050 that of C_min.
+    assert_eq!(value("l_nd_kaplan", "alpha_N"), Some((0.076, "α of L(N) with endless data is 0.076")));
+    assert_eq!(value("l_nd_kaplan", "alpha_D"), Some((0.103, "α of L(D) with an endless model is 0.103")));
+    assert_eq!(value("l_c", "alpha"), Some((0.057, "α of L(C) on the frontier at one batch is 0.057")));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::html::escape;
 use crate::input::ReportInput;
 use crate::numbers::{self, count, fixed, interval};
 use isoflop_base::{Measured, units};
+use isoflop_laws::kaplan_figures::PUBLISHED;
 use isoflop_laws::{FitRecord, LawDocument};
 
 /// The fit of L(N) at the most tokens.
@@ -221,9 +222,12 @@ fn worth(laws: Option<&LawDocument>) -> String {
         return String::new();
     }
     format!(
-        "<p class=\"dek\">The loss falls: {}. Kaplan et al. measured 0.076 in parameters, 0.095 in tokens and 0.050 in \
-         compute, with word pieces as tokens, other text and up to a billion parameters.</p>\n",
-        escape(&parts.join("; "))
+        "<p class=\"dek\">The loss falls: {}. Kaplan et al. measured {} in parameters, {} in tokens and {} in compute, \
+         with word pieces as tokens, other text and up to a billion parameters.</p>\n",
+        escape(&parts.join("; ")),
+        PUBLISHED.alpha_n,
+        PUBLISHED.alpha_d,
+        PUBLISHED.alpha_c
     )
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A sample taken while other programs had more than a share of the processors is thrown away and taken again.
 
-use super::{attention, check_memory, peak_flops_per_s, product, step::Steps};
+use super::{attention, peak_flops_per_s, product, step::Steps};
 use crate::cli::Context;
 use isoflop_base::ModelShape;
 use isoflop_base::units::si;
@@ -12,7 +12,7 @@ use isoflop_lab::machine::{choice::precision_of, measure, processor};
 use isoflop_lab::plan::memory;
 use isoflop_meter::{LoadMeter, System};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{Cpu, Device, EngineOptions, GptConfig, Init, Precision, Variant};
+use isoflop_nn::{Cpu, Device, EngineOptions, GptConfig, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -296,15 +296,13 @@ fn train(
         return Ok(());
     }
     let shape: ModelShape = format!("L{layers}-d{width}-h{heads}").parse().map_err(UserError::from_error)?;
-    let config =
-        GptConfig { shape, vocab, context: CONTEXT, init: Init::Scaled, variant: Variant::default() };
+    let config = GptConfig::new(shape, vocab, CONTEXT);
     let options = EngineOptions { precision, micro_batch: batch, ..EngineOptions::default() };
     let planned = Device::<GptConfig>::plan(cpu, &config, &options).total();
     if free.is_some_and(|free| planned > free) {
         eprintln!("{name}: left out, it needs {} of memory", isoflop_base::units::bytes(planned));
         return Ok(());
     }
-    check_memory(planned as f64)?;
     let mut steps = Steps::new(cpu, &config, &options, batch)?;
     let start = Instant::now();
     steps.one()?;

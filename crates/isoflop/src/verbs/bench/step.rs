@@ -9,8 +9,7 @@ use isoflop_lab::machine::{Hardware, processor};
 use isoflop_lab::plan::memory::{self, Change};
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
 use isoflop_nn::{
-    Device, Engine, EngineOptions, GptConfig, Init, Optimizer, Precision, Recompute, SingleDevice,
-    TokenBatch, Variant,
+    Device, Engine, EngineOptions, GptConfig, Optimizer, Precision, Recompute, SingleDevice, TokenBatch,
 };
 use std::process::ExitCode;
 use std::time::Instant;
@@ -155,13 +154,7 @@ pub(crate) fn run(args: &TrainBenchArgs, ctx: &Context) -> anyhow::Result<ExitCo
         .hint("choose a divisor, such as half of the batch")
         .into());
     }
-    let config = GptConfig {
-        shape,
-        vocab: args.vocab,
-        context: args.context,
-        init: Init::Scaled,
-        variant: Variant::default(),
-    };
+    let config = GptConfig::new(shape, args.vocab, args.context);
     let (device, precision) = device(args)?;
     let options = EngineOptions {
         precision,

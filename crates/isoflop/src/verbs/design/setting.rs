@@ -2,38 +2,45 @@
 //! them or by default.
 
 use super::DesignArgs;
+use super::plans::{FEWEST_SIZES, Plan};
 use crate::cli::Context;
 use isoflop_base::ModelShape;
 use isoflop_base::ScheduleKind;
+use isoflop_base::study::Study;
+use isoflop_base::units::parse_count;
 use isoflop_lab::UserError;
 use isoflop_lab::open::{self, Opened};
 use isoflop_lab::study::raw::RawStudy;
 use isoflop_lab::study::vocabulary::KEYS;
+use isoflop_nn::GptConfig;
 use isoflop_nn::ledger::{Convention, training_flops_per_token};
-use isoflop_nn::{GptConfig, Init, Variant};
-
-/// Two decayed side branches of a fifth each cost about this much more than the trunk.
-const BRANCH_COST: f64 = 1.15;
-/// Fewest optimiser steps of a run that is worth proposing.
-const FEWEST_STEPS: f64 = 200.0;
-/// Fewest sizes of a ladder.
-const FEWEST_SIZES: usize = 3;
 
 /// What the runs of a design share.
 pub(super) struct Setting {
     /// Sizes to choose from, smallest first.
     pub(super) shapes: Vec<ModelShape>,
     /// The user chose them: every choice among them is tried, not ladders alone.
-    own: bool,
+    pub(super) own: bool,
     vocab: usize,
     context: usize,
-    batch_tokens: f64,
+    /// Tokens of an optimiser step.
+    pub(super) batch_tokens: f64,
     /// One pass over the corpus.
     pub(super) most_tokens: f64,
+    /// No point below.
+    pub(super) least_tokens: f64,
+    /// Fewest sizes.
+    pub(super) least_sizes: usize,
     /// Decayed side branches finish points on the way.
-    branches: bool,
+    pub(super) branches: bool,
+    /// Share of a point's tokens over which the rate falls.
+    pub(super) decay: f64,
+    /// The seed that each size has.
+    seed: u64,
     /// The study it was taken from.
     raw: Option<RawStudy>,
+    /// That study as it stands, if all its runs have the same points.
+    pub(super) as_it_stands: Option<Plan>,
 }
 
 impl Setting {
@@ -49,9 +56,14 @@ impl Setting {
                     context: first.gpt().context,
                     batch_tokens: first.train.batch_tokens as f64,
                     most_tokens: first.data.train_tokens as f64,
+                    least_tokens: 0.0,
+                    least_sizes: FEWEST_SIZES,
                     branches: first.train.schedule == ScheduleKind::Wsd,
+                    decay: first.train.decay,
+                    seed: study.runs.iter().map(|run| run.seed).min().unwrap_or(1),
                     shapes: models.iter().map(|run| run.gpt().shape).collect(),
                     own: true,
+                    as_it_stands: as_it_stands(&study),
                     raw: Some(raw),
                 }
             }
@@ -62,8 +74,13 @@ impl Setting {
                 context: 256,
                 batch_tokens: 2048.0,
                 most_tokens: 12e6,
+                least_tokens: 0.0,
+                least_sizes: FEWEST_SIZES,
                 branches: true,
+                decay: DECAY,
+                seed: 1,
                 raw: None,
+                as_it_stands: None,
             },
         };
         if !args.sizes.is_empty() {
@@ -74,6 +91,11 @@ impl Setting {
                 .collect::<Result<_, _>>()?;
             setting.own = true;
         }
+        if let Some(text) = &args.least_tokens {
+            setting.least_tokens =
+                parse_count(text).map_err(|e| UserError::from_error(format!("--least-tokens: {e}")))?;
+        }
+        setting.least_sizes = args.least_sizes.unwrap_or(FEWEST_SIZES + usize::from(!setting.own));
         setting.shapes.sort_by_key(ModelShape::params);
         setting.shapes.dedup();
         if setting.shapes.len() < FEWEST_SIZES {
@@ -87,76 +109,12 @@ impl Setting {
 
     /// Exact training FLOPs per token.
     pub(super) fn flops_per_token(&self, shape: ModelShape) -> f64 {
-        let config = GptConfig {
-            shape,
-            vocab: self.vocab,
-            context: self.context,
-            init: Init::Scaled,
-            variant: Variant::default(),
-        };
+        let config = GptConfig::new(shape, self.vocab, self.context);
         training_flops_per_token(&config, Convention::Exact)
     }
 
-    fn overhead(&self) -> f64 {
-        if self.branches { BRANCH_COST } else { 1.0 }
-    }
-
-    /// What a ladder costs when each size reads `tokens`, `per_token` being the price of one token of a size.
-    pub(super) fn cost(
-        &self,
-        ladder: &[ModelShape],
-        tokens: f64,
-        per_token: &dyn Fn(ModelShape) -> f64,
-    ) -> f64 {
-        ladder.iter().map(|s| per_token(*s)).sum::<f64>() * self.overhead() * tokens
-    }
-
-    /// Ladders with the tokens a budget then allows: of the built-in series every stretch of at least four (all or
-    /// every second size), of up to eight own sizes every choice of at least three.
-    pub(super) fn candidates(
-        &self,
-        budget: f64,
-        per_token: &dyn Fn(ModelShape) -> f64,
-    ) -> Vec<(Vec<ModelShape>, f64)> {
-        let all = &self.shapes;
-        let mut ladders: Vec<Vec<ModelShape>> = Vec::new();
-        if self.own && all.len() <= 8 {
-            for set in 1u32..1 << all.len() {
-                ladders.push((0..all.len()).filter(|i| set >> i & 1 == 1).map(|i| all[i]).collect());
-            }
-        } else {
-            for (step, first) in [1, 2].into_iter().flat_map(|s| (0..all.len()).map(move |f| (s, f))) {
-                for last in first..all.len() {
-                    ladders.push(all[first..=last].iter().step_by(step).copied().collect());
-                }
-            }
-        }
-        let fewest = if self.own { FEWEST_SIZES } else { FEWEST_SIZES + 1 };
-        ladders.retain(|ladder| ladder.len() >= fewest);
-        ladders
-            .into_iter()
-            .map(|ladder| {
-                let tokens = (budget / self.cost(&ladder, 1.0, per_token)).min(self.most_tokens);
-                // Quarters and halves of it are whole numbers of steps, too.
-                let unit = 4.0 * self.batch_tokens;
-                (ladder, (tokens / unit).floor() * unit)
-            })
-            .filter(|(_, tokens)| *tokens >= FEWEST_STEPS * self.batch_tokens)
-            .collect()
-    }
-
-    /// Token counts of the finished points on the way to `tokens`.
-    pub(super) fn branches(&self, tokens: f64) -> Vec<f64> {
-        if self.branches { vec![tokens / 4.0, tokens / 2.0] } else { Vec::new() }
-    }
-
-    /// The study with these sizes and tokens: everything else as in the user's own, or the defaults.
-    pub(super) fn study_file(
-        &self,
-        models: &[String],
-        tokens: u64,
-        branches: &[u64],
-    ) -> anyhow::Result<String> {
+    /// A plan as a study: everything else as in the user's own, or the defaults.
+    pub(super) fn study_file(&self, plan: &Plan) -> anyhow::Result<String> {
         let mut table = toml::Table::new();
         let mut put = |key: &str, value: toml::Value| {
             let (mut within, mut rest) = (&mut table, key);
@@ -172,22 +130,32 @@ impl Setting {
         if self.raw.is_none() {
             put("data.corpus", "builtin".into());
         }
-        let text = |n: &u64| toml::Value::from(n.to_string());
-        put("series.models", models.to_vec().into());
-        put("series.tokens", text(&tokens));
-        if !branches.is_empty() {
-            put("series.branches", branches.iter().map(text).collect::<Vec<_>>().into());
+        let text = |tokens: &f64| toml::Value::from((*tokens as u64).to_string());
+        let models: Vec<String> = plan.ladder.iter().map(ToString::to_string).collect();
+        put("series.models", models.clone().into());
+        put("series.tokens", text(&plan.tokens));
+        if !plan.branches.is_empty() {
+            put("series.branches", plan.branches.iter().map(text).collect::<Vec<_>>().into());
+        }
+        let first = self.seed as i64;
+        put("series.seeds", vec![first].into());
+        let mut extra = toml::Table::new();
+        for (model, seeds) in models.iter().zip(&plan.seeds).filter(|(_, seeds)| **seeds > 1) {
+            let others: Vec<i64> = (first + 1..first + *seeds as i64).collect();
+            extra.insert(model.clone(), others.into());
+        }
+        if !extra.is_empty() {
+            put("series.extra_seeds", extra.into());
         }
         match &self.raw {
             None => {
-                put("series.seeds", vec![1i64].into());
+                put("train.decay", DECAY.into());
+                put("train.beta2", 0.99.into());
                 put("train.context", (self.context as i64).into());
                 put("train.schedule", "wsd".into());
             }
             Some(raw) => {
-                let kept = |key: &str| {
-                    key.starts_with("data.") || key.starts_with("train.") || key == "series.seeds"
-                };
+                let kept = |key: &str| key.starts_with("data.") || key.starts_with("train.");
                 let of_source = |name: &String| {
                     let keys = KEYS.iter().filter(|k| k.contains(".*."));
                     keys.map(|k| k.replace('*', name)).collect::<Vec<_>>()
@@ -204,9 +172,31 @@ impl Setting {
     }
 }
 
+/// Share of a point's tokens that decays in the built-in recipe.
+const DECAY: f64 = 0.5;
+
+/// A study whose runs all have the same points, as a plan.
+fn as_it_stands(study: &Study) -> Option<Plan> {
+    let ends: Vec<f64> = study.runs.first()?.tokens().map(|d| d as f64).collect();
+    let (tokens, branches) = ends.split_last()?;
+    if study.runs.iter().any(|run| !run.tokens().map(|d| d as f64).eq(ends.iter().copied())) {
+        return None;
+    }
+    let mut ladder: Vec<ModelShape> = study.one_of_each_model().iter().map(|run| run.gpt().shape).collect();
+    ladder.sort_by_key(ModelShape::params);
+    let count = |shape: &ModelShape| study.runs.iter().filter(|run| run.gpt().shape == *shape).count();
+    Some(Plan {
+        seeds: ladder.iter().map(count).collect(),
+        ladder,
+        tokens: *tokens,
+        branches: branches.to_vec(),
+    })
+}
+
 /// Shapes a ladder is built from, about √2 apart in width.
 fn series() -> Vec<ModelShape> {
     [
+        (1, 24),
         (2, 24),
         (2, 32),
         (2, 48),

@@ -41,11 +41,7 @@ unsafe fn backward_of_width<S: Simd, const NARROW: bool>(
     let (tc, sc) = (cells(t), cells(s));
     let n = tc * sc * CELL;
     let mut rest = scratch.operands;
-    let mut next = |len: usize| {
-        let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
-        rest = tail;
-        part
-    };
+    let mut next = |len: usize| rest.split_off_mut(..len).expect("checked with the scratch space");
     let (keys, turned_keys, queries, right_queries) = (next(n), next(n), next(n), next(n));
     let (values, gradient, right_gradient) = (next(n), next(n), next(n));
     let (e, ds) = (next(tc * CELL), next(tc * CELL));

@@ -23,11 +23,7 @@ pub(super) unsafe fn forward_simd<S: Simd>(
     let (tc, sc) = (cells(t), cells(s));
     let n = tc * sc * CELL;
     let mut rest = scratch.operands;
-    let mut next = |len: usize| {
-        let (part, tail) = std::mem::take(&mut rest).split_at_mut(len);
-        rest = tail;
-        part
-    };
+    let mut next = |len: usize| rest.split_off_mut(..len).expect("checked with the scratch space");
     let (loose, keys, queries, values) = (next(n), next(n), next(n), next(n));
     let p = next(tc * CELL);
     let (strip, sums) = scratch.sums.split_at_mut(tc * CELL);
