@@ -106,7 +106,8 @@ fn chinchilla(n: f64, d: f64) -> f64 {
 
 /// The first number of a cell such as `0.62 (0.51 to 0.73)`, and its interval.
 fn numbers(cell: &str) -> Vec<f64> {
-    cell.split(|c: char| !(c.is_ascii_digit() || ".-e".contains(c)))
+    cell.replace('−', "-")
+        .split(|c: char| !(c.is_ascii_digit() || ".-e".contains(c)))
         .filter_map(|word| word.parse::<f64>().ok())
         .collect()
 }
