@@ -1,8 +1,8 @@
 //! Byte-level BPE: a text is cut into pieces by a pattern, and the bytes of each piece are merged.
 //!
 //! What a piece becomes is looked up, and merged only where it is not known. Any number of threads may encode at once:
-//! what one writes to (its tables of known pieces, some 10 MiB) it takes from a shelf for the time of a call and puts back, so that
-//! there are never more than calls at the same time.
+//! what one writes to (its tables of known pieces, some 10 MiB) it takes from a shelf for the time of a call and puts
+//! back, so that there are never more than calls at the same time.
 
 use crate::error::DataError;
 use crate::tokenize::cache::{Cache, INLINE, Key, Long, MAX_PIECE};

@@ -1,7 +1,7 @@
 //! What a piece became, for the next time: tables of bounded size, so that no input makes them grow.
 //!
-//! Text has a piece every 4.4 bytes, and nine of ten are among a few thousand words: encoding *is* this look-up. What it
-//! costs is instructions first (a piece has some forty cycles where 300 MB/s are asked), branches that a processor
+//! Text has a piece every 4.4 bytes, and nine of ten are among a few thousand words: encoding *is* this look-up. What
+//! it costs is instructions first (a piece has some forty cycles where 300 MB/s are asked), branches that a processor
 //! cannot foresee second, and lines that are not in its caches third. So whatever a piece became, one id or four, is
 //! found and written the same way, without a branch: an entry holds up to four ids beside the piece itself, always all
 //! four are copied, and the count says how far they reach. Only a piece that is not there, or became more than four
@@ -36,7 +36,7 @@ impl Key {
         Self { low: sixteen[0] & low, high: sixteen[1] & high | (len as u64) << 56 }
     }
 
-    /// Whether it is this piece: in one comparison, since a branch between the two words is one that cannot be foreseen.
+    /// Whether it is this piece: in one comparison, since a branch between the two words cannot be foreseen.
     #[inline(always)]
     fn is(self, other: Self) -> bool {
         (self.low ^ other.low) | (self.high ^ other.high) == 0

@@ -306,6 +306,63 @@ fn the_best_mixture_is_found() {
 }
 
 #[test]
+fn the_best_mixture_of_three_is_found() {
+    let source = |name: &str| {
+        let mut corpus = plain();
+        corpus.info.name = name.to_owned();
+        CorpusSource::new(name, corpus)
+    };
+    // Named against the order of the alphabet.
+    let three = corpus::of_several(vec![source("c"), source("b"), source("a")], 0).unwrap();
+    let mix = |name: &str| format!("{name} = {{ corpus = \"builtin\", weight = 1 }}\n");
+    let study = |mixes: &str| {
+        let text = format!(
+            "[data]\nheld_out = [\"c\", \"b\", \"a\"]\n[data.mix]\n{}{}{}[arms]\nmixes = [{mixes}]\nheld_out = \
+             [\"2:1:1\"]\n{SERIES}",
+            mix("c"),
+            mix("b"),
+            mix("a")
+        );
+        study_of(&three, "data", &text).unwrap()
+    };
+    let all = study("\"1:0:0\", \"0:1:0\", \"0:0:1\", \"1:1:1\", \"3:1:0\", \"0:1:3\", \"1:0:3\"");
+    // Each source's loss falls with its own share; the mean is lowest where the falls are alike.
+    let of = |run: &RunSpec, name: &str, at: f64| {
+        1.0 + (at - 2.0 * run.arm[&format!("share_{name}")].parse::<f64>().unwrap()).exp()
+    };
+    let points_of = |study: &Study| {
+        let mut points = points(study, &|run, _| of(run, "c", -1.5));
+        for point in &mut points {
+            let run = study.runs.iter().find(|r| r.id == point.run).unwrap();
+            let other = |name: &str| {
+                let loss =
+                    of(run, name, -1.0) * (1.0 + 1e-4 * noise(&format!("{}{}{name}", run.id, point.tokens)));
+                SourceLoss { name: name.to_owned(), loss, loss_se: None, tokens: 1000 }
+            };
+            point.held_out = vec![other("b"), other("a")];
+        }
+        points
+    };
+    let found = findings(&all, &points_of(&all));
+    let rows = &found.sections[0].tables[0].rows;
+    assert_eq!(rows.len(), 9, "three sizes, three seeds");
+    for row in rows {
+        for (cell, share) in row[2..5].iter().zip([100.0 / 6.0, 100.0 * 5.0 / 12.0, 100.0 * 5.0 / 12.0]) {
+            assert!((numbers(cell)[0] - share).abs() < 2.5, "{row:?}, {share}");
+        }
+    }
+    assert_eq!(ruling(&found, "predicts mixtures"), Ruling::Reproduced);
+    // Four mixtures are too few for three sources.
+    let few = study("\"1:0:0\", \"0:1:0\", \"0:0:1\", \"1:1:1\"");
+    let found = findings(&few, &points_of(&few));
+    assert!(
+        found.sections[0].paragraphs[0].contains("needs 5 mixtures"),
+        "{:?}",
+        found.sections[0].paragraphs
+    );
+}
+
+#[test]
 fn the_law_of_the_best_rate_is_found() {
     let text = format!(
         "[arms]\nrates = [0.25, 0.5, 1, 2, 4]\nbatches = [64, 128, 256]\nrate_exponent = 0.5\n{}",

@@ -26,7 +26,8 @@ pub struct Place {
     pub position: u64,
     /// Index of the segment.
     pub segment: usize,
-    /// Steps from the start along the path that led here, in batches of the trunk; those an engine skipped are among them.
+    /// Steps from the start along the path that led here, in batches of the trunk; those an engine skipped are among
+    /// them.
     pub step: u64,
     /// The segment's ending has been dealt with; the next one is to be entered.
     pub segment_done: bool,
