@@ -22,6 +22,7 @@ use isoflop_nn::conv::{
 };
 use isoflop_nn::{EngineError, MemoryPlan};
 use isoflop_store::Checkpoint;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Seed of the validation episodes: the same for every run.
@@ -176,8 +177,8 @@ impl ImageTask {
         let batches = match model.learns {
             Learns::Classes { .. } => {
                 let mut order = Order::new(&base, mix(spec.seed ^ 0x6f72_6465));
-                Ahead::new(move |step, buffer: &mut Vec<ImageBatch>| {
-                    Ok(make.classes(step, &mut order, buffer)?)
+                Ahead::new(move |batches, buffer: &mut Vec<ImageBatch>| {
+                    Ok(make.classes(batches.start, &mut order, buffer)?)
                 })
             }
             Learns::Episodes { shape, .. } => {
@@ -185,8 +186,8 @@ impl ImageTask {
                 let episodes =
                     Episodes::new(base.classes.clone(), shape, seed).map_err(UserError::from_error)?;
                 let (images, mut episode) = (base.images, Episode::default());
-                Ahead::new(move |step, buffer: &mut Vec<ImageBatch>| {
-                    Ok(make.episodes(step, (&episodes, &images), &mut episode, buffer)?)
+                Ahead::new(move |batches, buffer: &mut Vec<ImageBatch>| {
+                    Ok(make.episodes(batches.start, (&episodes, &images), &mut episode, buffer)?)
                 })
             }
         }?;
@@ -358,8 +359,8 @@ impl Maker {
 impl Task for ImageTask {
     type Engine = FewShotEngine;
 
-    fn micro_batches(&mut self, step: u64) -> anyhow::Result<&[ImageBatch]> {
-        self.batches.get(step)
+    fn micro_batches(&mut self, batches: Range<u64>) -> anyhow::Result<&[ImageBatch]> {
+        self.batches.get(batches)
     }
 
     fn waited_s(&self) -> f64 {

@@ -187,7 +187,9 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         let started = Instant::now();
         let lr = segment.schedule.lr(self.place.step);
         let waited = self.task.waited_s();
-        let batch = self.task.micro_batches(self.place.step)?;
+        let batches = segment.step_at(self.place.step);
+        let count = batches.end - batches.start;
+        let batch = self.task.micro_batches(batches)?;
         for micro in batch {
             self.job.stop.check()?;
             self.engine.accumulate(micro, 1.0 / batch.len() as f32)?;
@@ -200,7 +202,7 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         };
         self.heed(update.outcome, update.grad_norm)?;
         let stepped = Stepped { loss: update.loss, lr, grad_norm: self.place.grad_norm };
-        self.place.stepped(stepped, started.elapsed().as_secs_f64(), waited);
+        self.place.stepped(stepped, count, started.elapsed().as_secs_f64(), waited);
         if let Some(pair) = update.noise {
             self.place.saw_noise(one(pair));
         }
@@ -242,7 +244,12 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
             return Ok(());
         }
         let total = self.job.spec.end();
-        let every = |steps: f64| self.place.step.is_multiple_of((steps.round() as u64).max(1));
+        // A step that takes several batches may pass over what it is counted by.
+        let before = segment.step_before(self.place.step);
+        let every = |steps: f64| {
+            let steps = (steps.round() as u64).max(1);
+            self.place.step / steps > before / steps
+        };
         let evaluate = every(self.job.spec.train.eval_every * total as f64);
         if evaluate || at_end || every(total as f64 / CURVE_ROWS as f64) {
             let val_loss = match evaluate {
