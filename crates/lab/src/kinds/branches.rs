@@ -98,9 +98,12 @@ fn steps(run: &RunSpec, point: &Point, multiple: u64) -> u64 {
     crate::train::program::decay_steps(run.train.decay, point.steps) / multiple
 }
 
+/// By multiple: the points of the seeds.
+type Multiples<'a> = BTreeMap<u64, Vec<(&'a RunSpec, &'a Point)>>;
+
 fn forks(found: &Found<'_>) -> Vec<Fork> {
-    // By size and tokens, then by multiple: the points of the seeds.
-    let mut by_fork: BTreeMap<(u64, u64), BTreeMap<u64, Vec<(&RunSpec, &Point)>>> = BTreeMap::new();
+    // By size and tokens.
+    let mut by_fork: BTreeMap<(u64, u64), Multiples<'_>> = BTreeMap::new();
     for f in &found.points {
         if let Some(multiple) = multiple(f.run)
             && steps(f.run, f.point, multiple) >= LEAST_STEPS
@@ -128,12 +131,7 @@ fn difference(of: &[(&RunSpec, &Point)], from: &[(&RunSpec, &Point)]) -> Option<
     (seeds > 0.0).then(|| (sum / seeds, f64::sqrt(variance) / seeds))
 }
 
-fn fork(
-    found: &Found<'_>,
-    params: u64,
-    tokens: u64,
-    points: &BTreeMap<u64, Vec<(&RunSpec, &Point)>>,
-) -> Option<Fork> {
+fn fork(found: &Found<'_>, params: u64, tokens: u64, points: &Multiples<'_>) -> Option<Fork> {
     let own = points.get(&1)?;
     let (run, point) = own.first()?;
     let mut branches = Vec::new();
