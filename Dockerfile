@@ -23,7 +23,8 @@ LABEL org.opencontainers.image.title="isoflop" \
 RUN useradd --create-home --uid 1000 isoflop && install -d -o isoflop -g isoflop /work
 COPY --from=build /out/isoflop /usr/local/bin/isoflop
 COPY tools/healthcheck.sh /usr/local/bin/isoflop-healthcheck
-USER isoflop
+# By its number, which an orchestrator that forbids root can check.
+USER 1000:1000
 WORKDIR /work
 VOLUME /work
 # Of `isoflop watch` whether its page answers; other verbs are healthy while they run.

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Builds the wheel: the program, its manual pages and completions, the reader, and the bill of materials.
 #
-#     python/wheel.sh [OUT] [maturin options]       # needs `pip install maturin`; e.g. --zig for an old glibc
+#     python/wheel.sh [OUT] [maturin options]       # needs `pip install maturin`
+#     python/wheel.sh dist --zig --compatibility manylinux_2_17     # and `pip install ziglang`
 #
-# The pages are made by the program itself, so it is built first.
+# The pages are made by the program itself, so it is built first. Unasked the wheel is for the glibc of this machine and
+# later ones; Zig's linker has the symbols of older ones, and builds all of it a second time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=$(mkdir -p "${1:-dist}" && cd "${1:-dist}" && pwd)

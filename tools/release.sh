@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Everything a release is made of, from a commit, the same bytes each time:
 #
-#     tools/release.sh [--tag vX.Y.Z] [--out DIR] [--only PARTS] [--twice]
+#     tools/release.sh [--tag vX.Y.Z] [--out DIR] [--only PARTS] [--manylinux 2_17] [--twice]
 #
 # PARTS of the release, with commas: source, wheel, image, sbom, notes; all of them unless said. Without --tag it is
 # the checked-out commit and the notes are the changelog's open section. What is built is what is committed, in a fresh
 # folder that is removed afterwards; SOURCE_DATE_EPOCH is the commit's time, and no folder of this machine is named in
-# what is built. --twice builds everything in two folders, compares each file and says how any differ.
+# what is built. --manylinux makes the wheel for that glibc and later ones, by Zig's linker (pip install ziglang), else it
+# is for this machine's and later. --twice builds everything in two folders, compares each file and says how any differ.
 #
 # Needs git, cargo, Python 3.11, for the wheel maturin; the image is left out, and that is said, where glibc's static
 # library is not there (Debian: libc6-dev). The compiler, glibc and maturin are not pinned by the commit: the same bytes
@@ -24,13 +25,13 @@ usage() {
 }
 
 all=source,wheel,image,sbom,notes
-tag='' out=dist only=$all twice=''
+tag='' out=dist only=$all manylinux='' twice=''
 while [ $# -gt 0 ]; do
     case $1 in
     --twice) twice=yes ;;
-    --tag | --out | --only)
+    --tag | --out | --only | --manylinux)
         [ $# -gt 1 ] || fail "$1 wants a value" "tools/release.sh --help"
-        case $1 in --tag) tag=$2 ;; --out) out=$2 ;; --only) only=$2 ;; esac
+        case $1 in --tag) tag=$2 ;; --out) out=$2 ;; --only) only=$2 ;; --manylinux) manylinux=$2 ;; esac
         shift
         ;;
     -h | --help)
@@ -44,6 +45,10 @@ done
 for part in ${only//,/ }; do
     case ,$all, in *,"$part",*) ;; *) fail "a release has no part $part" "it has $all" ;; esac
 done
+case $manylinux in
+'' | 2_[0-9] | 2_[0-9][0-9]) ;;
+*) fail "--manylinux $manylinux is no glibc" "2_17 is the oldest that Rust serves; 2_28 that of many wheels" ;;
+esac
 wanted() { case ,$only, in *,"$1",*) true ;; *) false ;; esac; }
 
 git rev-parse --git-dir >/dev/null 2>&1 || fail "this is no git checkout" "a release is made from a commit"
@@ -57,6 +62,9 @@ if [ -z "$tag" ] && [ -n "$(git status --porcelain)" ]; then
 fi
 if wanted wheel && ! command -v maturin >/dev/null; then
     fail "maturin is not on the PATH" "pip install maturin, or --only source,image,sbom,notes"
+fi
+if [ -n "$manylinux" ] && wanted wheel && ! { command -v zig || python3 -m ziglang version; } >/dev/null 2>&1; then
+    fail "--manylinux needs Zig's linker" "pip install ziglang, into the Python that comes first on the PATH"
 fi
 triple=$(rustc -vV | sed -n 's/^host: //p')
 static=''
@@ -97,7 +105,7 @@ make() {
         python3 "$source/tools/sbom.py" --target "$triple" --with "$std" >"$out/$name.cdx.json"
     fi
     if wanted wheel; then
-        "$source/python/wheel.sh" "$out"
+        "$source/python/wheel.sh" "$out" ${manylinux:+--zig --compatibility "manylinux_$manylinux"}
     fi
     if wanted image; then
         if [ -n "$static" ]; then
@@ -116,6 +124,9 @@ make() {
         cc --version | head -n 1
         getconf GNU_LIBC_VERSION 2>/dev/null || true
         if wanted wheel; then maturin --version; fi
+        if wanted wheel && [ -n "$manylinux" ]; then
+            echo "zig $(zig version 2>/dev/null || python3 -m ziglang version)"
+        fi
         python3 -c 'import zlib; print("zlib", zlib.ZLIB_RUNTIME_VERSION)'
         echo "commit $commit"
     } >"$out/BUILT-WITH"

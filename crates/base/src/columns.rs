@@ -4,6 +4,7 @@
 //! that a record holds no number JSON cannot say take their columns from here. A new column is one line in
 //! [`POINT_COLUMNS`] or [`CURVE_COLUMNS`]; it goes last, so that readers by position keep working.
 
+use crate::ledger::{Convention, Part};
 use crate::mix::{losses_cell, sources_cell};
 use crate::{CurveRow, Measured, Point, Status};
 use std::collections::BTreeMap;
@@ -56,6 +57,10 @@ const fn point(name: &'static str, kind: Kind, of: fn(&Point, &Status) -> Cell) 
     Column { name, kind, of }
 }
 
+const fn flops(name: &'static str, of: fn(&Point, &Status) -> Cell) -> PointColumn {
+    point(name, Kind::Real, of)
+}
+
 const fn curve(name: &'static str, kind: Kind, of: fn(&CurveRow) -> Cell) -> CurveColumn {
     Column { name, kind, of }
 }
@@ -101,6 +106,25 @@ pub const POINT_COLUMNS: &[PointColumn] = &[
     point("watts", Kind::Real, |p, _| (&p.watts()).into()),
     point("flops_per_joule", Kind::Real, |p, _| (&p.flops_per_joule()).into()),
     point("energy_from", Kind::Word, |p, _| provenance(&p.energy_j).into()),
+    // Operations by part of the model under each convention; parts a convention leaves out have no column. The totals
+    // of two conventions stand above: `flops` is the exact one, `flops_6nd` Kaplan's.
+    flops("flops_kaplan_attention", |p, _| p.flops_of(Convention::Kaplan, Part::Attention).into()),
+    flops("flops_kaplan_mlp", |p, _| p.flops_of(Convention::Kaplan, Part::Mlp).into()),
+    flops("flops_chinchilla", |p, _| p.flops_by(Convention::Chinchilla).into()),
+    flops("flops_chinchilla_embedding", |p, _| p.flops_of(Convention::Chinchilla, Part::Embedding).into()),
+    flops("flops_chinchilla_attention", |p, _| p.flops_of(Convention::Chinchilla, Part::Attention).into()),
+    flops("flops_chinchilla_scores", |p, _| p.flops_of(Convention::Chinchilla, Part::Scores).into()),
+    flops("flops_chinchilla_mlp", |p, _| p.flops_of(Convention::Chinchilla, Part::Mlp).into()),
+    flops("flops_chinchilla_head", |p, _| p.flops_of(Convention::Chinchilla, Part::Head).into()),
+    flops("flops_palm", |p, _| p.flops_by(Convention::Palm).into()),
+    flops("flops_palm_attention", |p, _| p.flops_of(Convention::Palm, Part::Attention).into()),
+    flops("flops_palm_scores", |p, _| p.flops_of(Convention::Palm, Part::Scores).into()),
+    flops("flops_palm_mlp", |p, _| p.flops_of(Convention::Palm, Part::Mlp).into()),
+    flops("flops_palm_head", |p, _| p.flops_of(Convention::Palm, Part::Head).into()),
+    flops("flops_exact_attention", |p, _| p.flops_of(Convention::Exact, Part::Attention).into()),
+    flops("flops_exact_scores", |p, _| p.flops_of(Convention::Exact, Part::Scores).into()),
+    flops("flops_exact_mlp", |p, _| p.flops_of(Convention::Exact, Part::Mlp).into()),
+    flops("flops_exact_head", |p, _| p.flops_of(Convention::Exact, Part::Head).into()),
 ];
 
 /// The columns of `curves.csv`, in order.
@@ -125,7 +149,7 @@ pub const CURVE_COLUMNS: &[CurveColumn] = &[
 ];
 
 /// Where a reading comes from, in words: `measured`, or why it is an estimate or missing.
-fn provenance(reading: &Measured<f64>) -> String {
+pub fn provenance(reading: &Measured<f64>) -> String {
     match reading {
         Measured::Measured { .. } => "measured".to_owned(),
         Measured::Estimated { how, .. } => format!("estimated: {how}"),
@@ -287,6 +311,7 @@ impl From<&Measured<f64>> for Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
     use crate::{BlockLoss, NoisePairs, PointKind, SourceLoss, SourceSeen};
 
     fn point() -> Point {
@@ -357,18 +382,57 @@ mod tests {
             "run,params,params_total,tokens,flops,flops_6nd,loss,loss_se,bits_per_byte,epochs,unique_tokens,\
              steps,batch_tokens,lr,schedule,init,n_layer,d_model,context,vocab,seed,status,seconds,energy_j,n_head,\
              kind,precision,kernels,tokens_per_s,sources,held_out,arm,junk,junk_kind,flops_per_s,peak_share,watts,\
-             flops_per_joule,energy_from"
+             flops_per_joule,energy_from,flops_kaplan_attention,flops_kaplan_mlp,flops_chinchilla,\
+             flops_chinchilla_embedding,flops_chinchilla_attention,flops_chinchilla_scores,flops_chinchilla_mlp,\
+             flops_chinchilla_head,flops_palm,flops_palm_attention,flops_palm_scores,flops_palm_mlp,flops_palm_head,\
+             flops_exact_attention,flops_exact_scores,flops_exact_mlp,flops_exact_head"
         );
+        // The last 17 are operations by part: see below.
+        let first = |frame: &Frame| line(frame).split(',').take(39).collect::<Vec<_>>().join(",");
         assert_eq!(
-            line(&frame),
+            first(&frame),
             "a,24576,50000,1152921504606846976,333333333333.3333,3000000000000000000000,2.5,0.01,0.3333333333333333,\
              0.1,7,100,2048,0.001,wsd,scaled,2,32,256,255,18446744073709551615,done,1.5,3,4,branch,f32,portable,100000,\
              a:4:2:0.5,b:1.5:,junk=base64;share=0.5,0.5,base64,222222222222.2222,0.5,2,111111111111.1111,measured"
         );
         let missing = Point { loss_se: None, energy_j: Measured::missing("no meter"), ..point() };
-        let line = line(&Frame::of_points([(&missing, &Status::Running)]));
+        let line = first(&Frame::of_points([(&missing, &Status::Running)]));
         assert!(line.contains(",running,1.5,,4,branch,"), "{line}");
         assert!(line.ends_with(",222222222222.2222,0.5,,,missing: no meter"), "{line}");
+    }
+
+    #[test]
+    fn operations_by_part_add_up_to_the_totals_beside_them() {
+        let ledger = Ledger::new("L2-d32-h4".parse().unwrap(), 255, 256);
+        let tokens = 3 << 40;
+        let gpt = Point {
+            tokens,
+            flops: ledger.total(Convention::Exact) * tokens as f64,
+            flops_6nd: 6.0 * 24_576.0 * tokens as f64,
+            ..point()
+        };
+        let cells = |p: &Point| -> BTreeMap<&'static str, f64> {
+            let real = |c: &PointColumn| match (c.of)(p, &Status::Done) {
+                Cell::Real(x) if c.name.starts_with("flops") => Some((c.name, x)),
+                _ => None,
+            };
+            POINT_COLUMNS.iter().filter_map(real).collect()
+        };
+        let all = cells(&gpt);
+        for (total, prefix) in [
+            ("flops_6nd", "flops_kaplan_"),
+            ("flops_chinchilla", "flops_chinchilla_"),
+            ("flops_palm", "flops_palm_"),
+            ("flops", "flops_exact_"),
+        ] {
+            let parts: Vec<f64> =
+                all.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(_, x)| *x).collect();
+            assert!(parts.len() >= 2 && parts.iter().all(|x| *x > 0.0), "{prefix}: {parts:?}");
+            assert_eq!(parts.iter().sum::<f64>(), all[total], "{total}");
+        }
+        assert_eq!(all["flops_exact_head"], 6.0 * 255.0 * 32.0 * tokens as f64);
+        let other = cells(&Point { shape: None, ..gpt });
+        assert!(other.keys().all(|name| !name.contains("exact")), "no parts are known: {other:?}");
     }
 
     #[test]

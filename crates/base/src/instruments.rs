@@ -30,7 +30,7 @@ pub struct Limits {
     /// Degrees Celsius of the hottest processor sensor or graphics card.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_temp_c: Option<f64>,
-    /// Watts of the processors.
+    /// Watts of the processors; of processors and cards together where cards do the work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_power_w: Option<f64>,
     /// Energy of the whole study.

@@ -9,6 +9,7 @@ pub mod episode;
 pub mod fewshot;
 pub mod identity;
 pub mod instruments;
+pub mod ledger;
 pub mod measured;
 pub mod mix;
 pub mod nearest;

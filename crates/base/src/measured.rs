@@ -62,3 +62,33 @@ impl<T> Measured<T> {
         }
     }
 }
+
+impl Measured<f64> {
+    /// The sum, no better known than either part: missing if one is, an estimate if one is.
+    pub fn plus(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Missing { reason }, _) | (_, Self::Missing { reason }) => Self::missing(reason),
+            (Self::Measured { value: a }, Self::Measured { value: b }) => Self::measured(a + b),
+            (Self::Estimated { value, how }, other) | (other, Self::Estimated { value, how }) => {
+                Self::estimated(value + other.value().unwrap_or(&0.0), how)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_no_better_known_than_its_parts() {
+        let (read, guess, none) =
+            (Measured::measured(2.0), Measured::estimated(3.0, "a guess"), Measured::missing("no meter"));
+        assert_eq!(read.clone().plus(read.clone()), Measured::measured(4.0));
+        assert_eq!(read.clone().plus(guess.clone()), Measured::estimated(5.0, "a guess"));
+        assert_eq!(guess.clone().plus(read.clone()), Measured::estimated(5.0, "a guess"));
+        assert_eq!(guess.clone().plus(guess.clone()), Measured::estimated(6.0, "a guess"));
+        assert_eq!(none.clone().plus(read), none);
+        assert_eq!(guess.plus(none.clone()), none);
+    }
+}

@@ -4,7 +4,7 @@ use crate::gpt;
 use crate::kinds;
 use crate::train::program::Program;
 use isoflop_base::study::{MachineSpec, PROCESSOR, RunSpec, Study, StudyKind};
-use isoflop_base::{Measured, Point, PointKind, Status};
+use isoflop_base::{Cost, Measured, Point, PointKind, Status};
 use isoflop_laws::{LawDocument, LawError, Options, Table};
 use isoflop_report::RunRow;
 use isoflop_store::{Collected, CollectedRun, Store};
@@ -68,13 +68,21 @@ fn seconds(run: &CollectedRun) -> Measured<f64> {
 
 /// Joules of training, branches included.
 pub fn joules(run: &CollectedRun) -> Measured<f64> {
-    let read = run.cost.and_then(|cost| cost.joules);
-    match read {
-        Some(joules) if run.cost.is_some_and(|cost| cost.estimated) => {
-            Measured::estimated(joules, "a TDP and the load of the processors")
+    joules_of(run.cost, &run.points)
+}
+
+/// Joules of a run's cost; its points say what an estimate is made from.
+pub fn joules_of(cost: Option<Cost>, points: &[Point]) -> Measured<f64> {
+    match cost {
+        Some(Cost { joules: Some(joules), estimated: true, .. }) => {
+            let how = points.iter().find_map(|point| match &point.energy_j {
+                Measured::Estimated { how, .. } => Some(how.clone()),
+                _ => None,
+            });
+            Measured::estimated(joules, how.unwrap_or_else(|| "what the machine shows".to_owned()))
         }
-        Some(joules) => Measured::measured(joules),
-        None => Measured::missing("no energy counter was read during the run"),
+        Some(Cost { joules: Some(joules), .. }) => Measured::measured(joules),
+        _ => Measured::missing("no energy counter was read during the run"),
     }
 }
 

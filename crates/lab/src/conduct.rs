@@ -12,7 +12,7 @@ use crate::page::{self, Page};
 use crate::plan::{self, Plan, Speed};
 use crate::record::{Event, Recorder};
 use crate::registry;
-use crate::spending::{self, Noted};
+use crate::spending::{self, Account, Noted};
 use crate::stop::Stop;
 use crate::tables;
 use isoflop_base::Status;
@@ -74,7 +74,8 @@ impl Conductor<'_> {
         let store = open_store(&self.store_root)?;
         out::write(&self.out, out::PLAN, serde_json::to_string_pretty(&plan)?.as_bytes())?;
         let machine = (self.study.name.as_str(), &self.study.machine);
-        let instruments = Instruments::start(machine, &self.study.runs, &store, self.stop, recorder.voice())?;
+        let instruments = Instruments::start(machine, &self.study.runs, &store, self.stop, recorder.voice())?
+            .of_tokens(&self.corpus.info.tokenizer);
         let trained =
             self.train(&store, &instruments, recorder).map_err(|error| match error.is::<Stopped>() {
                 true => error.context("saved; the same command goes on from here"),
@@ -200,7 +201,14 @@ impl Conductor<'_> {
         let laws = self.laws(&gathered.collected, &options, &mut notes, recorder)?;
         let findings = kind.findings(&Found::of(self.study, &all, &curves, Some(&laws), &options));
         let noted = Noted::read(store, all.runs.iter().map(|run| run.id()));
-        let cost = spending::section(self.study, (&all, &gathered.rows), &curves, &noted);
+        let cost = spending::section(&Account {
+            machine: &self.study.machine,
+            collected: &all,
+            curves: &curves,
+            planned: plan::memory::planned(self.study),
+            flops: page::trained_flops(&gathered.rows),
+            noted: &noted,
+        });
         curves.retain(|row| of_the_law.contains(row.run.as_str()));
         let (registered, changed) = registry::registered(&self.store_root, &gathered.collected);
         notes.extend(changed);

@@ -37,6 +37,9 @@ pub struct Environment {
     pub seed: u64,
     /// The processor.
     pub processor: Measured<String>,
+    /// What the tokens are of: a tokeniser's name, and the SHA-256 of its file where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
     /// Cores this process may use.
     pub cores: Measured<usize>,
     /// Worker threads.
@@ -111,6 +114,7 @@ impl Process {
             data: spec.data.fingerprint.clone(),
             seed: spec.seed,
             processor: cpu.model,
+            tokenizer: machine.tokenizer.clone(),
             cores: cpu.usable,
             threads: machine.threads,
             kernels: format!("{}, {}", spec.train.kernels, spec.train.precision.word()),
@@ -133,6 +137,7 @@ impl Process {
 #[derive(Debug, Clone)]
 pub struct MachineFacts {
     pub threads: usize,
+    pub tokenizer: Option<String>,
     pub planned_memory: Measured<u64>,
     pub energy: Measured<String>,
     pub idle_w: Measured<f64>,

@@ -15,8 +15,8 @@ use isoflop_base::{CurveRow, Measured, Point, Status};
 use isoflop_data::{Corpus, TokenizerKind};
 use isoflop_laws::LawDocument;
 use isoflop_report::{
-    Completion, Fact, ForecastRow, LearningRate, LedgerRow, Preset, ReportInput, Section, SeedVariance,
-    Totals,
+    Completion, Fact, ForecastRow, LearningRate, LedgerRow, Preset, ReportInput, RunRow, Section,
+    SeedVariance, Totals,
 };
 use isoflop_store::{Checkpoint, Store};
 
@@ -84,10 +84,8 @@ impl Page<'_> {
     pub fn input(self) -> anyhow::Result<ReportInput> {
         let Page { study, corpus, gathered, .. } = self;
         let points: Vec<Point> = gathered.collected.points().map(|(point, _)| point.clone()).collect();
-        let done = gathered.rows.iter().filter(|r| r.status == Status::Done);
-        let trained: Option<f64> = done.map(|r| Some(r.flops_per_s.value()? * r.seconds.value()?)).sum();
         let totals = Totals {
-            flops: trained.map_or_else(|| Measured::missing("a run has no time"), Measured::measured),
+            flops: trained_flops(&gathered.rows),
             seconds: sum(gathered.rows.iter().map(|r| &r.seconds)),
             energy_j: self.energy_j,
             peak_memory_bytes: isoflop_meter::System::real().peak_memory(),
@@ -121,6 +119,13 @@ impl Page<'_> {
             ..ReportInput::default()
         })
     }
+}
+
+/// Training FLOPs of the runs that are done, branches included.
+pub fn trained_flops(rows: &[RunRow]) -> Measured<f64> {
+    let done = rows.iter().filter(|row| row.status == Status::Done);
+    let trained: Option<f64> = done.map(|row| Some(row.flops_per_s.value()? * row.seconds.value()?)).sum();
+    trained.map_or_else(|| Measured::missing("a run has no time"), Measured::measured)
 }
 
 fn corpus_facts(study: &Study, corpus: &Corpus) -> isoflop_report::Corpus {
@@ -171,6 +176,7 @@ fn ledger(study: &Study) -> Vec<LedgerRow> {
         shape: run.gpt().shape,
         exact_per_token: gpt::run_flops_per_token(run),
         six_n: 6.0 * run.model.params() as f64,
+        vocab_context: Some((run.gpt().vocab, run.gpt().context)),
     };
     study.one_of_each_model().into_iter().map(row).collect()
 }

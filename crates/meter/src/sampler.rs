@@ -18,15 +18,19 @@ pub const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 pub struct Sample {
     /// Seconds since 1970 UTC.
     pub unix_s: f64,
+    /// Seconds since 1970 UTC at which its sampler began. Samples of one process share it: between two that do not,
+    /// nobody sampled.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub since_s: f64,
     /// Seconds of the interval that means and rises are over.
     pub interval_s: f64,
-    /// Joules since the sampler began, by counters or by estimate.
+    /// Joules since the sampler began, by counters or by estimate; those of the cards in it where the work is theirs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joules: Option<f64>,
     /// Whether joules and watts are an estimate.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
-    /// Mean power over the interval, watts.
+    /// Mean power of the processors over the interval, watts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watts: Option<f64>,
     /// Hottest sensor of the processor, degrees Celsius.
@@ -50,9 +54,20 @@ pub struct Sample {
     /// Resident memory of this process, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resident: Option<u64>,
+    /// Highest resident memory of this process so far, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak: Option<u64>,
+    /// Turns a minute of the fastest fan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fan_rpm: Option<u64>,
     /// Graphics cards.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuSample>,
+}
+
+/// Of samples written before it was noted.
+fn is_zero(since_s: &f64) -> bool {
+    *since_s == 0.0
 }
 
 /// A graphics card at a moment.
@@ -71,6 +86,15 @@ pub struct GpuSample {
     /// Memory in use, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_used: Option<u64>,
+    /// Joules since the sampler began, by its counter or by its power over time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
+    /// Clock of its processors, MHz.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_mhz: Option<f64>,
+    /// Speed of its fastest fan as a share of the highest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fan: Option<f64>,
     /// Why it is slowed down.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub throttle: Vec<String>,
@@ -84,35 +108,50 @@ pub type SharedEnergy = Arc<Mutex<MachineEnergy>>;
 pub struct Instruments {
     system: System,
     energy: SharedEnergy,
-    gpus: Option<Gpus>,
+    gpus: Option<Arc<Mutex<Gpus>>>,
     cards: Measured<Vec<String>>,
+    cooling: Vec<String>,
+    since_s: f64,
     last: Last,
 }
 
 #[derive(Debug)]
 struct Last {
     at: Instant,
-    joules: Measured<f64>,
+    processors: Measured<f64>,
     throttled: Measured<u64>,
     load: LoadMeter,
 }
 
 impl Instruments {
-    /// Opens what there is.
-    pub fn open(system: &System, estimate: Option<Estimate>) -> Self {
+    /// Opens what there is. `on_cards`: the work is done by the graphics cards, so their joules are in the sum.
+    pub fn open(system: &System, estimate: Option<Estimate>, on_cards: bool) -> Self {
+        let mut gpus = Gpus::open(system);
+        // No card now means none later: looking for one starts a program where there is no driver's library.
+        let read = gpus.read();
+        let name = |card: &crate::Gpu| format!("{} ({})", card.name, card.by);
+        let cards = read.clone().map(|cards| cards.iter().map(name).collect::<Vec<_>>());
+        let cooling = system.cooling(&read);
+        let gpus = Arc::new(Mutex::new(gpus));
         let mut energy = MachineEnergy::open(system, estimate);
+        if on_cards {
+            energy = energy.with_cards(Arc::clone(&gpus));
+        }
         let last = Last {
             at: Instant::now(),
-            joules: energy.joules(),
+            processors: energy.processors(),
             throttled: system.throttle_count(),
             load: LoadMeter::start(system),
         };
-        let mut gpus = Gpus::open(system);
-        // No card now means none later: looking for one starts a program where there is no driver's library.
-        let name = |card: &crate::Gpu| format!("{} ({})", card.name, card.by);
-        let cards = gpus.read().map(|cards| cards.iter().map(name).collect());
-        let gpus = cards.value().is_some().then_some(gpus);
-        Self { system: system.clone(), energy: Arc::new(Mutex::new(energy)), gpus, cards, last }
+        Self {
+            system: system.clone(),
+            energy: Arc::new(Mutex::new(energy)),
+            gpus: cards.value().is_some().then_some(gpus),
+            cards,
+            cooling,
+            since_s: unix_s(),
+            last,
+        }
     }
 
     /// The energy counters, which may be read at any time.
@@ -125,19 +164,31 @@ impl Instruments {
         self.cards.clone()
     }
 
+    /// Commands that make this machine run cooler, of the processors first; see [`System::cooling`].
+    pub fn cooling(&self) -> &[String] {
+        &self.cooling
+    }
+
     /// Reads everything once.
     pub fn sample(&mut self) -> Sample {
         let (now, system) = (Instant::now(), &self.system);
-        let joules = self.energy.lock().unwrap_or_else(PoisonError::into_inner).joules();
+        // The cards first: their joules are then a glance at what was just read.
+        let lock = |gpus: &Arc<Mutex<Gpus>>| gpus.lock().unwrap_or_else(PoisonError::into_inner).read();
+        let cards = self.gpus.as_ref().map(lock);
+        let (joules, processors) = {
+            let mut energy = self.energy.lock().unwrap_or_else(PoisonError::into_inner);
+            (energy.joules(), energy.processors())
+        };
         let throttled = system.throttle_count();
         let load = self.last.load.read();
         let interval_s = (now - self.last.at).as_secs_f64();
         let rise = |before: &Measured<f64>, after: &Measured<f64>| Some(after.value()? - before.value()?);
-        let watts = rise(&self.last.joules, &joules).filter(|_| interval_s > 0.0).map(|j| j / interval_s);
+        let watts =
+            rise(&self.last.processors, &processors).filter(|_| interval_s > 0.0).map(|j| j / interval_s);
         let slowed = self.last.throttled.value().zip(throttled.value()).map(|(a, b)| b.saturating_sub(*a));
-        let cards = self.gpus.as_mut().map(Gpus::read);
         let sample = Sample {
-            unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()),
+            unix_s: unix_s(),
+            since_s: self.since_s,
             interval_s,
             estimated: matches!(joules, Measured::Estimated { .. }),
             joules: joules.value().copied(),
@@ -149,13 +200,19 @@ impl Instruments {
             others: load.others.value().copied(),
             stolen: load.stolen.value().copied(),
             resident: system.resident_memory().value().copied(),
+            peak: system.peak_memory().value().copied(),
+            fan_rpm: system.fans_rpm().value().and_then(|all| all.iter().max().copied()),
             gpus: cards
                 .and_then(|cards| Some(cards.value()?.iter().map(GpuSample::of).collect()))
                 .unwrap_or_default(),
         };
-        self.last = Last { at: now, joules, throttled, load: LoadMeter::start(system) };
+        self.last = Last { at: now, processors, throttled, load: LoadMeter::start(system) };
         sample
     }
+}
+
+fn unix_s() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
 impl GpuSample {
@@ -165,6 +222,9 @@ impl GpuSample {
             celsius: card.celsius.value().copied(),
             utilisation: card.utilisation.value().copied(),
             memory_used: card.memory_used.value().copied(),
+            joules: card.energy_j.value().copied(),
+            clock_mhz: card.clock_mhz.value().copied(),
+            fan: card.fan.value().copied(),
             throttle: card.throttle.value().cloned().unwrap_or_default(),
         }
     }
@@ -247,7 +307,7 @@ mod tests {
     fn the_thread_sees_a_wrap_between_two_readings_of_ours() {
         let tree = tree();
         let (tell, hear) = mpsc::channel();
-        let instruments = Instruments::open(&tree.system(), None);
+        let instruments = Instruments::open(&tree.system(), None, false);
         let sampler = Sampler::start(instruments, Duration::from_millis(5), move |s| tell.send(s).unwrap());
         let energy = sampler.energy();
         // Each write is seen before the next: to the end of the range, then 100 J beyond it.
@@ -277,16 +337,21 @@ mod tests {
 
     #[test]
     fn a_sample_without_instruments_is_empty_and_never_zero() {
-        let mut instruments = Instruments::open(&Tree::new(&[]).system(), None);
+        let mut instruments = Instruments::open(&Tree::new(&[]).system(), None, false);
         let sample = instruments.sample();
         let text = serde_json::to_string(&sample).unwrap();
         assert_eq!(
             sample,
-            Sample { unix_s: sample.unix_s, interval_s: sample.interval_s, ..Sample::default() }
+            Sample {
+                unix_s: sample.unix_s,
+                since_s: sample.since_s,
+                interval_s: sample.interval_s,
+                ..Sample::default()
+            }
         );
         assert!(!text.contains("watts") && !text.contains("celsius"), "{text}");
         let tree = tree();
-        let mut instruments = Instruments::open(&tree.system(), None);
+        let mut instruments = Instruments::open(&tree.system(), None, false);
         tree.write(&format!("{P0}/energy_uj"), GONE);
         tree.write("sys/class/hwmon/hwmon0/temp1_input", GONE);
         let sample = instruments.sample();

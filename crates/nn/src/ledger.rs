@@ -1,24 +1,10 @@
-//! Every floating-point operation of training, under named conventions.
-//!
-//! A multiply and an add are two operations. Element-wise work (norms, GELU, softmax, optimiser) is left out, as
-//! everywhere in the literature.
+//! Every floating-point operation of a model's training, under named conventions; the formulas stand in
+//! `base::ledger`, where tables of points find them too.
 
 use crate::GptConfig;
-use serde::{Deserialize, Serialize};
+use isoflop_base::ledger::{Ledger, Part};
 
-/// How to count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Convention {
-    /// 6·N with N = 12·L·d²: blocks only (Kaplan et al. 2020, arXiv 2001.08361, §2.1).
-    Kaplan,
-    /// Embedding lookup, all scores and softmax included (Hoffmann et al. 2022, arXiv 2203.15556, appendix F).
-    Chinchilla,
-    /// 6·N + 12·L·d·T with N all parameters but positions (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
-    Palm,
-    /// As executed: products of blocks and head, causal scores halved, nothing for the lookup.
-    Exact,
-}
+pub use isoflop_base::ledger::Convention;
 
 /// One kind of product.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,35 +17,32 @@ pub struct Term {
     pub backward: f64,
 }
 
+/// The sizes a model's operations are counted from.
+fn ledger(config: &GptConfig) -> Ledger {
+    Ledger { inner: config.inner(), ..Ledger::new(config.shape, config.vocab, config.context) }
+}
+
 /// The `Exact` convention, product by product, per token of a full context.
 pub fn terms(config: &GptConfig) -> Vec<Term> {
-    let (l, d) = (config.shape.n_layer as f64, config.shape.d_model as f64);
+    let of = |part| ledger(config).forward(Convention::Exact, part);
     let term = |name, forward| Term { name, forward, backward: 2.0 * forward };
     vec![
-        term("attention: q, k, v", l * 2.0 * 3.0 * d * d),
-        term("attention: scores and values (causal)", l * 2.0 * d * (config.context as f64)),
-        term("attention: projection", l * 2.0 * d * d),
-        term("mlp", l * 2.0 * 2.0 * d * config.inner() as f64),
-        term("head", 2.0 * d * config.vocab as f64),
+        term("attention: q, k, v", 0.75 * of(Part::Attention)),
+        term("attention: scores and values (causal)", of(Part::Scores)),
+        term("attention: projection", 0.25 * of(Part::Attention)),
+        term("mlp", of(Part::Mlp)),
+        term("head", of(Part::Head)),
     ]
 }
 
 /// Operations of the forward pass per token of a full context.
 pub fn forward_flops_per_token(config: &GptConfig, convention: Convention) -> f64 {
-    let (l, d) = (config.shape.n_layer as f64, config.shape.d_model as f64);
-    let (t, v, h) = (config.context as f64, config.vocab as f64, config.shape.n_head as f64);
-    let n = config.shape.params() as f64;
-    match convention {
-        Convention::Kaplan => 2.0 * n,
-        Convention::Chinchilla => 2.0 * v * d + l * (24.0 * d * d + 4.0 * t * d + 3.0 * h * t) + 2.0 * d * v,
-        Convention::Palm => 2.0 * (n + v * d) + 4.0 * l * d * t,
-        Convention::Exact => terms(config).iter().map(|term| term.forward).sum(),
-    }
+    Part::ALL.iter().map(|part| ledger(config).forward(convention, *part)).sum()
 }
 
 /// Operations of forward and backward per token of a full context.
 pub fn training_flops_per_token(config: &GptConfig, convention: Convention) -> f64 {
-    3.0 * forward_flops_per_token(config, convention)
+    ledger(config).total(convention)
 }
 
 #[cfg(test)]

@@ -237,6 +237,9 @@ pub struct LedgerRow {
     pub exact_per_token: f64,
     /// 6N with Kaplan's N.
     pub six_n: f64,
+    /// Vocabulary and context, from which the parts are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_context: Option<(usize, usize)>,
 }
 
 /// Totals of the study.

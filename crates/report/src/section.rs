@@ -52,8 +52,16 @@ pub struct ChartSeries {
     pub name: String,
     /// Measured points.
     pub points: Vec<ChartPoint>,
-    /// Corners of a fitted line, by rising x.
+    /// Corners of a line, by rising x where it is a fitted one. A corner whose y is no number lifts the pen: nothing
+    /// joins what is before it to what comes after.
+    #[serde(deserialize_with = "corners")]
     pub line: Vec<(f64, f64)>,
+}
+
+/// Corners, with NaN for the `null` that JSON has in its place.
+fn corners<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(f64, f64)>, D::Error> {
+    let read = Vec::<(f64, Option<f64>)>::deserialize(deserializer)?;
+    Ok(read.into_iter().map(|(x, y)| (x, y.unwrap_or(f64::NAN))).collect())
 }
 
 /// A measured point with its interval.

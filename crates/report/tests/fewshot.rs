@@ -8,6 +8,7 @@ use isoflop_report::fewshot::input::{
     ErrorLaw, FewShotInput, GeometryRow, Interval, MethodRow, SCHEMA, SweepRow, TestFacts,
 };
 use isoflop_report::fewshot::render;
+use isoflop_report::{Chart, ChartAxis, ChartSeries, Section};
 use std::collections::BTreeMap;
 use whole::check;
 
@@ -35,6 +36,8 @@ fn method_row(method: &str, shots: usize, mean: f64) -> MethodRow {
         seconds: Measured::measured(93.0),
         start_seconds: Measured::measured(104.0),
         joules: Measured::missing("no energy counter was read"),
+        flops: Measured::measured(3.9e12),
+        trained_episodes: 4000,
         memory_bytes: Measured::measured(5_628_416),
         head_params: if attends { 12_480 } else { 0 },
         geometry: attends.then(|| GeometryRow {
@@ -192,6 +195,7 @@ fn study() -> FewShotInput {
         ],
         claims: ["holds", "refuted", "open"].map(claim).to_vec(),
         episodes: vec![episode(0, 5, 28, 1), episode(1, 5, 28, 1)],
+        cost: None,
         notes: vec!["the icons are built in".into()],
     }
 }
@@ -237,6 +241,46 @@ fn value(ticks: &[(f64, f64)], pixel: f64, log: bool) -> f64 {
 fn group<'a>(svg: &'a str, tip: &str) -> &'a str {
     let at = svg.find(&format!("<title>{tip}")).unwrap_or_else(|| panic!("no mark says {tip}"));
     &svg[svg[..at].rfind("<g class=\"series").expect("a group")..at]
+}
+
+#[test]
+fn what_it_cost_stands_before_the_facts_and_is_left_out_where_it_is_not_known() {
+    assert!(!render(&study()).contains("id=\"cost\""));
+    let line = vec![(0.0, 61.0), (0.1, 64.0), (0.1, f64::NAN), (0.2, 55.0), (0.3, 58.0)];
+    let axis = |label: &str| ChartAxis { label: label.into(), log: false };
+    let chart = Chart {
+        title: "Temperature of the processor.".into(),
+        x: axis("hours"),
+        y: axis("°C"),
+        series: vec![ChartSeries { line, ..ChartSeries::default() }],
+        ..Chart::default()
+    };
+    let cost = Section {
+        id: "cost".into(),
+        title: "What it cost".into(),
+        paragraphs: vec!["Energy is missing: no energy counter <was> read.".into()],
+        charts: vec![chart],
+        ..Section::default()
+    };
+    let input = FewShotInput { cost: Some(cost), ..study() };
+    let html = render(&input);
+    check(&html);
+    let (cost, facts) = (html.find("id=\"cost\"").unwrap(), html.find("id=\"methods\"").unwrap());
+    assert!(cost < facts && html.contains("Energy is missing: no energy counter &lt;was&gt; read."));
+    let trace = drawing(&html, "Temperature of the processor.");
+    let path = trace.split("class=\"curve decayed\" d=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(path.matches('M').count(), 2, "the gap is drawn over: {path}");
+    let again: FewShotInput = serde_json::from_str(&serde_json::to_string(&input).unwrap()).unwrap();
+    assert_eq!(render(&again), html, "by way of JSON the same bytes");
+}
+
+#[test]
+fn flops_per_watt_are_those_of_both_trainings() {
+    let row = MethodRow { joules: Measured::measured(7_880.0), ..method_row("proto", 5, 0.8) };
+    assert_eq!(row.watts(), Measured::measured(40.0));
+    assert_eq!(row.flops_per_joule(), Measured::measured(3.9e12 / 7_880.0));
+    let unread = method_row("proto", 5, 0.8);
+    assert!(matches!(unread.flops_per_joule(), Measured::Missing { reason } if reason.contains("counter")));
 }
 
 #[test]

@@ -26,14 +26,22 @@ pub struct Dot {
 pub struct Line {
     dots: Vec<Dot>,
     seen: u64,
+    /// The next value lies apart from the last one.
+    parted: bool,
 }
 
 impl Line {
+    /// Nothing joins what comes next to what was before, whenever it comes.
+    pub fn part(&mut self) {
+        self.parted = !self.dots.is_empty();
+    }
+
     /// Adds a value; what is no number is left out.
-    pub fn push(&mut self, dot: Dot) {
+    pub fn push(&mut self, mut dot: Dot) {
         if !dot.y.is_finite() || !dot.x.is_finite() {
             return;
         }
+        dot.apart |= std::mem::take(&mut self.parted);
         self.seen += 1;
         self.dots.push(dot);
         if self.dots.len() > MOST {
@@ -127,6 +135,23 @@ mod tests {
         assert_eq!(line.seen(), 5000);
         let gaps: Vec<f64> = line.thinned(40).iter().filter(|d| d.apart).map(|d| d.x).collect();
         assert_eq!(gaps, [2500.0]);
+    }
+
+    #[test]
+    fn a_gap_waits_for_the_next_value() {
+        let mut line = Line::default();
+        line.part();
+        line.push(dot(0, 1.0));
+        line.part();
+        line.push(dot(1, f32::NAN));
+        line.push(dot(2, 1.0));
+        line.push(dot(3, 1.0));
+        let apart: Vec<bool> = line.dots().iter().map(|d| d.apart).collect();
+        assert_eq!(
+            apart,
+            [false, true, false],
+            "nothing lies before the first; what is no number closes no gap"
+        );
     }
 
     #[test]

@@ -232,7 +232,7 @@ fn write_news(out: &mut String, run: &Run) {
     out.push_str("],\"samples\":[");
     for (index, sample) in run.fresh.samples.iter().enumerate() {
         separate(out, index);
-        let _ = write!(out, "[{:.1}", sample.unix_s);
+        let _ = write!(out, "[{:.1},{}", sample.unix_s, u8::from(sample.apart));
         write_values(out, &sample.values);
     }
     out.push_str("]}");

@@ -16,8 +16,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What is drawn of a training curve, by the names the page asks for it.
 pub(crate) const METRICS: [&str; 6] = ["train", "val", "lr", "grad", "speed", "wait"];
 /// What is drawn of the machine.
-pub(crate) const READINGS: [&str; 8] =
-    ["watts", "celsius", "own", "others", "resident", "gpu_watts", "gpu_celsius", "gpu_busy"];
+pub(crate) const READINGS: [&str; 9] =
+    ["watts", "celsius", "own", "others", "resident", "gpu_watts", "gpu_celsius", "gpu_busy", "gpu_memory"];
 /// Rows over whose speeds the remaining time is foreseen.
 const SPEED_ROWS: usize = 12;
 /// Alarms of a run that are shown at most, the newest.
@@ -60,6 +60,8 @@ pub(crate) struct FreshRow {
 #[derive(Debug, Clone)]
 pub(crate) struct FreshSample {
     pub(crate) unix_s: f64,
+    /// Nothing joins it to the one before: another process took it, or time passed unseen.
+    pub(crate) apart: bool,
     pub(crate) values: [Option<f64>; READINGS.len()],
 }
 
@@ -86,7 +88,8 @@ pub(crate) struct Run {
     /// Its curve was read to the end at least once.
     pub(crate) read: bool,
     speeds: VecDeque<f64>,
-    last_sample: f64,
+    /// When the last sample was taken, and when its sampler began.
+    last_sample: Option<(f64, f64)>,
     /// Length and time of its specification when it was read.
     spec_seen: Option<(u64, SystemTime)>,
     tails: Tails,
@@ -141,7 +144,7 @@ impl Run {
             fresh: Fresh { changed: true, ..Fresh::default() },
             read: false,
             speeds: VecDeque::new(),
-            last_sample: 0.0,
+            last_sample: None,
             spec_seen: tails.view.spec_stamp(),
             tails,
         };
@@ -203,6 +206,7 @@ impl Run {
         if let Ok(grown) = self.tails.machine.read(SMALL_LOGS) {
             if grown.restarted {
                 self.machine = Default::default();
+                self.last_sample = None;
                 self.fresh.reset = true;
             }
             for sample in &grown.records {
@@ -224,16 +228,22 @@ impl Run {
             over_gpus(|gpu| gpu.watts, |a, b| a + b),
             over_gpus(|gpu| gpu.celsius, f64::max),
             over_gpus(|gpu| gpu.utilisation, f64::max),
+            over_gpus(|gpu| gpu.memory_used.map(|bytes| bytes as f64), |a, b| a + b),
         ];
-        let apart = sample.unix_s - self.last_sample > PAUSE_S;
-        self.last_sample = sample.unix_s;
+        let joined =
+            |(unix_s, since_s): (f64, f64)| since_s == sample.since_s && sample.unix_s - unix_s <= PAUSE_S;
+        let apart = self.last_sample.is_some_and(|last| !joined(last));
+        self.last_sample = Some((sample.unix_s, sample.since_s));
         for (line, value) in self.machine.iter_mut().zip(values) {
+            if apart {
+                line.part();
+            }
             if let Some(y) = value {
-                line.push(Dot { x: sample.unix_s, seconds: 0.0, y: y as f32, apart });
+                line.push(Dot { x: sample.unix_s, seconds: 0.0, y: y as f32, apart: false });
             }
         }
         self.fresh.changed = true;
-        self.fresh.samples.push(FreshSample { unix_s: sample.unix_s, values });
+        self.fresh.samples.push(FreshSample { unix_s: sample.unix_s, apart, values });
     }
 
     /// Reads about `most` bytes of its curve; the bytes' worth of work left: whether there is more.
@@ -305,11 +315,16 @@ impl Run {
             row.data_wait,
         ];
         for (line, value) in segment.lines.iter_mut().zip(values) {
+            if after_gap {
+                line.part();
+            }
             if let Some(y) = value {
                 let (x, seconds) = (row.step as f64, segment.seconds as f32);
-                line.push(Dot { x, seconds, y: y as f32, apart: after_gap });
+                line.push(Dot { x, seconds, y: y as f32, apart: false });
             }
         }
+        // The page hears of rows without their gaps: with one, of the whole run.
+        self.fresh.reset |= after_gap;
         let seconds = segment.seconds;
         self.fresh.rows.push(FreshRow { segment: index, step: row.step as f64, seconds, values });
         // Whoever has not listened for long gets all lines anew, in bounded room.

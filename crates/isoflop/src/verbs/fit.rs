@@ -266,7 +266,7 @@ fn critical_batch(text: &str, table: &Table) -> anyhow::Result<CriticalBatch> {
 fn from_store(ctx: &Context) -> anyhow::Result<Table> {
     let none = || {
         UserError::new(format!("no finished run in {}", ctx.store.display()))
-            .hint("give a table of points (isoflop fit points.csv), or --store DIR with finished runs")
+            .hint("name a table of points, such as points.csv, or --store DIR with finished runs")
     };
     let store = Store::open_existing(&ctx.store).map_err(|_| none())?;
     let collected = store.collect()?;

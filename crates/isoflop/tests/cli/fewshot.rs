@@ -110,7 +110,8 @@ fn the_document_of_a_few_shot_study_says_what_its_tables_say() {
         dir.path(),
         &STUDY.replace("seeds = [1, 2]", "seeds = [1]").replace("classes = [0.2]\nper_step = [2]", ""),
     );
-    let (code, out, err) = run(dir.path(), &["fewshot", "run", "study.toml", "--json"]);
+    let meter = "--set=meter.tdp_w=65";
+    let (code, out, err) = run(dir.path(), &["fewshot", "run", "study.toml", meter, "--json"]);
     assert_eq!(code, 0, "{err}");
     let document: serde_json::Value = serde_json::from_str(&out).unwrap();
     let table = std::fs::read_to_string(dir.path().join("small/results.csv")).unwrap();
@@ -139,7 +140,42 @@ fn the_document_of_a_few_shot_study_says_what_its_tables_say() {
     assert!(half < alone, "{half} {alone}");
     let tex = std::fs::read_to_string(dir.path().join("small/table.tex")).unwrap();
     assert!(tex.contains("baseline++ & $") && tex.contains("\\end{tabular}"));
-    assert!(std::fs::read_to_string(dir.path().join("small/report.html")).unwrap().contains("small"));
+    let page = std::fs::read_to_string(dir.path().join("small/report.html")).unwrap();
+    for words in
+        ["id=\"cost\"", "What it cost", "a TDP of 65 W", "FLOP/s per watt", "planned for the largest run"]
+    {
+        assert!(page.contains(words), "`{words}` is not on the page");
+    }
+    let header: Vec<&str> = table.lines().next().unwrap().split(',').collect();
+    let cell = |method: &str, name: &str| {
+        let line = table.lines().find(|line| line.starts_with(&format!("{method},"))).unwrap();
+        let column = header.iter().position(|h| *h == name).unwrap_or_else(|| panic!("{name}"));
+        line.split(',').nth(column).unwrap().to_owned()
+    };
+    let number = |method: &str, name: &str| {
+        cell(method, name).parse::<f64>().unwrap_or_else(|e| panic!("{name}: {e}"))
+    };
+    assert_eq!(
+        (cell("nearest-mean", "trained_episodes"), cell("proto", "trained_episodes")),
+        ("0".into(), "12".into())
+    );
+    assert!(number("proto", "flops") > number("nearest-mean", "flops"), "its pre-training, and more");
+    let seconds = number("proto", "train_seconds") + number("proto", "pretrain_seconds");
+    assert!((number("proto", "watts") * seconds / number("proto", "joules") - 1.0).abs() < 1e-9);
+    assert!(cell("proto", "energy_from").starts_with("estimated: a TDP of 65 W"));
+    // The images that go once through a frozen backbone take time, as they take operations.
+    let points =
+        |run: &str| std::fs::read_to_string(dir.path().join(format!("runs/{run}/points.jsonl"))).unwrap();
+    let speed = |run: &str| {
+        let line = points(run);
+        let point: serde_json::Value =
+            serde_json::from_str(&line[line.find('{').unwrap()..=line.rfind('}').unwrap()])
+                .unwrap_or_else(|e| panic!("{e}: {line}"));
+        let point = if point["point"].is_object() { point["point"].clone() } else { point };
+        point["flops"].as_f64().unwrap() / point["seconds"]["value"].as_f64().unwrap()
+    };
+    let (whole, frozen) = (speed("small-pretrain-w16-s1"), speed("small-feat-k1-w16-s1"));
+    assert!(frozen < 10.0 * whole, "{frozen:.1e} FLOP/s beside {whole:.1e}");
 }
 
 /// Filled squares, discs and stripes of differing sizes and places: three classes that can be told apart.

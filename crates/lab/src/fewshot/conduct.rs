@@ -12,11 +12,14 @@ use crate::error::Stopped;
 use crate::executor::{Executed, execute};
 use crate::instruments::Instruments;
 use crate::record::{Event, Recorder};
+use crate::spending::{self, Account, Noted};
 use crate::stop::Stop;
-use crate::train::train_loop::train;
+use crate::train::laps::{Activity, Laps, Spent};
+use crate::train::train_loop::train_after;
 use isoflop_base::tensor::WeightsOnly;
 use isoflop_base::{HeadKind, Measured};
 use isoflop_data::images::ImageSet;
+use isoflop_report::Section;
 use isoflop_report::fewshot::FewShotInput;
 use isoflop_store::Store;
 use std::path::PathBuf;
@@ -91,12 +94,18 @@ impl Conductor<'_> {
             let mut train_one = |job: &crate::train::train_loop::Job<'_>,
                                  to: &mut crate::record::RunRecorder<'_>| {
                 let mut engine = task::engine(job.spec, machine)?;
+                // What a frozen backbone makes of the images is part of the run's operations, so of its time too.
+                let mut laps = Laps::begin(job.meters.energy.clone(), Activity::Training);
                 let features = task::frozen_features(job.spec, self.set, &mut engine, self.stop)?;
+                let (_, before) = laps.turn_to(Activity::Training, &mut Spent::default());
                 let mut images = task::ImageTask::new(job.spec, self.set, features)?;
-                train(job, &mut images, &mut engine, to)
+                train_after(before, job, &mut images, &mut engine, to)
             };
             let every = machine.checkpoint_every_s;
-            let planned = Measured::missing("not planned for a single run");
+            let planned = match task::memory_plan(spec, machine) {
+                Ok(plan) => Measured::measured(plan.total()),
+                Err(e) => Measured::missing(e.to_string()),
+            };
             let watched = (self.stop, &instruments);
             let executed = execute((name, spec), &store, watched, recorder, &mut train_one, every, planned);
             match executed.map_err(saved)? {
@@ -150,8 +159,32 @@ impl Conductor<'_> {
             }
             input.elsewhere.extend(results::elsewhere(also, queries, &elsewhere)?);
         }
+        input.cost = Some(self.cost(store)?);
         pages::write(&self.out, &input, &outcomes)?;
         Ok(input)
+    }
+
+    /// What training all runs cost.
+    fn cost(&self, store: &Store) -> anyhow::Result<Section> {
+        let ids: Vec<&str> = self.study.runs.iter().map(|run| run.id.as_str()).collect();
+        let collected = store.collect_begun(&ids)?;
+        let machine = self.study.machine();
+        let done = self
+            .study
+            .runs
+            .iter()
+            .filter(|run| collected.runs.iter().any(|begun| begun.id() == run.id && begun.is_done()));
+        let flops = done.map(|run| task::flops_per_image(run) * run.tokens_at(run.end()) as f64).sum();
+        let plans = self.study.runs.iter().filter_map(|run| task::memory_plan(run, machine).ok());
+        let planned = plans.map(|plan| plan.total()).max();
+        Ok(spending::section(&Account {
+            machine,
+            collected: &collected,
+            curves: &collected.curves()?,
+            planned: planned.map_or_else(|| Measured::missing("there is no run"), Measured::measured),
+            flops: Measured::measured(flops),
+            noted: &Noted::read(store, ids),
+        }))
     }
 }
 
@@ -197,45 +230,4 @@ fn line(entry: &Entry, tested: &Tested) -> String {
         tested.correct.len(),
         tested.seconds
     )
-}
-
-/// Seconds, joules and bytes of an entry's training.
-pub struct Spent {
-    /// Of the training on episodes.
-    pub seconds: Measured<f64>,
-    /// Of the pre-training.
-    pub start_seconds: Measured<f64>,
-    /// Of both.
-    pub joules: Measured<f64>,
-    /// Held in training.
-    pub memory_bytes: Measured<u64>,
-}
-
-impl Spent {
-    /// As the store has it.
-    pub fn of(study: &FewShotStudy, entry: &Entry, store: &Store) -> anyhow::Result<Self> {
-        let cost = |index: usize| store.read_run(&study.runs[index].id).and_then(|run| run.cost());
-        let seconds = |index: usize| -> anyhow::Result<Measured<f64>> {
-            let missing = || Measured::missing("the run has no checkpoint");
-            Ok(cost(index)?.map_or_else(missing, |cost| Measured::measured(cost.seconds)))
-        };
-        let trained = entry.method.is_trained();
-        let mut all: Vec<usize> = entry.start.into_iter().collect();
-        if trained {
-            all.push(entry.run);
-        }
-        let mut joules = Some(0.0);
-        for index in all {
-            let more = cost(index)?.and_then(|cost| cost.joules);
-            joules = joules.zip(more).map(|(a, b)| a + b);
-        }
-        let memory = task::memory_plan(&study.runs[entry.run], study.machine())?;
-        Ok(Self {
-            seconds: if trained { seconds(entry.run)? } else { Measured::measured(0.0) },
-            start_seconds: entry.start.map_or(Ok(Measured::measured(0.0)), seconds)?,
-            joules: joules
-                .map_or_else(|| Measured::missing("no energy counter was read"), Measured::measured),
-            memory_bytes: Measured::measured(memory.total()),
-        })
-    }
 }

@@ -113,7 +113,7 @@ pub fn time(study: &FewShotStudy, set: &Arc<ImageSet>, stop: &Stop) -> anyhow::R
         let (mut images, mut started) = (0u64, None::<Instant>);
         for step in 0.. {
             stop.check()?;
-            let batches = task.micro_batches(step)?;
+            let batches = task.micro_batches(step..step + 1)?;
             let share = 1.0 / batches.len() as f32;
             for batch in batches {
                 engine.accumulate(batch, share)?;

@@ -18,6 +18,7 @@ pub mod pictures;
 pub mod predict;
 pub mod results;
 pub mod runs;
+pub mod spent;
 pub mod study;
 pub mod sweeps;
 pub mod task;

@@ -2,6 +2,7 @@
 
 use super::conduct::Outcome;
 use crate::out;
+use isoflop_base::columns;
 use isoflop_report::fewshot::FewShotInput;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -29,12 +30,13 @@ fn cell(value: Option<f64>) -> String {
 fn results(input: &FewShotInput) -> String {
     let mut text =
         "method,shots,ways,queries,episodes,seeds,accuracy,ci95_episodes,ci95_seeds,loss,train_seconds,\
-                    pretrain_seconds,joules,memory_bytes,head_params\n"
+                    pretrain_seconds,joules,memory_bytes,head_params,flops,trained_episodes,watts,flops_per_joule,\
+                    energy_from\n"
             .to_owned();
     for row in &input.rows {
         let _ = writeln!(
             text,
-            "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
+            "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
             row.method,
             row.shots,
             input.test.ways,
@@ -49,7 +51,12 @@ fn results(input: &FewShotInput) -> String {
             cell(row.start_seconds.value().copied()),
             cell(row.joules.value().copied()),
             cell(row.memory_bytes.value().map(|&b| b as f64)),
-            row.head_params
+            row.head_params,
+            cell(row.flops.value().copied()),
+            row.trained_episodes,
+            cell(row.watts().value().copied()),
+            cell(row.flops_per_joule().value().copied()),
+            columns::provenance(&row.joules).replace([',', '"', '\n'], " "),
         );
     }
     text

@@ -2,12 +2,13 @@
 //! verdicts.
 
 use super::claims::{self, AtStart};
-use super::conduct::{Outcome, Spent};
+use super::conduct::Outcome;
 use super::pictures::Also;
 use super::runs::FewShotStudy;
+use super::spent::Spent;
 use super::study::Method;
 use super::{drawn, sweeps};
-use isoflop_base::HeadKind;
+use isoflop_base::{HeadKind, Measured};
 use isoflop_data::images::ImageSet;
 use isoflop_report::fewshot::input::{
     BackboneFacts, DataFacts, DifferenceRow, ElsewhereRow, FewShotInput, GeometryRow, Interval, MethodRow,
@@ -173,6 +174,8 @@ fn method_row(study: &FewShotStudy, store: &Store, group: &Group<'_>) -> anyhow:
         seconds: spent.seconds,
         start_seconds: spent.start_seconds,
         joules: spent.joules,
+        flops: Measured::measured(spent.flops),
+        trained_episodes: spent.episodes,
         memory_bytes: spent.memory_bytes,
         head_params,
         geometry: first.tested.geometry.map(|g| GeometryRow {
@@ -244,6 +247,7 @@ pub fn input(
         differences,
         sweeps: sweep_rows,
         episodes: drawn::episodes(study, set, &groups)?,
+        cost: None,
         notes: Vec::new(),
     })
 }

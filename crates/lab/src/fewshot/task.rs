@@ -23,6 +23,7 @@ use isoflop_nn::conv::{
 };
 use isoflop_nn::{Cpu, EngineError, MemoryPlan};
 use isoflop_store::Checkpoint;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Seed of the validation episodes: the same for every run.
@@ -173,6 +174,14 @@ pub fn flops_per_image(spec: &RunSpec) -> f64 {
     3.0 * forward
 }
 
+/// Whole episodes a run is trained on; 0 of one that learns classes.
+pub fn episodes(spec: &RunSpec) -> u64 {
+    match &model(spec).learns {
+        Learns::Classes { .. } => 0,
+        Learns::Episodes { shape, .. } => spec.tokens_at(spec.end()) / shape.images() as u64,
+    }
+}
+
 impl ImageTask {
     /// What a run is trained on; its batches begin to be made. `features` are those of [`frozen_features`].
     ///
@@ -198,8 +207,8 @@ impl ImageTask {
         let batches = match model.learns {
             Learns::Classes { .. } => {
                 let mut order = Order::new(&base, mix(spec.seed ^ 0x6f72_6465));
-                Ahead::new(move |step, buffer: &mut Vec<ImageBatch>| {
-                    Ok(make.classes(step, &mut order, buffer)?)
+                Ahead::new(move |batches, buffer: &mut Vec<ImageBatch>| {
+                    Ok(make.classes(batches.start, &mut order, buffer)?)
                 })
             }
             Learns::Episodes { shape, .. } => {
@@ -207,8 +216,8 @@ impl ImageTask {
                 let episodes =
                     Episodes::new(base.classes.clone(), shape, seed).map_err(UserError::from_error)?;
                 let (images, mut episode) = (base.images, Episode::default());
-                Ahead::new(move |step, buffer: &mut Vec<ImageBatch>| {
-                    Ok(make.episodes(step, (&episodes, &images), &mut episode, buffer)?)
+                Ahead::new(move |batches, buffer: &mut Vec<ImageBatch>| {
+                    Ok(make.episodes(batches.start, (&episodes, &images), &mut episode, buffer)?)
                 })
             }
         }?;
@@ -380,8 +389,8 @@ impl Maker {
 impl Task for ImageTask {
     type Engine = FewShotEngine;
 
-    fn micro_batches(&mut self, step: u64) -> anyhow::Result<&[ImageBatch]> {
-        self.batches.get(step)
+    fn micro_batches(&mut self, batches: Range<u64>) -> anyhow::Result<&[ImageBatch]> {
+        self.batches.get(batches)
     }
 
     fn waited_s(&self) -> f64 {

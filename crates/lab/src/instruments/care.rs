@@ -31,12 +31,13 @@ pub enum Verdict {
     Stop(String),
 }
 
-/// Judges the state of the machine. `held_s`: for how long the study has been held already, if it is.
-pub fn judge(limits: &Limits, used: &Used, sample: &Sample, held_s: Option<f64>) -> Verdict {
+/// Judges the state of the machine. `held_s`: for how long the study has been held already, if it is; `on_cards`: the
+/// power that is limited is that of processors and cards together.
+pub fn judge(limits: &Limits, used: &Used, sample: &Sample, held_s: Option<f64>, on_cards: bool) -> Verdict {
     if let Some(words) = spent(limits, used) {
         return Verdict::Stop(words);
     }
-    match (too_much(limits, sample, held_s.is_some()), held_s) {
+    match (too_much(limits, sample, held_s.is_some(), on_cards), held_s) {
         (None, _) => Verdict::Go,
         (Some(words), Some(seconds)) if seconds > PATIENCE_S => {
             Verdict::Stop(format!("{words}, after {} of waiting", duration(seconds)))
@@ -59,7 +60,7 @@ pub fn spent(limits: &Limits, used: &Used) -> Option<String> {
 }
 
 /// A limit that waiting helps: heat and power. Who waits for heat goes on only some degrees below the limit.
-fn too_much(limits: &Limits, sample: &Sample, held: bool) -> Option<String> {
+fn too_much(limits: &Limits, sample: &Sample, held: bool, on_cards: bool) -> Option<String> {
     let hottest = sample.gpus.iter().filter_map(|gpu| gpu.celsius).chain(sample.celsius).reduce(f64::max);
     if let (Some(limit), Some(celsius)) = (limits.max_temp_c, hottest) {
         let bound = if held { limit - COOLER_C } else { limit };
@@ -67,8 +68,16 @@ fn too_much(limits: &Limits, sample: &Sample, held: bool) -> Option<String> {
             return Some(format!("{celsius:.0} °C of {limit} °C"));
         }
     }
-    let (limit, watts) = (limits.max_power_w?, sample.watts?);
+    let cards = sample.gpus.iter().filter(|_| on_cards).filter_map(|gpu| gpu.watts);
+    let (limit, watts) = (limits.max_power_w?, cards.chain(sample.watts).reduce(|a, b| a + b)?);
     (watts > limit).then(|| format!("{watts:.0} W of {limit} W"))
+}
+
+/// Of the commands that make a machine run cooler the one for what is slowed down: the processor, or a card.
+pub fn cooling(commands: &[String], of_processor: bool) -> Option<&String> {
+    let is_cards = |command: &&String| command.contains("nvidia-smi") || command.contains("power1_cap");
+    let mut ones = commands.iter();
+    if of_processor { ones.find(|c| !is_cards(c)) } else { ones.find(is_cards) }
 }
 
 #[cfg(test)]
@@ -88,7 +97,7 @@ mod tests {
             ..Sample::default()
         };
         let check = |sample: Sample, held: Option<f64>, expected: Verdict| {
-            assert_eq!(judge(&limits, &Used::default(), &sample, held), expected);
+            assert_eq!(judge(&limits, &Used::default(), &sample, held, false), expected);
         };
         check(at(80.0, 150.0), None, Verdict::Go);
         check(at(85.0, 150.0), None, Verdict::Hold("85 °C of 84 °C".into()));
@@ -103,9 +112,30 @@ mod tests {
     }
 
     #[test]
+    fn power_is_that_of_the_cards_too_where_they_work() {
+        let limits = Limits { max_power_w: Some(200.0), ..NONE };
+        let card = |watts: f64| GpuSample { watts: Some(watts), ..GpuSample::default() };
+        let sample = Sample { watts: Some(60.0), gpus: vec![card(90.0), card(80.0)], ..Sample::default() };
+        let judged = |sample: &Sample, on_cards| judge(&limits, &Used::default(), sample, None, on_cards);
+        assert_eq!(judged(&sample, false), Verdict::Go);
+        assert_eq!(judged(&sample, true), Verdict::Hold("230 W of 200 W".into()));
+        let alone = Sample { watts: None, gpus: vec![card(230.0)], ..Sample::default() };
+        assert_eq!(judged(&alone, true), Verdict::Hold("230 W of 200 W".into()));
+    }
+
+    #[test]
+    fn what_is_slowed_is_cooled_by_a_command_of_its_own() {
+        let commands = ["echo 1 | sudo tee a", "sudo nvidia-smi -i 0 -pl 256", "echo 255 | sudo tee pwm1"];
+        let commands = commands.map(str::to_owned);
+        assert_eq!(cooling(&commands, true), Some(&commands[0]));
+        assert_eq!(cooling(&commands, false), Some(&commands[1]));
+        assert_eq!(cooling(&commands[..1], false), None);
+    }
+
+    #[test]
     fn energy_time_and_money_stop() {
         let check = |limits: Limits, used: Used, words: Option<&str>| {
-            let verdict = judge(&limits, &used, &Sample::default(), None);
+            let verdict = judge(&limits, &used, &Sample::default(), None, false);
             match words {
                 Some(words) => assert_eq!(verdict, Verdict::Stop(words.to_owned())),
                 None => assert_eq!(verdict, Verdict::Go),

@@ -17,6 +17,7 @@ use care::{Used, Verdict};
 use isoflop_base::Measured;
 use isoflop_base::instruments::{Alarm, AlarmKind, InstrumentSpec};
 use isoflop_base::study::{MachineSpec, RunSpec};
+use isoflop_data::TokenizerKind;
 use isoflop_kernels::KernelSet;
 use isoflop_meter::{Estimate, Instruments as Readings, Sample, Sampler, SharedEnergy, System, disk};
 use isoflop_nn::Precision;
@@ -67,6 +68,7 @@ pub struct Instruments {
     study: String,
     threads: usize,
     device: String,
+    tokenizer: Option<String>,
     energy: Measured<String>,
     idle_w: Measured<f64>,
     gpus: Measured<Vec<String>>,
@@ -94,6 +96,10 @@ struct Shared {
     began: Instant,
     /// What the study's runs had cost before this process.
     before: Used,
+    /// Graphics cards do the work.
+    on_cards: bool,
+    /// Commands that make this machine run cooler.
+    cooling: Vec<String>,
     /// Optimiser steps executed of the current run; a number stored, no clock read, in a step.
     steps: AtomicU64,
     /// A point is being scored: no steps are finished, and none are missed.
@@ -151,12 +157,13 @@ impl Instruments {
             .meter
             .tdp_w
             .map(|tdp_w| Estimate { tdp_w, idle_w: spec.meter.idle_w.unwrap_or(IDLE_SHARE * tdp_w) });
-        let mut readings = Readings::open(system, estimate);
-        let energy = energy_of(&readings.energy());
+        let on_cards = Hardware::is_cards(&machine.device);
+        let mut readings = Readings::open(system, estimate, on_cards);
+        let gpus = readings.cards();
+        let energy = energy_of(&readings.energy(), on_cards.then_some(&gpus));
         let first = readings.sample();
         check_measurable(&spec, &energy, &first)?;
         let idle_w = idle(&spec, &readings.energy());
-        let gpus = readings.cards();
         let shared = Arc::new(Shared {
             notify: Notify { command: spec.alarms.command.clone(), webhook },
             before: before(&spec, runs, store),
@@ -165,6 +172,8 @@ impl Instruments {
             voice,
             store_root: store.root().to_owned(),
             began: Instant::now(),
+            on_cards,
+            cooling: readings.cooling().to_vec(),
             steps: AtomicU64::new(0),
             scoring: AtomicBool::new(false),
             state: Mutex::default(),
@@ -181,11 +190,25 @@ impl Instruments {
             study: study.to_owned(),
             threads: machine.threads,
             device: machine.device.clone(),
+            tokenizer: None,
             energy,
             idle_w,
             gpus,
             peaks: Mutex::default(),
         })
+    }
+
+    /// The same, with what the tokens of its runs are of.
+    pub fn of_tokens(mut self, tokenizer: &TokenizerKind) -> Self {
+        let words = match tokenizer {
+            TokenizerKind::Bytes => "bytes".to_owned(),
+            TokenizerKind::Gpt2 => "gpt2".to_owned(),
+            TokenizerKind::Named { name, sha256: Some(sha256) } => format!("{name} sha256:{sha256}"),
+            TokenizerKind::Named { name, sha256: None } => name.clone(),
+            TokenizerKind::Unknown => "unknown".to_owned(),
+        };
+        self.tokenizer = Some(words);
+        self
     }
 
     /// What the loop of a run needs.
@@ -220,6 +243,7 @@ impl Instruments {
         let side = run.side_logs();
         let facts = MachineFacts {
             threads: self.threads,
+            tokenizer: self.tokenizer.clone(),
             planned_memory: planned,
             energy: self.energy.clone(),
             idle_w: self.idle_w.clone(),
@@ -301,7 +325,8 @@ impl Shared {
             run.seen = (steps, now, first);
         }
         let held_s = state.held_since.map(|since| (now - since).as_secs_f64());
-        match care::judge(&self.spec.limits, &self.used(sample.joules), sample, held_s) {
+        let used = self.used(sample.joules);
+        match care::judge(&self.spec.limits, &used, sample, held_s, self.on_cards) {
             Verdict::Go => {
                 if state.held_since.take().is_some() {
                     self.stop.release();
@@ -333,9 +358,8 @@ impl Shared {
         let reasons: Vec<(usize, &[String])> =
             sample.gpus.iter().enumerate().map(|(i, gpu)| (i, gpu.throttle.as_slice())).collect();
         if let Some(words) = alarms::throttled(sample.throttled.unwrap_or(0), &reasons) {
-            let cooling = System::real().cooling(&Measured::missing("not asked"));
-            let cooling =
-                cooling.first().map(|command| format!("; to cool it: {command}")).unwrap_or_default();
+            let cooling = care::cooling(&self.cooling, sample.throttled.unwrap_or(0) > 0);
+            let cooling = cooling.map(|command| format!("; to cool it: {command}")).unwrap_or_default();
             self.raise(state, AlarmKind::Throttled, "", Some(steps), &(words + &cooling));
         }
         if !state.disk_said
@@ -401,11 +425,14 @@ fn before(spec: &InstrumentSpec, runs: &[RunSpec], store: &Store) -> Used {
     Used { joules, hours: seconds / 3600.0, cost }
 }
 
-/// Where joules come from.
-fn energy_of(energy: &SharedEnergy) -> Measured<String> {
+/// Where joules come from: the domains of the processors, and the cards that do the work.
+fn energy_of(energy: &SharedEnergy, cards: Option<&Measured<Vec<String>>>) -> Measured<String> {
     let mut energy = energy.lock().unwrap_or_else(PoisonError::into_inner);
+    let cards = cards.and_then(|cards| cards.value()).cloned().unwrap_or_default();
     match energy.joules() {
-        Measured::Measured { .. } => energy.counters().domains().map(|names| names.join(" + ")),
+        Measured::Measured { .. } => {
+            energy.counters().domains().map(|names| [names, cards].concat().join(" + "))
+        }
         Measured::Estimated { how, .. } => Measured::estimated("estimated".to_owned(), how),
         Measured::Missing { reason } => Measured::missing(reason),
     }

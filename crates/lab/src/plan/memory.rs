@@ -3,9 +3,9 @@
 
 use crate::error::UserError;
 use crate::gpt;
-use isoflop_base::ModelShape;
 use isoflop_base::study::Study;
 use isoflop_base::units::bytes;
+use isoflop_base::{Measured, ModelShape};
 use isoflop_nn::engine::DeviceFacts;
 use isoflop_nn::{EngineOptions, GptConfig, Optimizer, Precision, Recompute};
 
@@ -62,6 +62,15 @@ pub fn check(study: &Study, available: u64) -> anyhow::Result<()> {
 /// Changes as overrides of a study's keys.
 fn sets(changes: &[Change]) -> String {
     changes.iter().map(|change| change.set()).collect::<Vec<_>>().join(" ")
+}
+
+/// Bytes of the engine that takes most, for the account of what it took.
+pub fn planned(study: &Study) -> Measured<u64> {
+    match largest(study) {
+        Ok(Some((_, bytes))) => Measured::measured(bytes),
+        Ok(None) => Measured::missing("there is no run"),
+        Err(e) => Measured::missing(format!("{e:#}")),
+    }
 }
 
 /// The engine with the most bytes.

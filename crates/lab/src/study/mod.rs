@@ -34,7 +34,7 @@ pub fn text(path: &Path) -> Result<(String, String), UserError> {
     let name = input::name(path);
     let bytes = input::read(path).map_err(|e| {
         UserError::new(format!("{name}: {}", io_words(&e)))
-            .hint("name a study file; studies/demo.toml is one to start from")
+            .hint("name a study file; isoflop init drafts one for your text, tokens or pictures")
     })?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let valid = e.utf8_error().valid_up_to();

@@ -1,9 +1,11 @@
-//! Energy where no counter can be read: from what the user says of the processor, labelled as the guess it is.
+//! Energy of the machine from all that shows some: counters, cards, and where no counter can be read what the user says
+//! of the processor, labelled as the guess it is.
 
 use super::EnergyMeter;
-use crate::{LoadMeter, System};
+use crate::{Gpus, LoadMeter, System};
 use isoflop_base::Measured;
 use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What is needed for a guess of the power: idle + (TDP − idle) × load.
@@ -15,11 +17,13 @@ pub struct Estimate {
     pub idle_w: f64,
 }
 
-/// Joules of the machine: counted, else estimated where the user gave a TDP, else missing.
+/// Joules of the machine: counted, else estimated where the user gave a TDP, else missing; with those of its graphics
+/// cards where the work is theirs.
 #[derive(Debug)]
 pub struct MachineEnergy {
     counters: EnergyMeter,
     guess: Option<Guess>,
+    cards: Option<Arc<Mutex<Gpus>>>,
 }
 
 #[derive(Debug)]
@@ -46,11 +50,36 @@ impl MachineEnergy {
                 joules: 0.0,
             }),
         };
-        Self { counters, guess }
+        Self { counters, guess, cards: None }
     }
 
-    /// Joules so far.
+    /// Adds what these cards use from now on: all cards of the machine, as their meter knows no processes.
+    pub fn with_cards(self, cards: Arc<Mutex<Gpus>>) -> Self {
+        Self { cards: Some(cards), ..self }
+    }
+
+    /// Joules so far. Of cards whose machine shows no energy of its processors, those of the cards alone, as an
+    /// estimate.
     pub fn joules(&mut self) -> Measured<f64> {
+        let processors = self.processors();
+        let Some(cards) = &self.cards else { return processors };
+        let cards = cards.lock().unwrap_or_else(PoisonError::into_inner).joules();
+        match (processors, cards) {
+            (
+                Measured::Missing { reason },
+                Measured::Measured { value } | Measured::Estimated { value, .. },
+            ) => {
+                Measured::estimated(value, format!("the graphics cards alone (of the processors: {reason})"))
+            }
+            (_, Measured::Missing { reason }) => {
+                Measured::missing(format!("of the graphics cards: {reason}"))
+            }
+            (processors, cards) => processors.plus(cards),
+        }
+    }
+
+    /// Joules of the processors and their memory so far.
+    pub fn processors(&mut self) -> Measured<f64> {
         match (self.counters.joules(), &mut self.guess) {
             (Measured::Missing { reason }, Some(guess)) => match guess.joules(Instant::now()) {
                 Ok(joules) => Measured::estimated(joules, guess.how()),

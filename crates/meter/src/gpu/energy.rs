@@ -14,7 +14,7 @@ const COMPARED_AFTER_S: f64 = 60.0;
 const APART: f64 = 0.2;
 
 /// Joules since a moment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CardEnergy {
     counter: Result<f64, String>,
     power: Measured<f64>,
@@ -75,6 +75,12 @@ impl CardEnergy {
         self.joules()
     }
 
+    /// Joules now, by the counter alone where there is one, else as if the card drew what it drew when it was last read
+    /// whole. Changes nothing: a glance between two readings.
+    pub(super) fn glance(&self, counter: &Measured<f64>, now: Instant) -> Measured<f64> {
+        self.clone().advance(counter, &self.power, now)
+    }
+
     fn joules(&self) -> Measured<f64> {
         let apart = |counted: f64, sum: f64| (counted - sum).abs() > APART * counted.max(sum);
         match (&self.counter, &self.integrated) {
@@ -127,6 +133,26 @@ mod tests {
             matches!(check(&stuck), Measured::Estimated { value, how } if value == 8000.0 && how.contains("0 J"))
         );
         assert_eq!(check(&stuck[..4]), Measured::measured(0.0), "too short to be compared");
+    }
+
+    #[test]
+    fn a_glance_counts_on_and_changes_nothing() {
+        let begin = Instant::now();
+        let power = Measured::measured(100.0);
+        let card = |counter: Result<f64, String>| CardEnergy {
+            counter,
+            power: power.clone(),
+            at: begin,
+            counted: 0.0,
+            integrated: Ok(0.0),
+            seconds: 0.0,
+        };
+        let later = begin + Duration::from_secs(3);
+        let counted = card(Ok(500.0));
+        assert_eq!(counted.glance(&Measured::measured(790.0), later), Measured::measured(290.0));
+        assert_eq!(counted.glance(&Measured::measured(500.0), begin), Measured::measured(0.0));
+        let drawn = card(Err("not shown".to_owned())).glance(&Measured::missing("not shown"), later);
+        assert!(matches!(drawn, Measured::Estimated { value, .. } if value == 300.0));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Gpus {
     energy: Vec<CardEnergy>,
     /// The last answer of the program, and when: it takes too long to be asked each time.
     asked: Option<(Instant, Measured<Vec<Gpu>>)>,
+    /// When the cards were last read whole.
+    read_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,8 @@ enum Nvidia {
     Program(String),
 }
 
+/// Two readings of all cards lie no further apart than this while somebody asks for joules.
+const WHOLE_EVERY: Duration = Duration::from_secs(10);
 /// How long an answer of `nvidia-smi` serves.
 const ANSWER_SERVES: Duration = Duration::from_secs(10);
 
@@ -81,7 +85,8 @@ impl Gpus {
             Ok(library) => Nvidia::Library(Box::new(library)),
             Err(reason) => Nvidia::Program(reason),
         };
-        let mut cards = Self { system: system.clone(), nvidia, energy: Vec::new(), asked: None };
+        let mut cards =
+            Self { system: system.clone(), nvidia, energy: Vec::new(), asked: None, read_at: None };
         // Joules count from here.
         let _ = cards.read();
         cards
@@ -123,7 +128,28 @@ impl Gpus {
         for (card, energy) in cards.iter_mut().zip(&mut self.energy) {
             card.energy_j = energy.advance(&card.counter_j, &card.power_w, now);
         }
+        self.read_at = Some(now);
         Measured::measured(cards)
+    }
+
+    /// Joules of all cards since [`Gpus::open`], for whoever brackets a piece of work: their counters alone are read
+    /// where somebody reads the cards whole from time to time.
+    pub fn joules(&mut self) -> Measured<f64> {
+        let now = Instant::now();
+        if self.read_at.is_none_or(|at| now - at >= WHOLE_EVERY)
+            && let Measured::Missing { reason } = self.read()
+        {
+            return Measured::missing(reason);
+        }
+        let counters = match &self.nvidia {
+            Nvidia::Library(library) => library.counters(),
+            Nvidia::Program(_) => Vec::new(),
+        };
+        let none = not_shown("this card");
+        let each = self.energy.iter().enumerate();
+        // NVIDIA's cards come first, and only they have counters.
+        let each = each.map(|(i, card)| card.glance(counters.get(i).unwrap_or(&none), now));
+        each.reduce(Measured::plus).unwrap_or_else(|| Measured::missing("there is no graphics card"))
     }
 }
 

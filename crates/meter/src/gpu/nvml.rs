@@ -54,6 +54,14 @@ impl Library {
         }
     }
 
+    /// The energy counter of each card, joules: the one reading that a training loop may wait for.
+    pub(super) fn counters(&self) -> Vec<Measured<f64>> {
+        let one =
+            |index| self.nvml.device_by_index(index).and_then(|device| device.total_energy_consumption());
+        let count = self.nvml.device_count().unwrap_or(0);
+        (0..count).map(|index| reading(one(index)).map(|millijoules| millijoules as f64 / 1000.0)).collect()
+    }
+
     fn card(&self, index: u32) -> Gpu {
         let device = match self.nvml.device_by_index(index) {
             Ok(device) => device,

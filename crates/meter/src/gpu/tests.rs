@@ -62,6 +62,51 @@ fn cards_are_read_by_the_drivers_library() {
 }
 
 #[test]
+fn joules_of_the_machine_hold_those_of_its_cards_where_the_work_is_theirs() {
+    use crate::energy::MachineEnergy;
+    use std::sync::{Arc, Mutex};
+    let dir = tempfile::tempdir().unwrap();
+    let Some(library) = fake_library(dir.path()) else { return };
+    std::fs::write(dir.path().join("cards"), "1").unwrap();
+    let libraries = [library];
+    let cards = |system: &System| Arc::new(Mutex::new(Gpus::open_with(system, &libraries)));
+    let used = |mj: &str| std::fs::write(dir.path().join("energy_mj"), mj).unwrap();
+
+    // Processors without counters: the cards alone, said to be no more than that.
+    used("1000000");
+    let system = Tree::new(&[]).system();
+    let mut energy = MachineEnergy::open(&system, None).with_cards(cards(&system));
+    used("1004000");
+    match energy.joules() {
+        Measured::Estimated { value, how } => {
+            assert!((value - 4.0).abs() < 1e-9 && how.contains("the graphics cards alone"), "{value}: {how}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(energy.processors().value().is_none());
+
+    // With them, both; each glance reads the counter anew and is counted once.
+    let zone = "sys/class/powercap/intel-rapl:0";
+    let tree = Tree::new(&[
+        (&format!("{zone}/name"), "package-0"),
+        (&format!("{zone}/energy_uj"), "5000000"),
+        (&format!("{zone}/max_energy_range_uj"), "262143328850"),
+    ]);
+    let system = tree.system();
+    let shared = cards(&system);
+    let mut energy = MachineEnergy::open(&system, None).with_cards(Arc::clone(&shared));
+    tree.write(&format!("{zone}/energy_uj"), "7000000");
+    used("1007000");
+    assert_eq!(energy.joules(), Measured::measured(5.0));
+    assert_eq!(energy.joules(), Measured::measured(5.0));
+    let read = shared.lock().unwrap().read();
+    assert_eq!(read.value().unwrap()[0].energy_j, Measured::measured(3.0));
+    used("1009000");
+    assert_eq!(energy.joules(), Measured::measured(7.0));
+    assert_eq!(energy.processors(), Measured::measured(2.0));
+}
+
+#[test]
 fn a_library_that_is_not_there_or_has_no_driver_is_a_reason() {
     assert!(nvml::Library::load(&[PathBuf::from("not-there.so")]).unwrap_err().contains("no NVIDIA driver"));
     let dir = tempfile::tempdir().unwrap();

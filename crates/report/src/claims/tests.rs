@@ -193,6 +193,7 @@ fn six_nd_holds_within_ten_percent() {
         shape: "L2-d32-h2".parse().unwrap(),
         exact_per_token: ratio * 6.0 * 24_576.0,
         six_n: 6.0 * 24_576.0,
+        vocab_context: None,
     };
     assert_eq!(six_nd(&[]).ruling, Ruling::CannotTell);
     assert_eq!(six_nd(&[row(1.05), row(0.95)]).ruling, Ruling::Reproduced);

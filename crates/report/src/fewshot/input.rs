@@ -1,5 +1,6 @@
 //! All that the page of a few-shot study shows.
 
+use crate::section::Section;
 use isoflop_base::Measured;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,6 +47,9 @@ pub struct FewShotInput {
     pub claims: Vec<ClaimRow>,
     /// Episodes drawn as pictures.
     pub episodes: Vec<DrawnEpisode>,
+    /// What it cost, as the page of a language model's study has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Section>,
     /// Anything else a reader should know.
     pub notes: Vec<String>,
 }
@@ -140,12 +144,41 @@ pub struct MethodRow {
     pub start_seconds: Measured<f64>,
     /// Joules of both.
     pub joules: Measured<f64>,
+    /// Training FLOPs of both.
+    #[serde(default = "not_counted")]
+    pub flops: Measured<f64>,
+    /// Whole episodes it was trained on, of one seed.
+    #[serde(default)]
+    pub trained_episodes: u64,
     /// Bytes the engine held in training.
     pub memory_bytes: Measured<u64>,
     /// Weights beside the backbone's.
     pub head_params: u64,
     /// Prototypes, for a head.
     pub geometry: Option<GeometryRow>,
+}
+
+impl MethodRow {
+    /// Mean power of its training, pre-training included, watts.
+    pub fn watts(&self) -> Measured<f64> {
+        let seconds = self.seconds.value().zip(self.start_seconds.value()).map(|(a, b)| a + b);
+        match seconds.filter(|seconds| *seconds > 0.0) {
+            Some(seconds) => self.joules.clone().map(|joules| joules / seconds),
+            None => Measured::missing("no time was measured"),
+        }
+    }
+
+    /// Training FLOPs a joule: FLOP/s per watt.
+    pub fn flops_per_joule(&self) -> Measured<f64> {
+        match (&self.flops, self.joules.value()) {
+            (Measured::Missing { reason }, _) => Measured::missing(reason.clone()),
+            (_, Some(joules)) if *joules <= 0.0 => Measured::missing("too short to be measured"),
+            (flops, _) => {
+                let flops = *flops.value().expect("it is not missing");
+                self.joules.clone().map(|joules| flops / joules)
+            }
+        }
+    }
 }
 
 /// How much better one method is than another on the same episodes.
@@ -268,6 +301,11 @@ pub struct Drawing {
     pub channels: usize,
     /// `side·side·channels` bytes.
     pub hex: String,
+}
+
+/// Of results written before the operations were counted.
+fn not_counted() -> Measured<f64> {
+    Measured::missing("they were not counted then")
 }
 
 /// A number, or NaN for the `null` that JSON has in its place.

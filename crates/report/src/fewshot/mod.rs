@@ -35,6 +35,7 @@ pub fn render(input: &FewShotInput) -> String {
     body.push_str(&sweeps::laws(&mut figures, input, &methods));
     body.push_str(&geometry::section(&mut figures, input, &methods));
     body.push_str(&episodes::section(input, &methods));
+    body.push_str(&page::cost(&mut figures, input.cost.as_ref()));
     body.push_str(&facts::section(input, &methods));
     let sheet = page::sheet_with(|ground| methods.css(ground)) + CSS;
     page::document(if input.name.is_empty() { "few-shot study" } else { &input.name }, &sheet, &body)

@@ -171,4 +171,16 @@ mod tests {
         }
         assert!(chart("f1w", &Chart::default(), Width::Wide).is_none());
     }
+
+    #[test]
+    fn nothing_is_drawn_across_a_gap_also_by_way_of_json() {
+        let line = vec![(1.0, 1.0), (2.0, 2.0), (2.0, f64::NAN), (3.0, 9.0), (4.0, 8.0)];
+        let series = ChartSeries { line, ..ChartSeries::default() };
+        let drawn = Chart { title: "t".to_owned(), series: vec![series], ..Chart::default() };
+        let svg = chart("f1w", &drawn, Width::Wide).unwrap();
+        let path = svg.split("class=\"curve decayed\" d=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 2), "{path}");
+        let read: Chart = serde_json::from_str(&serde_json::to_string(&drawn).unwrap()).unwrap();
+        assert_eq!(chart("f1w", &read, Width::Wide).unwrap(), svg);
+    }
 }

@@ -96,6 +96,11 @@ pub(crate) fn document(title: &str, sheet: &str, body: &str) -> String {
 /// Anchor of the section on what a study cost, which stands with the ledger and not with the findings.
 const COST: &str = "cost";
 
+/// The section on what a study cost, where there is one.
+pub(crate) fn cost(figures: &mut Figures, section: Option<&Section>) -> String {
+    findings::all(figures, section.map(std::slice::from_ref).unwrap_or_default())
+}
+
 /// The page of a study.
 pub(crate) fn study(input: &ReportInput) -> String {
     let data = Data::of(&input.table());

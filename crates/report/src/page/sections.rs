@@ -1,7 +1,7 @@
 //! The parts of the page that are figures, each with the words that say how it was made.
 
 use super::headline::end_sentence;
-use super::{Figures, section};
+use super::{Figures, section, tables};
 use crate::claims::REFERENCES;
 use crate::data::{Data, fits};
 use crate::figures::{self, Against};
@@ -282,6 +282,10 @@ pub(crate) fn ledger(figures: &mut Figures, input: &ReportInput, data: &Data) ->
     section(
         "ledger",
         "What 6ND leaves out",
-        &format!("<div class=\"pair\">{figure}<div>{}</div></div>", paragraph(words)),
+        &format!(
+            "<div class=\"pair\">{figure}<div>{}</div></div>{}",
+            paragraph(words),
+            tables::parts(&input.ledger)
+        ),
     )
 }

@@ -4,8 +4,9 @@ use super::section;
 use crate::claims::{Ruling, Verdict};
 use crate::data::Data;
 use crate::html::escape;
-use crate::input::ReportInput;
+use crate::input::{LedgerRow, ReportInput};
 use crate::numbers::{self, count, fixed, scientific};
+use isoflop_base::ledger::{Convention, Ledger, Part};
 use isoflop_base::{Measured, Point, Status, units};
 use isoflop_laws::LawDocument;
 use std::collections::BTreeMap;
@@ -167,6 +168,47 @@ pub(crate) fn foretold(laws: Option<&LawDocument>) -> String {
         body.push_str(&table(&lead, "<th class=\"num\">N</th><th class=\"num\">the others say</th><th class=\"num\">measured</th><th></th>", rows));
     }
     body
+}
+
+/// Operations per token by part of the model, a row for each size and convention.
+pub(crate) fn parts(ledger: &[LedgerRow]) -> String {
+    let rows: String = ledger
+        .iter()
+        .filter_map(|row| Some((row.shape, row.vocab_context?)))
+        .flat_map(|(shape, (vocab, context))| {
+            let ledger = Ledger::new(shape, vocab, context);
+            Convention::ALL.map(|convention| {
+                let total = ledger.total(convention);
+                let parts: String = Part::ALL
+                    .map(|part| {
+                        let share = ledger.training(convention, part) / total;
+                        let percent = format!("{} %", fixed(100.0 * share, 1));
+                        number_cell(share, if share == 0.0 { numbers::NONE } else { &percent })
+                    })
+                    .concat();
+                format!(
+                    "<tr><td>{}</td><td>{}</td>{}{}{parts}</tr>\n",
+                    escape(&shape.to_string()),
+                    escape(convention.word()),
+                    number_cell(total, &count(total)),
+                    number_cell(total, &fixed(total / ledger.total(Convention::Kaplan), 2)),
+                )
+            })
+        })
+        .collect();
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "<details><summary>FLOPs per token by part, under four conventions</summary><div class=\"scroll\">\
+         <table class=\"sortable\"><thead><tr><th>model</th><th>convention</th><th class=\"num\">FLOPs per token</th>\
+         <th class=\"num\">of 6N</th><th class=\"num\">embedding</th><th class=\"num\">attention</th>\
+         <th class=\"num\">scores</th><th class=\"num\">MLP</th><th class=\"num\">head</th></tr></thead><tbody>\n{rows}\
+         </tbody></table></div><p><small>Training, forward and backward, of a full context. Attention: the matrices of \
+         queries, keys, values and projection; scores: what grows with the context. {} stands for what a convention leaves \
+         out. Of each point the parts are columns of points.csv.</small></p></details>\n",
+        numbers::NONE
+    )
 }
 
 fn number_cell(value: f64, text: &str) -> String {

@@ -217,7 +217,7 @@ pub(crate) fn input() -> ReportInput {
             .map(|i| {
                 let shape: ModelShape = SHAPES[i].parse().unwrap();
                 let six_n = 6.0 * shape.params() as f64;
-                LedgerRow { shape, exact_per_token: six_n * RATIOS[i], six_n }
+                LedgerRow { shape, exact_per_token: six_n * RATIOS[i], six_n, vocab_context: Some((256, 256)) }
             })
             .collect(),
         totals: Totals {

@@ -65,11 +65,14 @@ function takeRun(news) {
       if (y !== null) push((run.segments[segment][metrics[i]] ||= emptyLine()), step, seconds, y);
     });
   }
-  for (const [unix, ...values] of news.samples) {
+  for (const [unix, apart, ...values] of news.samples) {
     values.forEach((y, i) => {
-      if (y === null) return;
       const line = (run.machine[readings[i]] ||= emptyLine());
-      push(line, unix, null, y, unix - line.x[line.x.length - 1] > 120);
+      // A gap waits for the next value of each line.
+      line.parted ||= apart && line.x.length > 0;
+      if (y === null) return;
+      push(line, unix, null, y, line.parted);
+      line.parted = false;
     });
   }
   delete run.new;

@@ -255,7 +255,7 @@ const MACHINE = [
   { file: "power", title: "Power", label: "watts", of: [["watts", "processors", 1], ["gpu_watts", "cards", 1]] },
   { file: "temperature", title: "Temperature", label: "degrees Celsius", of: [["celsius", "processors", 1], ["gpu_celsius", "cards", 1]] },
   { file: "load", title: "Processors’ time", label: "%", of: [["own", "the run", 100], ["others", "other programs", 100], ["gpu_busy", "cards", 100]] },
-  { file: "memory", title: "Memory of the process", label: "GB", of: [["resident", "", 1e-9]] },
+  { file: "memory", title: "Memory", label: "GB", of: [["resident", "the process", 1e-9], ["gpu_memory", "cards, all programs", 1e-9]] },
 ];
 
 function machine(which, look) {

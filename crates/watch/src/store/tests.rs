@@ -134,6 +134,35 @@ fn a_run_that_is_cut_back_or_gone_is_not_drawn_over() {
 }
 
 #[test]
+fn traces_of_two_processes_are_not_joined() {
+    let (dir, mut seen) = made_store(&[("a", 40)], 100);
+    let run = writer(&Store::open(dir.path()).unwrap(), "a", 100);
+    let sample = |unix_s: f64, since_s: f64, watts: Option<f64>| {
+        let sample = Sample { unix_s, since_s, watts, celsius: Some(60.0), ..Sample::default() };
+        run.side_logs().append(SideLog::Machine, unix_s as u64, &sample).unwrap();
+    };
+    // After that of 1.7e9: killed, gone on with five seconds later; the first reading of the power comes late.
+    sample(1.7e9 + 5.0, 1.7e9 + 4.0, None);
+    sample(1.7e9 + 7.0, 1.7e9 + 4.0, Some(42.0));
+    sample(1.7e9 + 9.0, 1.7e9 + 4.0, Some(43.0));
+    read_all(&mut seen);
+    let whole = parsed(&message::whole(&seen, &Laws::new(), Detail::Full));
+    let machine = &whole["runs"][0]["machine"];
+    assert_eq!(machine["watts"]["y"], serde_json::json!([41, 42, 43]));
+    for (line, gap) in [("watts", 1), ("celsius", 1)] {
+        assert_eq!(machine[line]["apart"], serde_json::json!([gap]), "{line}");
+    }
+    // And as news: the mark stands beside the sample that follows the gap.
+    seen.heard();
+    sample(1.7e9 + 11.0, 1.7e9 + 4.0, Some(44.0));
+    sample(1.7e9 + 13.0, 1.7e9 + 12.0, Some(45.0));
+    read_all(&mut seen);
+    let news = parsed(&message::news(&seen, None).unwrap());
+    let apart = |i: usize| news["runs"][0]["samples"][i][1].as_u64().unwrap();
+    assert_eq!((apart(0), apart(1)), (0, 1));
+}
+
+#[test]
 fn a_store_that_comes_later_is_waited_for_and_damage_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("later");

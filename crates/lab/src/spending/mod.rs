@@ -1,23 +1,21 @@
 //! What a study cost, as a section of its page: energy and power, FLOPs per watt, memory planned and taken, waiting for
 //! data, the machine's temperature, and what looked wrong on the way. What was not measured says why.
 
+mod traces;
+
 use crate::collect::joules;
 use crate::environment::Environment;
-use crate::gpt;
-use isoflop_base::instruments::Alarm;
-use isoflop_base::study::Study;
+use crate::machine::Hardware;
+use isoflop_base::instruments::{Alarm, MeterSpec};
+use isoflop_base::study::MachineSpec;
 use isoflop_base::units::{bytes, duration, si};
 use isoflop_base::{CurveRow, Measured, Point};
-use isoflop_meter::Sample;
-use isoflop_report::{Chart, ChartAxis, ChartSeries, Grid, RunRow, Section};
+use isoflop_meter::{Sample, System};
+use isoflop_report::{Grid, Section};
 use isoflop_store::{Collected, SideLog, Store};
 
 /// Anchor of the section.
 pub const ID: &str = "cost";
-/// Points of a trace on the page; more are folded, keeping the lowest and the highest of each stretch.
-const TRACE_POINTS: usize = 400;
-/// A longer time between two samples is a pause: the trace goes on after it without a line across it.
-const PAUSE_S: f64 = 120.0;
 
 /// What the instruments noted of the runs of a study.
 #[derive(Debug, Default)]
@@ -45,66 +43,68 @@ impl Noted {
     }
 }
 
+/// A study whose work is over, as far as its cost goes.
+pub struct Account<'a> {
+    /// How it was run.
+    pub machine: &'a MachineSpec,
+    /// Its runs.
+    pub collected: &'a Collected,
+    /// Their training curves.
+    pub curves: &'a [CurveRow],
+    /// Bytes planned for the run that takes most.
+    pub planned: Measured<u64>,
+    /// Training FLOPs of the runs that are done, branches included.
+    pub flops: Measured<f64>,
+    /// What the instruments noted.
+    pub noted: &'a Noted,
+}
+
 /// The section.
-pub fn section(
-    study: &Study,
-    (collected, rows): (&Collected, &[RunRow]),
-    curves: &[CurveRow],
-    noted: &Noted,
-) -> Section {
+pub fn section(account: &Account<'_>) -> Section {
+    let Account { machine, collected, curves, planned, flops, noted } = account;
     let points: Vec<&Point> = collected.points().map(|(point, _)| point).collect();
-    let seconds: f64 = rows.iter().filter_map(|row| row.seconds.value()).sum();
+    let seconds: f64 = collected.runs.iter().filter_map(|run| Some(run.cost?.seconds)).sum();
+    let on_cards = Hardware::is_cards(&machine.device);
     let gross = total(collected);
-    let mut paragraphs = vec![energy_words(study, &gross, seconds, noted)];
-    paragraphs.push(efficiency_words(&points));
-    paragraphs.push(format!("{} {}", memory_words(study), wait_words(curves)));
+    let mut paragraphs = vec![energy_words(&machine.instruments.meter, &gross, seconds, noted)];
+    let done = || collected.runs.iter().filter(|run| run.is_done());
+    let done_s: f64 = done().filter_map(|run| Some(run.cost?.seconds)).sum();
+    let done_j = done().map(joules).fold(Measured::measured(0.0), Measured::plus);
+    paragraphs.push(format!("{} {}", whole_words(flops, &done_j, done_s), efficiency_words(&points)));
+    paragraphs.push(format!("{} {}", memory_words(planned, &noted.samples, on_cards), wait_words(curves)));
     paragraphs.push(heat_words(&noted.samples));
+    if on_cards {
+        paragraphs.push(card_words(&noted.samples));
+    }
     let mut tables = vec![runs_table(collected)];
     if !noted.alarms.is_empty() {
         tables.push(alarms_table(&noted.alarms));
     }
-    let charts = [
-        ("Temperature of the processor.", "°C", (|s| s.celsius) as fn(&Sample) -> Option<f64>),
-        ("Power of the processors.", "watts", |s| s.watts),
-    ];
-    let charts = charts.into_iter().filter_map(|(title, unit, of)| trace(&noted.samples, title, unit, of));
     Section {
         id: ID.to_owned(),
         title: "What it cost".to_owned(),
         paragraphs,
-        charts: charts.collect(),
+        charts: traces::charts(&noted.samples, on_cards),
         tables,
     }
 }
 
 /// Joules of training of all runs: measured if all are, estimated if one is.
 pub fn total(collected: &Collected) -> Measured<f64> {
-    let mut sum = Measured::measured(0.0);
-    for run in &collected.runs {
-        sum = match (sum, joules(run)) {
-            (_, Measured::Missing { reason }) => return Measured::missing(reason),
-            (Measured::Measured { value: a }, Measured::Measured { value: b }) => Measured::measured(a + b),
-            (a, b) => {
-                let how = [&a, &b].into_iter().find_map(|m| match m {
-                    Measured::Estimated { how, .. } => Some(how.clone()),
-                    _ => None,
-                });
-                let value = a.value().unwrap_or(&0.0) + b.value().unwrap_or(&0.0);
-                Measured::estimated(value, how.unwrap_or_default())
-            }
-        };
-    }
-    sum
+    collected.runs.iter().map(joules).fold(Measured::measured(0.0), Measured::plus)
 }
 
-fn energy_words(study: &Study, gross: &Measured<f64>, seconds: f64, noted: &Noted) -> String {
+fn energy_words(meter: &MeterSpec, gross: &Measured<f64>, seconds: f64, noted: &Noted) -> String {
     let (joules, how) = match gross {
         Measured::Missing { reason } => return format!("Energy is missing: {reason}."),
         Measured::Estimated { value, how } => (*value, format!("estimated from {how}")),
         Measured::Measured { value } => {
-            let domains = noted.environment.as_ref().and_then(|e| e.energy.value().cloned());
-            let domains = domains.map(|names| format!(" ({names})")).unwrap_or_default();
-            (*value, format!("counted by the processors{domains}, all programs of the machine included"))
+            let counted = noted.environment.as_ref().and_then(|e| e.energy.value().cloned());
+            let of_cards = noted.environment.as_ref().and_then(|e| Some(e.gpus.value()?.join(" + ")));
+            let cards = counted.as_ref().zip(of_cards).is_some_and(|(names, cards)| names.ends_with(&cards));
+            let by = if cards { "processors and cards" } else { "the processors" };
+            let domains = counted.map(|names| format!(" ({names})")).unwrap_or_default();
+            (*value, format!("counted by {by}{domains}, all programs of the machine included"))
         }
     };
     let mut words = format!(
@@ -124,7 +124,6 @@ fn energy_words(study: &Study, gross: &Measured<f64>, seconds: f64, noted: &Note
         Some(Measured::Missing { reason }) => words += &format!(" Net of idle power: missing, {reason}."),
         None => {}
     }
-    let meter = &study.machine.instruments.meter;
     let kwh = joules / 3.6e6;
     if let Some(grams) = meter.carbon_g_per_kwh {
         words += &format!(" At {grams} g of CO₂ a kWh: {}g.", si(grams * kwh));
@@ -142,6 +141,21 @@ fn energy(joules: f64) -> String {
         j if j < 3.6e5 => format!("{:.2} Wh", j / 3.6e3),
         j => format!("{:.3} kWh", j / 3.6e6),
     }
+}
+
+/// The training of all runs that are done, in one figure each.
+fn whole_words(flops: &Measured<f64>, joules: &Measured<f64>, seconds: f64) -> String {
+    let Some(flops) = flops.value().filter(|flops| **flops > 0.0 && seconds > 0.0) else {
+        return "No run is done.".to_owned();
+    };
+    let per_watt = match joules {
+        Measured::Missing { .. } => "per watt is missing".to_owned(),
+        joules => match joules.value().filter(|joules| **joules > 0.0) {
+            Some(joules) => format!("{}FLOP/s per watt", si(flops / joules)),
+            None => "too short for a figure per watt".to_owned(),
+        },
+    };
+    format!("All finished runs: {}FLOP, {}FLOP/s, {per_watt}.", si(*flops), si(flops / seconds))
 }
 
 fn efficiency_words(points: &[&Point]) -> String {
@@ -166,16 +180,30 @@ fn efficiency_words(points: &[&Point]) -> String {
     format!("Over the finished points: {per_watt}; {share}.")
 }
 
-fn memory_words(study: &Study) -> String {
-    let plans = study.runs.iter().filter_map(|run| gpt::memory_plan(run, &study.machine).ok());
-    let planned = plans.map(|plan| plan.total()).max();
-    let planned =
-        planned.map_or("not planned".to_owned(), |b| format!("{} planned for the largest run", bytes(b)));
-    let peak = match isoflop_meter::System::real().peak_memory() {
-        Measured::Missing { reason } => format!("its peak is missing: {reason}"),
-        peak => format!("{} at most resident in this process", bytes(*peak.value().expect("it is there"))),
+/// Memory planned against memory taken: of the processes that trained, or of the cards.
+fn memory_words(planned: &Measured<u64>, samples: &[Sample], on_cards: bool) -> String {
+    let plan = match planned {
+        Measured::Missing { reason } => format!("the plan is missing ({reason})"),
+        planned => format!("{} planned for the largest run", bytes(planned.value().copied().unwrap_or(0))),
     };
-    format!("Memory: {planned}, {peak}.")
+    if on_cards {
+        let used = samples.iter().flat_map(|s| &s.gpus).filter_map(|gpu| gpu.memory_used).max();
+        let used = used.map_or("what was taken is missing: no card showed it".to_owned(), |used| {
+            format!("{} at most in use on a card, by all programs", bytes(used))
+        });
+        return format!("Memory of each card: {plan}, {used}.");
+    }
+    // Of the processes of before by their samples; this one's also where it was too quick for one.
+    let own = System::real().peak_memory();
+    let peak = samples.iter().filter_map(|sample| sample.peak).chain(own.value().copied()).max();
+    let peak = match (peak, own) {
+        (Some(peak), _) => {
+            format!("{} at most resident in a process of the study, program and data included", bytes(peak))
+        }
+        (None, Measured::Missing { reason }) => format!("its peak is missing: {reason}"),
+        (None, _) => "its peak is missing".to_owned(),
+    };
+    format!("Memory: {plan}, {peak}.")
 }
 
 fn wait_words(curves: &[CurveRow]) -> String {
@@ -211,6 +239,29 @@ fn heat_words(samples: &[Sample]) -> String {
             format!("The processor was at {hottest:.0} °C at most, {mean:.0} °C on average; {slowed}.")
         }
     }
+}
+
+/// What the cards were like while they worked.
+fn card_words(samples: &[Sample]) -> String {
+    let cards = || samples.iter().flat_map(|sample| &sample.gpus);
+    let hottest = cards().filter_map(|card| card.celsius).reduce(f64::max);
+    let busy: Vec<f64> = cards().filter_map(|card| card.utilisation).collect();
+    let mut reasons: Vec<&str> = cards().flat_map(|card| card.throttle.iter().map(String::as_str)).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    let heat = hottest.map_or("their temperature is missing: no card showed one".to_owned(), |celsius| {
+        format!("{celsius:.0} °C at most")
+    });
+    let busy = match busy.len() {
+        0 => String::new(),
+        n => format!(", a kernel running {:.0} % of the time", 100.0 * busy.iter().sum::<f64>() / n as f64),
+    };
+    let slowed = match (reasons.is_empty(), cards().next().is_some()) {
+        (_, false) => "no sample of them was taken".to_owned(),
+        (true, true) => "no reason for slowing down was shown".to_owned(),
+        (false, true) => format!("slowed: {}", reasons.join(", ")),
+    };
+    format!("The cards: {heat}{busy}; {slowed}.")
 }
 
 fn runs_table(collected: &Collected) -> Grid {
@@ -252,64 +303,12 @@ fn alarms_table(alarms: &[Alarm]) -> Grid {
     }
 }
 
-/// A reading against hours of work; `None` if there are too few.
-fn trace(samples: &[Sample], title: &str, unit: &str, of: fn(&Sample) -> Option<f64>) -> Option<Chart> {
-    let (mut hours, mut before, mut line) = (0.0, None::<f64>, Vec::new());
-    for sample in samples {
-        let Some(value) = of(sample) else { continue };
-        if let Some(last) = before {
-            // A pause takes no room, and no line leads across it but the shortest.
-            hours += (sample.unix_s - last).clamp(0.0, PAUSE_S) / 3600.0;
-        }
-        before = Some(sample.unix_s);
-        line.push((hours, value));
-    }
-    (line.len() > 1).then(|| Chart {
-        title: title.to_owned(),
-        caption: "Against hours of work; of many samples the lowest and the highest of each stretch."
-            .to_owned(),
-        x: ChartAxis { label: "hours".to_owned(), log: false },
-        y: ChartAxis { label: unit.to_owned(), log: false },
-        series: vec![ChartSeries { name: String::new(), points: Vec::new(), line: thinned(line) }],
-    })
-}
-
-/// At most so many points: of each stretch the lowest and the highest, in their order.
-fn thinned(line: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    if line.len() <= TRACE_POINTS {
-        return line;
-    }
-    let stretch = line.len().div_ceil(TRACE_POINTS / 2);
-    let ends = line.chunks(stretch).flat_map(|part| {
-        let by = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
-        let (lowest, highest) = (part.iter().min_by(by), part.iter().max_by(by));
-        let mut ends: Vec<(f64, f64)> = lowest.into_iter().chain(highest).copied().collect();
-        ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-        ends.dedup();
-        ends
-    });
-    ends.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sample(unix_s: f64, celsius: Option<f64>) -> Sample {
         Sample { unix_s, celsius, ..Sample::default() }
-    }
-
-    #[test]
-    fn a_trace_keeps_its_peaks_and_a_pause_takes_no_room() {
-        let mut samples: Vec<Sample> = (0..5000).map(|i| sample(2.0 * i as f64, Some(60.0))).collect();
-        samples[2500].celsius = Some(95.0);
-        samples.iter_mut().skip(3000).for_each(|s| s.unix_s += 86_400.0);
-        let chart = trace(&samples, "t", "°C", |s| s.celsius).unwrap();
-        let line = &chart.series[0].line;
-        assert!(line.len() <= TRACE_POINTS, "{}", line.len());
-        assert!(line.iter().any(|(_, y)| *y == 95.0), "the peak is thinned away");
-        assert!(line.last().unwrap().0 < 3.0, "a day's pause is drawn: {:?}", line.last());
-        assert!(trace(&[sample(0.0, None)], "t", "°C", |s| s.celsius).is_none());
     }
 
     #[test]
@@ -324,6 +323,22 @@ mod tests {
         );
         assert!(efficiency_words(&[]).contains("FLOPs per watt are missing: no point is finished"));
         assert!(wait_words(&[]).contains("missing"));
+        assert!(whole_words(&Measured::measured(0.0), &Measured::measured(1.0), 1.0).contains("No run"));
+        let whole = |joules| whole_words(&Measured::measured(8e12), &joules, 4.0);
+        assert_eq!(
+            whole(Measured::measured(80.0)),
+            "All finished runs: 8.00 TFLOP, 2.00 TFLOP/s, 100 GFLOP/s per watt."
+        );
+        assert!(whole(Measured::missing("no meter")).ends_with("per watt is missing."));
+        assert!(card_words(&[]).contains("no sample of them was taken"));
+        let planned = Measured::measured(1 << 20);
+        let taken = Sample { peak: Some(3 << 20), ..Sample::default() };
+        let words = memory_words(&planned, &[taken, sample(1.0, None)], false);
+        assert!(
+            words.starts_with("Memory: 1.0 MiB planned for the largest run, 3.0 MiB at most resident"),
+            "{words}"
+        );
+        assert!(memory_words(&planned, &[], true).contains("no card showed it"));
     }
 
     #[test]
