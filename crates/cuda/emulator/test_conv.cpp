@@ -105,7 +105,8 @@ void check_norm(int rows, int c, int rows_per_block, bool fixed) {
 
 void check_pooling(Shape s, bool with_round, float slope) {
     const Shape pooled{s.images, s.height / 2, s.width / 2, s.c};
-    auto z = random_vector<f32>(s.size()), round = random_vector<f32>(s.size()), dout = random_vector<f32>(pooled.size());
+    auto z = random_vector<f32>(s.size()), round = random_vector<f32>(s.size());
+    auto dout = random_vector<f32>(pooled.size());
     auto scale = random_vector<f32>(s.c), shift = random_vector<f32>(s.c), rscale = random_vector<f32>(s.c),
          rshift = random_vector<f32>(s.c);
     Buffer<f32> bz(z), bround(round), bdout(dout), bs(scale), bh(shift), brs(rscale), brh(rshift);

@@ -214,8 +214,8 @@ struct NormArgs {
 };
 // norm_factors(NormArgs): y = z·scale + shift, by the batch's statistics or the running ones, which follow.
 // norm_gradients(NormArgs): dz = scale·d + by_x·z + rest. Grid ⌈c/64⌉, 64 threads.
-// batchnorm_backward(const float* z, const float* d, const float* scale, const float* by_x, const float* rest, float* e,
-//                    long long n, int c): e[n]. Grid ⌈n/256⌉, 256 threads.
+// batchnorm_backward(const float* z, const float* d, const float* scale, const float* by_x, const float* rest,
+//                    float* e, long long n, int c): e[n]. Grid ⌈n/256⌉, 256 threads.
 struct PoolArgs {
     const float *z, *scale, *shift;                    // [B,H,W,C], [C], [C]
     const float *round, *round_scale, *round_shift;    // the way round, or null

@@ -1,8 +1,8 @@
 //! Networks of images on graphics cards: the backbone of `isoflop_nn::conv` forward and backward in f32, its optimiser,
 //! and features for what stands behind it, which stays on the processor.
 //!
-//! Cards share the images of each pass. Batch norm sees all of them: shares of its sums are exchanged at every norm,
-//! by way of the host, and joined in the order of the cards on each. Gradients are added in that order too, once a step.
+//! Cards share the images of each pass. Batch norm sees all of them: shares of its sums are exchanged at every norm, by
+//! way of the host, and joined in the order of the cards on each. Gradients are added in that order too, once a step.
 
 mod card;
 mod kernels;

@@ -1,8 +1,7 @@
-//! Bytes of each buffer of a card's network, where it lies, and how its work is divided: functions of the shapes and the
-//! batch alone. What is planned is what is allocated, because both are this.
+//! Bytes of each buffer of a card's network, where it lies, and how its work is divided: functions of the shapes and
+//! the batch alone. What is planned is what is allocated, because both are this.
 
-use crate::abi::DECAYS;
-use crate::abi::UpdateBlock;
+use crate::abi::{DECAYS, UpdateBlock};
 use crate::sizes::{Arena, Buffer, NORM_BYTES, SQUARES, UPDATE, UPDATE_BLOCK_BYTES, splits};
 use isoflop_nn::conv::config::Unit;
 use isoflop_nn::conv::{Architecture, ConvError, ConvOptions, FewShotConfig, OptimizerConfig};

@@ -1,5 +1,5 @@
-//! Networks of images: one card and several against the processor's engine, which is PyTorch's within rounding; the same
-//! checkpoints; and what is planned is what is allocated.
+//! Networks of images: one card and several against the processor's engine, which is PyTorch's within rounding; the
+//! same checkpoints; and what is planned is what is allocated.
 
 use crate::Emulated;
 use crate::memory::Memory;

@@ -65,7 +65,7 @@ pub fn cards(study: &FewShotStudy) -> Result<Option<Hardware>, UserError> {
     Hardware::is_cards(device).then(|| Hardware::cards(device)).transpose()
 }
 
-/// Refuses a study that the memory of this machine, or of its cards, does not hold, and one for cards that are not here.
+/// Refuses a study that the memory of this machine or of its cards does not hold, and one for cards that are not here.
 ///
 /// # Errors
 /// A [`UserError`] naming the run, its bytes, and what would be smaller.

@@ -8,7 +8,8 @@
 //!
 //! Start with [`reference`](mod@reference), a network forward and backward in plain loops, and [`heads`], which are
 //! written once over the number type and over what multiplies matrices. [`net::ConvNet`] is the same network on the
-//! kernels, whole batches at a time, with the same bits for any number of threads.
+//! kernels, whole batches at a time, with the same bits for any number of threads. [`engine`] trains it with what
+//! stands behind it, on the processor or on graphics cards: a [`Backbone`].
 //!
 //! Letters: `B` images, `P` pixels of one, `I` and `O` channels in and out, `d` features; `N` classes of an episode
 //! (ways), `K` support and `Q` query images of each.

@@ -13,7 +13,7 @@ pub(crate) struct PlanArgs {
     /// The study file.
     #[arg(value_name = "STUDY.toml")]
     study: PathBuf,
-    /// Graphics cards in place of the study's device: cuda, cuda:all, cuda:0,1, or cards to plan for such as "RTX 4080".
+    /// What would train it: cpu, cuda, cuda:0,1, or a card that is not here such as "RTX 4080" or "2x RTX 4080".
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }
