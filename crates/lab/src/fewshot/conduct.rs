@@ -19,7 +19,6 @@ use crate::train::train_loop::train_after;
 use isoflop_base::tensor::WeightsOnly;
 use isoflop_base::{HeadKind, Measured};
 use isoflop_data::images::ImageSet;
-use isoflop_nn::conv::FewShotEngine;
 use isoflop_report::Section;
 use isoflop_report::fewshot::FewShotInput;
 use isoflop_store::Store;
@@ -202,12 +201,11 @@ impl Conductor<'_> {
         if diverged.contains(&from.id) {
             return Ok(None);
         }
-        let options = task::options(run, self.study.machine(), 1)?;
-        let mut engine = FewShotEngine::new(&task::config(run), &options)?;
+        let mut engine = task::looking(run, self.study.machine())?;
         let mut checkpoint = store.read_run(&from.id)?.open_checkpoint(&checkpoint_label(from))?;
         engine.load_backbone(&mut WeightsOnly(&mut checkpoint))?;
-        let frozen =
-            evaluate::Frozen::new(&mut engine, literal, self.set, "test", options.kernels, self.stop)?;
+        let kernels = task::kernels(run)?;
+        let frozen = evaluate::Frozen::new(&mut engine, literal, self.set, "test", kernels, self.stop)?;
         let episodes = evaluate::test_episodes(self.study, self.set, entry.shots)?;
         let tested = frozen.test(&episodes, START_EPISODES, self.study.machine().threads, self.stop)?;
         let accuracy = results::interval(&tested.accuracies().collect::<Vec<_>>()).mean;
