@@ -355,8 +355,7 @@ impl ConvNet {
                     let (first, end) = (t * count / groups, (t + 1) * count / groups);
                     let (x, e) = (&x[first * from..end * from], &e[first * to..end * to]);
                     dw.fill(0.0);
-                    let all = 0..shape.depth();
-                    conv::weight_gradient(set, shape, x, e, all, &mut dw, &mut scratch[sizes.images..]);
+                    conv::whole_weight_gradient(set, shape, x, e, &mut dw, &mut scratch[sizes.images..]);
                 });
                 join_groups(&self.pool, &self.partial_gradients[..groups * len], dw);
             }

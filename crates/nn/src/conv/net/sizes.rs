@@ -96,12 +96,12 @@ impl Sizes {
         let outs: Vec<usize> = outs.collect();
         let inner = network.blocks.iter().filter(|block| block.main.len() > 1);
         let patches = |unit: &Unit| {
-            let rows = match Division::of(unit, batch) {
-                Division::Images(_) => unit.shape.depth(),
-                Division::Rows(rows) => rows,
+            let gradient = match Division::of(unit, batch) {
+                Division::Images(_) => unit.shape.whole_gradient_scratch(),
+                Division::Rows(rows) => unit.shape.gradient_scratch(rows),
             };
             let back = if first(unit) { 0 } else { unit.shape.turned().forward_scratch() };
-            unit.shape.forward_scratch().max(back).max(unit.shape.gradient_scratch(rows))
+            unit.shape.forward_scratch().max(back).max(gradient)
         };
         let partial = |unit: &Unit| match Division::of(unit, batch) {
             Division::Images(groups) => groups * unit.shape.weights(),
@@ -128,7 +128,7 @@ impl Sizes {
             shares: share * most(&|unit| batch.div_ceil(group(unit))),
             share,
             partial_gradients: most(&partial),
-            images: most(&task).max(spaces.iter().sum()),
+            images: most(&task).max(spaces.iter().sum()).next_multiple_of(16),
             spaces,
             patches: most(&patches),
         })
