@@ -167,11 +167,11 @@ fn the_border_is_zeros() {
 /// Every size of image, even and odd, blocks of tiles that cross images.
 #[test]
 fn fewer_multiplications_give_the_same() {
-    for (side, images) in [(1, 3), (2, 1), (3, 9), (5, 4), (7, 7), (10, 3), (14, 2), (21, 1), (28, 1)] {
+    for (side, images) in [(3, 9), (4, 1), (5, 4), (7, 7), (10, 3), (14, 2), (21, 1), (28, 1)] {
         check(Shape { height: side, width: side, inputs: 16, outputs: 19, side: 3 }, images, side as u64);
     }
     check(Shape { height: 9, width: 14, inputs: 64, outputs: 64, side: 3 }, 2, 5);
-    check(Shape { height: 6, width: 3, inputs: 70, outputs: 33, side: 3 }, 3, 6);
+    check(Shape { height: 6, width: 5, inputs: 70, outputs: 33, side: 3 }, 3, 6);
 }
 
 /// The plain loops of both, in f64.
@@ -191,13 +191,18 @@ fn winograds_twin_is_the_convolution() {
     }
 }
 
-/// Root mean square error against f64 in units of that of the result, of Winograd's transform and of patches: up to 2.5
-/// times as large (1.1 to 2.0 in the figures of `DECISIONS.md`).
+/// Root mean square error against f64 in units of that of the result, of Winograd's transform and of patches, of inputs
+/// of both signs and of those that ReLU leaves. Sums of fewer terms round less: `DECISIONS.md` has the figures.
 #[test]
 fn winograds_error_is_of_the_size_of_the_direct_ones() {
-    for channels in [16, 64, 128] {
+    for (channels, relu) in
+        [16, 64, 128].into_iter().flat_map(|channels| [(channels, false), (channels, true)])
+    {
         let shape = Shape { height: 14, width: 14, inputs: channels, outputs: channels, side: 3 };
-        let (x, w) = (values(1, 196 * channels), values(2, shape.weights()));
+        let (mut x, w) = (values(1, 196 * channels), values(2, shape.weights()));
+        if relu {
+            x.iter_mut().for_each(|x| *x = x.max(0.0));
+        }
         let dy = values(3, 196 * channels);
         let [y, _, dw] = exact(shape, 1, &wide(&x), &wide(&w), &wide(&dy));
         let set = KernelSet::detect();
@@ -223,10 +228,10 @@ fn winograds_error_is_of_the_size_of_the_direct_ones() {
             [("y", error(&found, &y), error(&direct, &y)), ("dw", error(&dfound, &dw), error(&ddirect, &dw))]
         {
             println!(
-                "{channels} channels, {what}: Winograd {less:.2e}, direct {more:.2e}, {:.2}",
+                "{channels} channels, ReLU {relu}, {what}: Winograd {less:.2e}, direct {more:.2e}, {:.2}",
                 less / more
             );
-            assert!(less < 2.5 * more, "{channels} channels, {what}: {less:e} against {more:e}");
+            assert!(less < 1.5 * more, "{channels} channels, {what}: {less:e} against {more:e}");
         }
     }
 }
