@@ -92,6 +92,7 @@ fn defaults() -> &'static [(&'static str, Value)] {
             ("train.weight_decay", json!(0.1)),
             ("train.clip", json!(1.0)),
             ("train.recompute", json!("none")),
+            ("train.branch", Value::Null),
             ("train.init_from", Value::Null),
             ("train.total_steps", Value::Null),
         ]
@@ -155,6 +156,7 @@ impl RunIdentity {
         put("seed", json!(run.seed));
         put("train.lr", json!(train.lr));
         put("train.batch_tokens", json!(train.batch_tokens));
+        put("train.branch", json!(train.branch));
         put("train.micro_batch", json!(train.micro_batch));
         put("train.precision", json!(train.precision.word()));
         put("train.optimizer", json!(train.optimizer.word()));

@@ -165,6 +165,9 @@ pub struct TrainSpec {
     pub lr: f64,
     /// Tokens per optimiser step; a multiple of the context.
     pub batch_tokens: u64,
+    /// Another batch in the decayed side branches than in the trunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<BranchBatch>,
     /// Sequences per forward and backward; divides the batch.
     pub micro_batch: usize,
     /// Operands of the products.
@@ -204,6 +207,16 @@ pub struct TrainSpec {
     pub init_from: Option<InitFrom>,
     /// The kernel set: part of what determines a run's bits.
     pub kernels: String,
+}
+
+/// The batch of a run's side branches. Steps are counted in batches of the trunk all along the path: a step of a branch
+/// counts for as many as it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BranchBatch {
+    /// Batches of the trunk that a step takes together.
+    pub batches: u64,
+    /// What the rate is multiplied by.
+    pub rate: f64,
 }
 
 /// How long the learning rate rises.

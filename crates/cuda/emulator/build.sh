@@ -21,7 +21,7 @@ esac
 case $what in test | both)
     $cxx $flags $watched -DISOFLOP_PLANTED -c kernels.cpp -o "$out/kernels-planted.o" &
     compiling="$compiling $!"
-    parts="$parts test_main test_gemm test_attention test_rows test_update test_planted test_driver"
+    parts="$parts test_main test_gemm test_attention test_rows test_update test_conv test_planted test_driver"
     ;;
 esac
 for part in $parts; do $cxx $flags -c $part.cpp -o "$out/$part.o"; done

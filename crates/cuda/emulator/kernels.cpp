@@ -6,6 +6,7 @@
 #include "../kernels/attention.cu"
 #include "../kernels/sums.cu"
 #include "../kernels/update.cu"
+#include "../kernels/conv.cu"
 #ifdef ISOFLOP_PLANTED
 #include "planted.cu"
 #endif

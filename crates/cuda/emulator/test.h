@@ -182,6 +182,7 @@ void test_gemm();
 void test_attention();
 void test_rows();
 void test_update();
+void test_conv();
 void test_planted();
 void test_driver();
 void test_fragments();

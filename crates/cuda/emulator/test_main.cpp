@@ -10,6 +10,7 @@ int main(int count, char **list) {
     const std::pair<const char *, void (*)()> tests[] = {
         {"fragments", test_fragments}, {"planted", test_planted}, {"driver", test_driver}, {"gemm", test_gemm},
         {"attention", test_attention}, {"rows", test_rows},       {"update", test_update},
+        {"conv", test_conv},
     };
     for (auto [name, test] : tests) {
         if (count > 1 && std::none_of(list + 1, list + count, [&](const char *asked) { return !strcmp(asked, name); }))

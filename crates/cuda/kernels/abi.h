@@ -178,6 +178,61 @@ struct AdamWArgs {
 };
 // adamw_E(AdamWArgs): grid = number of UpdateBlocks, 256 threads.
 
+// ---------------------------------------------------------------- networks of images (f32 only)
+// Images x[B,H,W,C], channels last; pixels of a batch are rows R = B·H·W. A convolution of side s (3, or 1) from I to O
+// channels with zeros around the image is z[R,O] = patches[R,s·s·I] · w[s,s,I,O]: gemm_nn; dw = gemm_tn(patches, e),
+// dpatches = gemm_nt(e, w). With side 1 the patches are the input itself.
+struct PatchArgs {
+    const float *x;      // [B,H,W,C]; of patches_backward the output of the convolution before, to say where it was > 0
+    const float *scale;  // [C], with shift and slope: what is read is leaky(x·scale + shift); null: x as it is
+    const float *shift;  // [C]
+    float *columns;      // [R, s·s·C]; taps in reading order, a tap's channels behind each other
+    float *dx;           // [B,H,W,C], patches_backward
+    int images, height, width, channels, side;
+    int accumulate;  // patches_backward: dx += …
+    float slope;
+};
+// patches(PatchArgs): columns. Grid ⌈R·s·s·C/256⌉, 256 threads.
+// patches_backward(PatchArgs): dx = leaky' · Σ over taps of columns. Grid ⌈R·C/256⌉, 256 threads.
+
+// channel_moments(const float* z, float* parts, int rows, int c, int rows_per_block)
+//   parts[⌈rows/rows_per_block⌉, C, 2] = (mean, Σ (z − mean)²). Grid (⌈c/64⌉, ⌈rows/rows_per_block⌉), 256 threads.
+// channel_sums(const float* z, const float* d, const float* mean, const float* rstd, float* parts, int rows, int c,
+//              int rows_per_block)
+//   parts[…, C, 2] = (Σ d, Σ d·x̂). Grid as channel_moments.
+struct NormArgs {
+    const float *parts;                      // [parts_count, C, 2], those of all cards in their order
+    const int *part_rows;                    // [parts_count]
+    const float *weight, *bias;              // [C]
+    float *running_mean, *running_variance;  // [C]
+    float *mean, *rstd, *scale, *shift;      // [C]; written by norm_factors
+    float *by_x, *rest;                      // [C]; written by norm_gradients
+    float *dweight, *dbias;                  // [C]; norm_gradients adds this card's own
+    int c, parts_count;
+    int own_first, own_count;  // this card's parts
+    int fixed;                 // the running statistics are constants, and do not move
+};
+// norm_factors(NormArgs): y = z·scale + shift, by the batch's statistics or the running ones, which follow.
+// norm_gradients(NormArgs): dz = scale·d + by_x·z + rest. Grid ⌈c/64⌉, 64 threads.
+// batchnorm_backward(const float* z, const float* d, const float* scale, const float* by_x, const float* rest,
+//                    float* e, long long n, int c): e[n]. Grid ⌈n/256⌉, 256 threads.
+struct PoolArgs {
+    const float *z, *scale, *shift;                    // [B,H,W,C], [C], [C]
+    const float *round, *round_scale, *round_shift;    // the way round, or null
+    float *out;         // [B,H/2,W/2,C]: the largest of each 2×2 window of leaky(norm(z) + norm(round))
+    const float *dout;  // [B,H/2,W/2,C]
+    float *d;           // [B,H,W,C], the gradient of the sum before the activation
+    int images, height, width, c;
+    float slope;
+};
+// pool_forward(PoolArgs): grid ⌈B·(H/2)·(W/2)·C/256⌉, 256 threads. pool_backward(PoolArgs): halves rounded up.
+// features_forward(const float* x, float* features, int images, int pixels, int c, int mean)
+//   x[B,P,C]; features[B,C] = mean over pixels, or [B,C·P] channel by channel. Grid ⌈B·d/256⌉, 256 threads.
+// features_backward(const float* dfeatures, float* dx, int images, int pixels, int c, int mean)
+//   Grid ⌈B·P·C/256⌉, 256 threads.
+// sgd(float* w, const float* g, float* v, const StepNorm* norm, long long n, float lr, float momentum,
+//     float weight_decay, int nesterov): torch.optim.SGD with the factor of norm. Grid ⌈n/256⌉, 256 threads.
+
 // clang-format off
 // ---------------------------------------------------------------- the list: X(name, threads)
 #define ISOFLOP_GEMMS(X, E) \
@@ -193,7 +248,10 @@ struct AdamWArgs {
     ISOFLOP_ATTENTIONS(X, E, 128) ISOFLOP_OPERANDS(X, E) X(cast_##E, 256)
 #define ISOFLOP_PLAIN(X) \
     ISOFLOP_OPERANDS(X, f32) X(gemm_nn_f32_64, 256) X(gemm_nt_f32_64, 256) X(gemm_tn_f32_64, 256) \
-    X(attention_forward_f32, 128) X(attention_backward_kv_f32, 128) X(attention_backward_q_f32, 128)
+    X(attention_forward_f32, 128) X(attention_backward_kv_f32, 128) X(attention_backward_q_f32, 128) \
+    X(patches, 256) X(patches_backward, 256) X(channel_moments, 256) X(norm_factors, 64) X(channel_sums, 256) \
+    X(norm_gradients, 64) X(batchnorm_backward, 256) X(pool_forward, 256) X(pool_backward, 256) \
+    X(features_forward, 256) X(features_backward, 256) X(sgd, 256)
 #define ISOFLOP_COMMON(X) \
     X(logit_losses, 256) X(embed_forward, 128) X(embed_backward_tokens, 128) X(embed_backward_positions, 128) \
     X(reduce_parts, 256) X(add, 256) X(scale, 256) X(squares, 256) X(step_norm, 256)

@@ -131,6 +131,72 @@ pub(crate) struct AdamWArgs {
     pub(crate) pad: u32,
 }
 
+/// Arguments of `patches` and `patches_backward`.
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct PatchArgs {
+    pub(crate) x: u64,
+    pub(crate) scale: u64,
+    pub(crate) shift: u64,
+    pub(crate) columns: u64,
+    pub(crate) dx: u64,
+    pub(crate) images: i32,
+    pub(crate) height: i32,
+    pub(crate) width: i32,
+    pub(crate) channels: i32,
+    pub(crate) side: i32,
+    pub(crate) accumulate: i32,
+    pub(crate) slope: f32,
+    pub(crate) pad: u32,
+}
+
+/// Arguments of `norm_factors` and `norm_gradients`.
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct NormArgs {
+    pub(crate) parts: u64,
+    pub(crate) part_rows: u64,
+    pub(crate) weight: u64,
+    pub(crate) bias: u64,
+    pub(crate) running_mean: u64,
+    pub(crate) running_variance: u64,
+    pub(crate) mean: u64,
+    pub(crate) rstd: u64,
+    pub(crate) scale: u64,
+    pub(crate) shift: u64,
+    pub(crate) by_x: u64,
+    pub(crate) rest: u64,
+    pub(crate) dweight: u64,
+    pub(crate) dbias: u64,
+    pub(crate) c: i32,
+    pub(crate) parts_count: i32,
+    pub(crate) own_first: i32,
+    pub(crate) own_count: i32,
+    pub(crate) fixed: i32,
+    pub(crate) pad: u32,
+}
+
+/// Arguments of `pool_forward` and `pool_backward`.
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct PoolArgs {
+    pub(crate) z: u64,
+    pub(crate) scale: u64,
+    pub(crate) shift: u64,
+    pub(crate) round: u64,
+    pub(crate) round_scale: u64,
+    pub(crate) round_shift: u64,
+    pub(crate) out: u64,
+    pub(crate) dout: u64,
+    pub(crate) d: u64,
+    pub(crate) images: i32,
+    pub(crate) height: i32,
+    pub(crate) width: i32,
+    pub(crate) c: i32,
+    pub(crate) slope: f32,
+    pub(crate) pad: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +242,10 @@ mod tests {
             UpdateBlock { at, moment, scale, len, flags }
             AdamWArgs { w, g, w_e, m, v, m_codes, v_codes, m_scales, v_scales, maps, blocks, norm, lr, beta1, beta2,
                 eps, weight_decay, correction1, correction2_root }
+            PatchArgs { x, scale, shift, columns, dx, images, height, width, channels, side, accumulate, slope }
+            NormArgs { parts, part_rows, weight, bias, running_mean, running_variance, mean, rstd, scale, shift, by_x,
+                rest, dweight, dbias, c, parts_count, own_first, own_count, fixed }
+            PoolArgs { z, scale, shift, round, round_scale, round_shift, out, dout, d, images, height, width, c, slope }
         };
         let enums = [
             ("STORE_F32", epilogue::STORE_F32),

@@ -28,8 +28,10 @@ pub fn kernels_of(cards: usize) -> Option<&'static str> {
     KERNELS.get(cards.checked_sub(1)?).copied()
 }
 
-/// Whether a run's kernel set is that of graphics cards, and of how many.
+/// Whether a run's kernel set is that of graphics cards, and of how many. What stands behind a network of images is the
+/// processor's, whose kernel set then follows: `cuda-2+avx512`.
 pub fn cards_of(kernels: &str) -> Option<usize> {
+    let kernels = kernels.split_once('+').map_or(kernels, |(cards, _)| cards);
     KERNELS.iter().position(|name| *name == kernels).map(|index| index + 1)
 }
 
@@ -302,6 +304,7 @@ mod tests {
             assert_eq!(cards_of(kernels_of(cards).unwrap()), Some(cards));
         }
         assert_eq!((cards_of("avx512"), cards_of("cuda-x")), (None, None));
+        assert_eq!((cards_of("cuda-2+avx512"), cards_of("cuda+naive")), (Some(2), Some(1)));
     }
 
     #[test]

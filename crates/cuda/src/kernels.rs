@@ -2,7 +2,7 @@
 //! they are put on a stream.
 
 use crate::abi::{AdamWArgs, AttentionArgs, GemmArgs, LayerNormBackwardArgs};
-use crate::driver::{Arg, Context, DriverError, Function, Grid, Span, Stream};
+use crate::driver::{Arg, Context, DriverError, Function, Grid, Module, Span, Stream};
 use crate::sizes::{ROWS_PER_BLOCK, SQUARES};
 use bytemuck::bytes_of;
 use isoflop_nn::Precision;
@@ -22,6 +22,8 @@ pub(crate) enum Form {
 /// The kernels of one precision on one card.
 #[derive(Debug)]
 pub(crate) struct Kernels {
+    /// Where they are from.
+    pub(crate) module: Arc<Module>,
     precision: Precision,
     /// By form; the tile of 128, which f32 has not, then that of 64.
     gemms: [[Option<Function>; 2]; 3],
@@ -54,11 +56,11 @@ pub(crate) fn suffix(precision: Precision) -> &'static str {
     }
 }
 
-fn line(elements: usize, per_block: usize) -> (u32, u32, u32) {
+pub(crate) fn line(elements: usize, per_block: usize) -> (u32, u32, u32) {
     (elements.div_ceil(per_block) as u32, 1, 1)
 }
 
-fn grid(blocks: (u32, u32, u32), threads: u32) -> Grid {
+pub(crate) fn grid(blocks: (u32, u32, u32), threads: u32) -> Grid {
     Grid { blocks, threads, shared: 0 }
 }
 
@@ -108,6 +110,7 @@ impl Kernels {
             add: find("add")?,
             squares: find("squares")?,
             norm: find("step_norm")?,
+            module,
         })
     }
 

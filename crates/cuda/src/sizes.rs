@@ -22,8 +22,8 @@ pub(crate) const SQUARES: usize = 16 * 1024;
 /// Elements of a tensor that one block updates; a whole number of blocks of 8-bit moments.
 pub(crate) const UPDATE: usize = 2048;
 /// Bytes of one `UpdateBlock`, of one `StepNorm`, of the two 8-bit maps.
-const UPDATE_BLOCK_BYTES: u64 = 32;
-const NORM_BYTES: u64 = 24;
+pub(crate) const UPDATE_BLOCK_BYTES: u64 = 32;
+pub(crate) const NORM_BYTES: u64 = 24;
 const MAPS_BYTES: u64 = 2 * 256 * 4;
 /// Elements of gradients that one exchange between cards carries at most, but for a layer larger than it: 32 MiB, of a
 /// small model an eighth of it.
@@ -172,13 +172,13 @@ pub(crate) struct MomentPlaces {
 
 /// Lays buffers one behind the other, by group.
 #[derive(Debug, Default)]
-struct Arena {
-    end: u64,
-    groups: Vec<(&'static str, u64)>,
+pub(crate) struct Arena {
+    pub(crate) end: u64,
+    pub(crate) groups: Vec<(&'static str, u64)>,
 }
 
 impl Arena {
-    fn put(&mut self, group: &'static str, bytes: u64) -> Buffer {
+    pub(crate) fn put(&mut self, group: &'static str, bytes: u64) -> Buffer {
         let offset = self.end;
         let padded = bytes.next_multiple_of(ALIGN);
         self.end += padded;

@@ -32,7 +32,10 @@ import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS, IMAGES = ROOT / "kernels", ROOT / "images"
-SOURCES = ["abi.h", "device.h", "embedding.cu", "gemm.cu", "layernorm.cu", "attention.cu", "sums.cu", "update.cu"]
+SOURCES = [
+    *("abi.h", "device.h", "embedding.cu", "gemm.cu", "layernorm.cu", "attention.cu", "sums.cu", "update.cu"),
+    "conv.cu",
+]
 ARCHITECTURES = ["sm_80", "sm_86", "sm_89", "sm_90"]
 OPERANDS = ["f32", "bf16", "f16"]
 OPTIONS = ["--std=c++17", "--gpu-architecture=compute_80"]

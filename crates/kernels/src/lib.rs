@@ -36,6 +36,7 @@ pub mod rows;
 mod set;
 pub mod sgd;
 pub mod simd;
+pub mod text;
 pub mod tiles;
 pub mod weight_gradient;
 

@@ -68,14 +68,18 @@ fn seconds(run: &CollectedRun) -> Measured<f64> {
 
 /// Joules of training, branches included.
 pub fn joules(run: &CollectedRun) -> Measured<f64> {
-    joules_of(run.cost)
+    joules_of(run.cost, &run.points)
 }
 
-/// Joules of a cost.
-pub fn joules_of(cost: Option<Cost>) -> Measured<f64> {
+/// Joules of a run's cost; its points say what an estimate is made from.
+pub fn joules_of(cost: Option<Cost>, points: &[Point]) -> Measured<f64> {
     match cost {
         Some(Cost { joules: Some(joules), estimated: true, .. }) => {
-            Measured::estimated(joules, "what the instruments show of the machine; the points say what")
+            let how = points.iter().find_map(|point| match &point.energy_j {
+                Measured::Estimated { how, .. } => Some(how.clone()),
+                _ => None,
+            });
+            Measured::estimated(joules, how.unwrap_or_else(|| "what the machine shows".to_owned()))
         }
         Some(Cost { joules: Some(joules), .. }) => Measured::measured(joules),
         _ => Measured::missing("no energy counter was read during the run"),

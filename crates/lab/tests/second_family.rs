@@ -17,6 +17,7 @@ use isoflop_nn::engine::StepSums;
 use isoflop_nn::{Engine, EngineError, Group, MemoryPlan, Outcome as Moved, SequenceLoss, Update};
 use isoflop_report::{ReportInput, RunRow};
 use isoflop_store::{Run, Store};
+use std::ops::Range;
 use std::path::Path;
 
 /// Classes.
@@ -184,10 +185,10 @@ struct Classes {
 impl Classes {
     fn new(spec: &RunSpec, features: usize) -> Self {
         let (batch, micro, seed) = (spec.train.batch_tokens, spec.train.micro_batch as u64, spec.seed);
-        let batches = Ahead::new(move |step, buffer: &mut Vec<Samples>| {
+        let batches = Ahead::new(move |batches: Range<u64>, buffer: &mut Vec<Samples>| {
             buffer.resize((batch / micro) as usize, Samples::default());
             for (i, part) in buffer.iter_mut().enumerate() {
-                samples(features, (seed << 32) + step * batch + i as u64 * micro, micro, part);
+                samples(features, (seed << 32) + batches.start * batch + i as u64 * micro, micro, part);
             }
             Ok(())
         })
@@ -199,13 +200,13 @@ impl Classes {
 impl Task for Classes {
     type Engine = Softmax;
 
-    fn micro_batches(&mut self, step: u64) -> anyhow::Result<&[Samples]> {
+    fn micro_batches(&mut self, batches: Range<u64>) -> anyhow::Result<&[Samples]> {
         if let Some((at, stop)) = &self.stop_at
-            && *at == step
+            && *at == batches.start
         {
             stop.ask(StopReason::Signal(15));
         }
-        self.batches.get(step)
+        self.batches.get(batches)
     }
 
     fn waited_s(&self) -> f64 {
@@ -271,6 +272,7 @@ fn spec(features: usize) -> RunSpec {
         train: TrainSpec {
             lr: 0.05,
             batch_tokens: 16,
+            branch: None,
             micro_batch: 8,
             precision: Precision::F32,
             optimizer: Optimizer::AdamW,

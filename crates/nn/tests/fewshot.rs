@@ -168,7 +168,7 @@ fn ranks_and_passes_with_shares_of_the_episodes_make_the_step_of_one_with_all() 
             let norms = (other.grad_norm / alone.grad_norm - 1.0).abs();
             assert!(norms < 1e-4 && other.tokens == alone.tokens, "{kind:?}: {other:?}, {alone:?}");
         }
-        let (a, b) = (whole.net().weights(), passes.net().weights());
+        let (a, b) = (whole.weights().unwrap(), passes.weights().unwrap());
         let apart = a.iter().zip(b).filter(|(a, b)| (*a - *b).abs() > 1e-3).count();
         assert!(apart * 100 < a.len(), "{kind:?}: {apart} of {} weights are apart", a.len());
     }
@@ -180,14 +180,14 @@ fn a_frozen_backbone_is_trained_behind_on_its_features() {
     let moving = config(head(HeadKind::Feat), Norm::Running);
     let frozen = FewShotConfig { frozen: true, ..moving.clone() };
     let (mut images, mut features) = (engine(&moving, 2, 2), engine(&frozen, 2, 2));
-    let before = features.net().weights().to_vec();
+    let before = features.weights().unwrap();
     let batch = episodes(0, 2);
     let mut made =
         ImageBatch { images: vec![0.0; 2 * SHAPE.images() * WIDTH], targets: batch.targets.clone() };
     features.embed(&batch.images, &mut made.images).unwrap();
     let (a, b) = (step(&mut images, std::slice::from_ref(&batch)), step(&mut features, &[made.clone()]));
     assert!((a.loss / b.loss - 1.0).abs() < 1e-5, "{a:?} {b:?}");
-    assert!(b.grad_norm < a.grad_norm && features.net().weights() == before);
+    assert!(b.grad_norm < a.grad_norm && features.weights().unwrap() == before);
     let mut stopped = saved(&features);
     step(&mut features, &[made.clone()]);
     let mut resumed = engine(&frozen, 1, 2);

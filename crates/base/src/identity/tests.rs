@@ -32,6 +32,7 @@ fn run() -> RunSpec {
         train: TrainSpec {
             lr: 1e-2,
             batch_tokens: 2048,
+            branch: None,
             micro_batch: 8,
             precision: Precision::F32,
             optimizer: Optimizer::AdamW,

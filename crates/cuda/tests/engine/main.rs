@@ -11,6 +11,7 @@ mod threads;
 mod cards;
 mod emulated;
 mod errors;
+mod fewshot;
 mod numbers;
 mod pytorch;
 mod scale;

@@ -1,12 +1,11 @@
 //! Byte-level BPE: a text is cut into pieces by a pattern, and the bytes of each piece are merged.
 //!
-//! Pieces are looked up a window at a time: their keys first, each touching the cache line where it would stand, then
-//! the ids, so that waiting for one line is waiting for all. Any number of threads may encode at once: what one writes
-//! to (its tables of known pieces, 6 MiB at most) it takes from a shelf for the time of a call and puts back, so that
-//! there are never more than calls at the same time.
+//! What a piece becomes is looked up, and merged only where it is not known. Any number of threads may encode at once:
+//! what one writes to (its tables of known pieces, some 10 MiB) it takes from a shelf for the time of a call and puts
+//! back, so that there are never more than calls at the same time.
 
 use crate::error::DataError;
-use crate::tokenize::cache::{Cache, Front, INLINE, Key, MAX_PIECE, Singles};
+use crate::tokenize::cache::{Cache, INLINE, Key, Long, MAX_PIECE};
 use crate::tokenize::gpt2_split::{self, Splitter};
 use crate::tokenize::merge::{MAX_IDS, Merges, merge};
 use crate::tokenize::pattern::Pattern;
@@ -44,18 +43,15 @@ pub struct Bpe {
 
 /// What one call writes to.
 struct Scratch {
-    front: Front,
-    singles: Singles,
     cache: Cache,
-    keys: Box<[Key; BATCH]>,
-    ids: Box<[u32; BATCH]>,
-    /// Pieces of a batch that are not in `singles`.
-    unknown: Box<[u8; BATCH]>,
+    long: Long,
+    /// Ids of a batch, and what an entry has beyond its count.
+    ids: Box<[u32; BATCH * INLINE]>,
     piece: Vec<u32>,
 }
 
-/// Pieces that are looked up together.
-const BATCH: usize = 128;
+/// Pieces whose ids are gathered before they are appended.
+const BATCH: usize = 64;
 
 impl Bpe {
     /// A BPE of this vocabulary.
@@ -142,73 +138,37 @@ impl Bpe {
     }
 
     fn encode_batch(&self, text: &[u8], starts: &[u32], scratch: &mut Scratch, out: &mut Vec<u32>) {
-        let Scratch { front, singles, cache, keys, ids, unknown, piece } = scratch;
-        let mut not_in_front = 0;
-        for (i, bounds) in starts.windows(2).enumerate() {
-            let len = (bounds[1] - bounds[0]) as usize;
-            let key = Key::new(sixteen(text, bounds[0] as usize), len);
-            let (id, found) = front.get(key);
-            (keys[i % BATCH], ids[i % BATCH]) = (key, id);
-            unknown[not_in_front % BATCH] = i as u8;
-            not_in_front += usize::from(!found | (len > MAX_PIECE));
-        }
-        // In loops of their own, so short that a processor has dozens of these loads under way at once.
-        let mut touched = 0;
-        for &i in &unknown[..not_in_front] {
-            touched ^= singles.touch(keys[usize::from(i) % BATCH]);
-        }
         let mut count = 0;
-        for at in 0..not_in_front {
-            let i = usize::from(unknown[at]);
-            match singles.get(keys[i]) {
-                Some(known) if (starts[i + 1] - starts[i]) as usize <= MAX_PIECE => {
-                    front.offer(keys[i], known);
-                    ids[i] = known;
-                }
-                _ => {
-                    unknown[count] = i as u8;
-                    count += 1;
-                }
+        for bounds in starts.windows(2) {
+            let (from, to) = (bounds[0] as usize, bounds[1] as usize);
+            let key = Key::new(sixteen(text, from), to - from);
+            let (entry, found) = scratch.cache.get(key);
+            let more = entry.count();
+            if !found | (more > INLINE) {
+                out.extend_from_slice(&scratch.ids[..count]);
+                count = 0;
+                self.encode_piece(&text[from..to], key, scratch, out);
+                continue;
             }
+            let room = scratch.ids[count..].first_chunk_mut().expect("four for each piece of a batch");
+            *room = entry.inline();
+            count += more;
         }
-        for &i in &unknown[..count] {
-            touched ^= cache.touch(keys[usize::from(i) % BATCH]);
-        }
-        // Nobody needs it, but the loads that made it must not be left out.
-        std::hint::black_box(touched);
-        let mut done = 0;
-        for &i in &unknown[..count] {
-            let i = usize::from(i);
-            out.extend_from_slice(&ids[done..i]);
-            done = i + 1;
-            let bytes = &text[starts[i] as usize..starts[i + 1] as usize];
-            self.encode_piece(bytes, keys[i], singles, cache, piece, out);
-        }
-        out.extend_from_slice(&ids[done..starts.len() - 1]);
+        out.extend_from_slice(&scratch.ids[..count]);
     }
 
-    /// Appends the ids of a piece that is not in `singles`.
-    fn encode_piece(
-        &self,
-        bytes: &[u8],
-        key: Key,
-        singles: &mut Singles,
-        cache: &mut Cache,
-        piece: &mut Vec<u32>,
-        out: &mut Vec<u32>,
-    ) {
-        let short = bytes.len() <= MAX_PIECE;
-        if short && let Some(entry) = cache.get(key) {
-            let count = entry.count();
-            if count == 1 {
-                let id = entry.inline()[0];
-                singles.put(key, id);
-                out.push(id);
-            } else if count <= INLINE {
-                out.extend_from_slice(&entry.inline()[..count]);
-            } else {
-                out.extend_from_slice(cache.listed(entry));
-            }
+    /// Appends the ids of a piece that is not kept, or has many.
+    #[cold]
+    fn encode_piece(&self, bytes: &[u8], key: Key, scratch: &mut Scratch, out: &mut Vec<u32>) {
+        let Scratch { cache, long, piece, .. } = scratch;
+        let is_short = bytes.len() <= MAX_PIECE;
+        let known = match (is_short, cache.get(key)) {
+            (true, (entry, true)) => Some(cache.listed(entry)),
+            (true, _) => None,
+            (false, _) => long.get(bytes),
+        };
+        if let Some(ids) = known {
+            out.extend_from_slice(ids);
             return;
         }
         match self.unreachable.get(bytes) {
@@ -219,11 +179,10 @@ impl Bpe {
             None => self.merge_bytes(bytes, piece),
         }
         out.extend_from_slice(piece);
-        if short {
-            if let [id] = piece[..] {
-                singles.put(key, id);
-            }
+        if is_short {
             cache.put(key, piece);
+        } else {
+            long.put(bytes, piece);
         }
     }
 }
@@ -281,12 +240,9 @@ impl std::fmt::Debug for Bpe {
 impl Scratch {
     fn new() -> Self {
         Self {
-            front: Front::new(),
-            singles: Singles::new(),
             cache: Cache::new(),
-            keys: Box::new([Key::new([0; 2], 0); BATCH]),
-            ids: Box::new([0; BATCH]),
-            unknown: Box::new([0; BATCH]),
+            long: Long::default(),
+            ids: Box::new([0; BATCH * INLINE]),
             piece: Vec::new(),
         }
     }

@@ -12,22 +12,18 @@
 //!   `\s+(?!\S)` leaves that one to what comes after;
 //! - a piece that begins with an apostrophe and `s`, `t`, `m`, `d`, `re`, `ve` or `ll` ends behind them.
 //!
-//! So a window goes through plain loops over bytes, without a branch, which the compiler turns into vectors of whatever
-//! width there is: classes, then beginnings, then one bit for each. The bytes of a character beyond ASCII all get its
-//! class, so that runs go on through them. `naive::gpt2_pieces` is the same, written from the pattern.
+//! So a window is words of 64 bits, a bit for each byte, one for each question that matters: is it a letter, a number,
+//! white space? Where pieces begin is a handful of operations on these, and nothing branches for a byte. The bytes of a
+//! character beyond ASCII all get its class, so that runs go on through them. `naive::gpt2_pieces` is the same, written
+//! from the pattern.
 
 use crate::tokenize::classes::{Class, class_of, is_white};
+use isoflop_kernels::text::{AsciiBits as Block, BLOCK, ascii_bits};
 
-/// Bytes of a window, a multiple of 64: classes and marks of one stay in L1 beside the tables of the encoder.
-const WINDOW: usize = 512;
-
-/// Kinds of byte. A byte begins no piece behind one whose kind has its bit.
-const LETTER: u8 = 1;
-const NUMBER: u8 = 2;
-const OTHER: u8 = 4;
-const WHITE: u8 = 8;
-/// U+0020: white space that whatever follows goes on from.
-const SPACE: u8 = LETTER | NUMBER | OTHER | WHITE;
+/// Blocks of a window.
+const BLOCKS: usize = 8;
+/// Bytes of a window.
+const WINDOW: usize = BLOCK * BLOCKS;
 
 /// A piece may begin at every byte of a window; and then there are the first one, the end, and what a block of eight
 /// too many writes.
@@ -38,38 +34,40 @@ pub(crate) struct Splitter<'t> {
     text: &'t str,
     /// First byte of the next window; always a character's first.
     at: usize,
-    /// Kind of the byte before it.
-    before: u8,
+    /// What the byte before the next block is: its bits, in the lowest place.
+    before: Before,
     /// Beginnings that a contraction of the block before put here, and one that it took away: bit `i` for byte `i`.
     begin: u64,
     inside: u64,
     /// The window's bytes where the text ends in it, 0 behind.
     last: [u8; WINDOW],
-    /// Kinds, of the byte before the window first and of the byte behind it last.
-    kinds: [u8; WINDOW + 2],
-    /// [`BEGIN`] and [`QUOTE`].
-    marks: [u8; WINDOW],
+    /// Of the window's bytes; in the last one, whether white space comes next.
+    blocks: [Block; BLOCKS + 1],
     /// Where pieces begin, counted from `base`; the first one went on into this window.
     starts: [u32; MAX_STARTS],
     base: usize,
 }
 
-/// A piece begins.
-const BEGIN: u8 = 1;
-/// A piece begins with an apostrophe.
-const QUOTE: u8 = 2;
+/// What goes on into a block: 1 if the byte before it is so. At a text's start nothing is.
+#[derive(Clone, Copy, Default)]
+struct Before {
+    letter: u64,
+    number: u64,
+    other: u64,
+    white: u64,
+    space: u64,
+}
 
 impl<'t> Splitter<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
         Self {
             text,
             at: 0,
-            before: 0,
+            before: Before::default(),
             begin: 0,
             inside: 0,
             last: [0; WINDOW],
-            kinds: [0; WINDOW + 2],
-            marks: [0; WINDOW],
+            blocks: [Block::default(); BLOCKS + 1],
             starts: [0; MAX_STARTS],
             base: 0,
         }
@@ -81,11 +79,19 @@ impl<'t> Splitter<'t> {
         if self.at == self.text.len() {
             return None;
         }
-        let len = self.mark();
+        let (len, wide_white) = self.look();
+        let mut begins = [0; BLOCKS];
+        let lengths = (0..len).step_by(64).map(|from| (len - from).min(64));
+        for (block, (begins, len)) in begins.iter_mut().zip(lengths).enumerate() {
+            *begins = self.begins(block, len);
+        }
+        if wide_white {
+            self.whole_characters(&mut begins);
+        }
         let mut count = usize::from(self.at > 0);
         let offset = u32::try_from(self.at - self.base).expect("a piece is shorter than 4 GiB");
-        for (block, from) in (0..len).step_by(64).enumerate() {
-            let begins = self.begins(64 * block, (len - from).min(64));
+        for (from, begins) in (0..len).step_by(64).zip(begins) {
+            let begins = self.with_contractions(from, (len - from).min(64), begins);
             count = push(&mut self.starts, count, offset + from as u32, begins);
         }
         self.at += len;
@@ -100,68 +106,88 @@ impl<'t> Splitter<'t> {
         Some((first, starts))
     }
 
-    /// Fills `marks` for the next window; its bytes, fewer than a whole one's where the text ends or a character is
-    /// cut.
-    fn mark(&mut self) -> usize {
+    /// Fills `blocks` for the next window. Its bytes, fewer than a whole one's where the text ends or a character is
+    /// cut, and whether there is white space beyond ASCII.
+    fn look(&mut self) -> (usize, bool) {
         let rest = &self.text.as_bytes()[self.at..];
         let (bytes, mut len) = match rest.first_chunk::<WINDOW>() {
             Some(window) => (window, WINDOW),
             None => {
                 self.last[..rest.len()].copy_from_slice(rest);
+                self.last[rest.len()..].fill(0);
                 (&self.last, rest.len())
             }
         };
-        let kinds = &mut self.kinds;
-        kinds[0] = self.before;
-        let ascii = ascii_kinds(bytes, (&mut kinds[1..=WINDOW]).try_into().expect("as long as a window"));
+        ascii_bits(bytes, &mut self.blocks[..BLOCKS]);
+        let wide = self.blocks[..BLOCKS].iter().fold(0, |wide, block| wide | block.wide);
         let mut wide_white = false;
-        if !ascii {
-            (len, wide_white) = other_kinds(&bytes[..len], &mut kinds[1..=WINDOW]);
+        if wide != 0 {
+            (len, wide_white) = beyond_ascii(&bytes[..len], &mut self.blocks);
         }
-        kinds[len + 1] = if starts_solid(&rest[len..]) { OTHER } else { WHITE };
-        self.before = kinds[len];
-        marks(bytes, kinds, &mut self.marks);
-        if wide_white {
-            // The last byte of a character of white space cannot begin a piece; its first byte does.
-            for i in 1..len {
-                if self.marks[i] & BEGIN != 0 && bytes[i] & 0xc0 == 0x80 {
-                    self.marks[i] = 0;
-                    let first = (0..i).rev().find(|&j| bytes[j] & 0xc0 != 0x80).unwrap_or(0);
-                    self.marks[first] = BEGIN;
-                }
-            }
-        }
-        len
+        // White space at the text's very end is followed by none that it would leave its last to.
+        let goes_on = u64::from(!starts_solid(&rest[len..])) << (len % 64);
+        let white = &mut self.blocks[len / 64].white;
+        *white = *white & ((1 << (len % 64)) - 1) | goes_on;
+        (len, wide_white)
     }
 
-    /// The beginnings of the block of `len` bytes at `from`, bit `i` for byte `i`, contractions seen to.
-    fn begins(&mut self, from: usize, len: usize) -> u64 {
-        const ONES: u64 = 0x0101_0101_0101_0101;
-        let block: &[u8; 64] = (&self.marks[from..from + 64]).try_into().expect("windows are whole blocks");
-        let (mut begins, mut any) = (0, 0);
-        for (eight, shift) in block.chunks_exact(8).zip((0..64).step_by(8)) {
-            let word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
-            any |= word;
-            // The low bits of eight bytes side by side.
-            begins |= ((word & ONES).wrapping_mul(0x0102_0408_1020_4080) >> 56) << shift;
+    /// Where the classes of a block of `len` bytes let pieces begin: bit `i` for byte `i`.
+    #[inline(always)]
+    fn begins(&mut self, block: usize, len: usize) -> u64 {
+        let Block { letters, numbers, white, spaces, .. } = self.blocks[block];
+        let others = !(letters | numbers | white);
+        let before = self.before;
+        let behind = |bits: u64, before: u64| bits << 1 | before;
+        let space = behind(spaces, before.space);
+        let next_white = white >> 1 | self.blocks[block + 1].white << 63;
+        let begins = letters & !(behind(letters, before.letter) | space)
+            | numbers & !(behind(numbers, before.number) | space)
+            | others & !(behind(others, before.other) | space)
+            | white & !(behind(white, before.white) & next_white);
+        let last = |bits: u64| bits >> (len - 1) & 1;
+        self.before = Before {
+            letter: last(letters),
+            number: last(numbers),
+            other: last(others),
+            white: last(white),
+            space: last(spaces),
+        };
+        // Bits behind the block's end are those of a character that is cut, or of no text.
+        begins & (!0 >> (64 - len))
+    }
+
+    /// The last byte of a character of white space cannot begin a piece; its first byte does.
+    #[cold]
+    fn whole_characters(&self, begins: &mut [u64; BLOCKS]) {
+        let text = &self.text.as_bytes()[self.at..];
+        for i in 0..WINDOW.min(text.len()) {
+            if begins[i / 64] >> (i % 64) & 1 != 0 && text[i] & 0xc0 == 0x80 {
+                begins[i / 64] &= !(1 << (i % 64));
+                let first = (0..i).rev().find(|&j| text[j] & 0xc0 != 0x80).unwrap_or(0);
+                begins[first / 64] |= 1 << (first % 64);
+            }
         }
-        // Marks behind the block's end are those of a character that is cut.
-        begins = (begins & !self.inside | self.begin) & (!0 >> (64 - len));
+    }
+
+    /// The beginnings of the block of `len` bytes at `from`, contractions seen to.
+    #[inline(always)]
+    fn with_contractions(&mut self, from: usize, len: usize, begins: u64) -> u64 {
+        let quotes = begins & self.blocks[from / 64].quotes;
+        let begins = (begins & !self.inside | self.begin) & (!0 >> (64 - len));
         (self.begin, self.inside) = (0, 0);
-        if any & (ONES * u64::from(QUOTE)) != 0 {
-            begins = self.contractions(from, len, begins);
-        }
-        begins
+        if quotes != 0 { self.contractions(from, len, begins, quotes) } else { begins }
     }
 
     /// `begins` with contractions as pieces of their own.
-    #[cold]
-    fn contractions(&mut self, from: usize, len: usize, begins: u64) -> u64 {
-        let text = self.text.as_bytes();
+    #[inline(never)]
+    fn contractions(&mut self, from: usize, len: usize, begins: u64, mut quotes: u64) -> u64 {
+        let text = &self.text.as_bytes()[self.at + from..];
         // Twice as wide, for what falls into the next block.
         let (mut begin, mut inside) = (u128::from(begins), 0u128);
-        for i in (0..len).filter(|i| self.marks[from + i] & QUOTE != 0) {
-            if let Some(length) = contraction(&text[self.at + from + i + 1..]) {
+        while quotes != 0 {
+            let i = quotes.trailing_zeros() as usize;
+            quotes &= quotes - 1;
+            if let Some(length) = contraction(&text[i + 1..]) {
                 inside |= 1 << (i + 1);
                 begin |= 1 << (i + 1 + length);
             }
@@ -188,24 +214,10 @@ fn push(starts: &mut [u32; MAX_STARTS], len: usize, base: u32, mut mask: u64) ->
     len + count
 }
 
-/// Kinds of a window's bytes; whether all are ASCII. Those that are not are [`OTHER`] until `other_kinds`.
-#[inline(never)]
-fn ascii_kinds(bytes: &[u8; WINDOW], kinds: &mut [u8; WINDOW]) -> bool {
-    let mut all = 0;
-    for (&byte, kind) in bytes.iter().zip(kinds) {
-        all |= byte;
-        let within = |from: u8, count: u8, kind: u8| if byte.wrapping_sub(from) < count { kind } else { 0 };
-        let letter = if (byte | 0x20).wrapping_sub(b'a') < 26 { LETTER } else { 0 };
-        let known = letter | within(b'0', 10, NUMBER) | within(b'\t', 5, WHITE) | within(b' ', 1, SPACE);
-        *kind = if known == 0 { OTHER } else { known };
-    }
-    all < 0x80
-}
-
-/// Kinds of the characters beyond ASCII. Returns the window's bytes, fewer if its last character is cut, and whether
+/// Classes of the characters beyond ASCII. Returns the window's bytes, fewer if its last character is cut, and whether
 /// white space is among them.
 #[cold]
-fn other_kinds(bytes: &[u8], kinds: &mut [u8]) -> (usize, bool) {
+fn beyond_ascii(bytes: &[u8], blocks: &mut [Block; BLOCKS + 1]) -> (usize, bool) {
     let (mut at, mut wide_white) = (0, false);
     while let Some(ascii) = bytes[at..].iter().position(|&byte| byte >= 0x80) {
         at += ascii;
@@ -213,32 +225,22 @@ fn other_kinds(bytes: &[u8], kinds: &mut [u8]) -> (usize, bool) {
         if at + width > bytes.len() {
             return (at, wide_white);
         }
-        let kind = match class_of(code) {
-            class if class.is_letter() => LETTER,
-            Class::Number => NUMBER,
-            _ if is_white(code) => WHITE,
-            _ => OTHER,
+        let of: fn(&mut Block) -> &mut u64 = match class_of(code) {
+            class if class.is_letter() => |block| &mut block.letters,
+            Class::Number => |block| &mut block.numbers,
+            _ if is_white(code) => {
+                wide_white = true;
+                |block| &mut block.white
+            }
+            // What is in no class is a sign.
+            _ => |block| &mut block.wide,
         };
-        wide_white |= kind == WHITE;
-        kinds[at..at + width].fill(kind);
+        for i in at..at + width {
+            *of(&mut blocks[i / 64]) |= 1 << (i % 64);
+        }
         at += width;
     }
     (bytes.len(), wide_white)
-}
-
-/// Where pieces begin, as the header says.
-#[inline(never)]
-fn marks(bytes: &[u8; WINDOW], kinds: &[u8; WINDOW + 2], marks: &mut [u8; WINDOW]) {
-    for (i, mark) in marks.iter_mut().enumerate() {
-        let (before, here, behind) = (kinds[i], kinds[i + 1], kinds[i + 2]);
-        let white = here & WHITE;
-        let kind = if white != 0 { WHITE } else { here };
-        let new = if kind & before == 0 { BEGIN } else { 0 };
-        let last = if white & !behind != 0 { BEGIN } else { 0 };
-        let quote = if bytes[i] == b'\'' { QUOTE } else { 0 };
-        let begin = new | last;
-        *mark = begin | begin << 1 & quote;
-    }
 }
 
 /// Whether something other than white space comes next.

@@ -9,7 +9,7 @@
 //! | `rank_file` | tiktoken's rank files |
 //! | [`train`] | a vocabulary from a text |
 //! | [`pattern`] | the patterns that cut a text into pieces |
-//! | `gpt2_split`, `scan` | how it is cut: GPT-2's pattern in vectors, the others by characters |
+//! | `gpt2_split`, `scan` | how it is cut: GPT-2's pattern by bits, the others by characters |
 //! | `merge`, `cache` | merging a piece, and what it became the last time |
 //! | `chunks` | where a text can be cut without changing a token |
 //! | `parallel` | several threads, the same ids |

@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("isoflop-kernels", &["isoflop-base"]),
     ("isoflop-nn", &["isoflop-base", "isoflop-kernels"]),
     ("isoflop-cuda", &["isoflop-base", "isoflop-kernels", "isoflop-nn"]),
-    ("isoflop-data", &["isoflop-base"]),
+    ("isoflop-data", &["isoflop-base", "isoflop-kernels"]),
     ("isoflop-laws", &["isoflop-base"]),
     ("isoflop-meter", &["isoflop-base"]),
     ("isoflop-store", &["isoflop-base"]),

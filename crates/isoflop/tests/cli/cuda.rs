@@ -181,3 +181,129 @@ fn a_card_is_measured_by_its_own_clock() {
     let output = with(dir.path(), driver, &["bench", "gemm", "--device", "RTX 4080"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }
+
+/// Networks small enough for one core that watches each access: three classes of pictures of sixteen pixels a side.
+const PICTURES: &str = r#"
+name = "few"
+kind = "fewshot"
+methods = ["nearest-mean", "proto", "ccd-residual"]
+[data]
+folder = "pictures"
+side = 16
+resize = 16
+channels = 1
+[backbone]
+width = 4
+[pretrain]
+epochs = 1
+batch = 4
+[episodes]
+ways = 2
+shots = [1]
+queries = 1
+count = 4
+trained_count = 4
+per_step = 2
+[test]
+ways = 2
+queries = 1
+episodes = 20
+[train]
+eval_episodes = 2
+"#;
+
+fn pictures(dir: &Path) {
+    for (split, classes) in [("train", 3), ("val", 2), ("test", 2)] {
+        for class in 0..classes {
+            for number in 0..3 {
+                let path = dir.join(format!("pictures/{split}/{split}-{class}/{number}.png"));
+                crate::fewshot::draw(&path, class, number + 10 * class + split.len() * 50);
+            }
+        }
+    }
+    std::fs::write(dir.join("few.toml"), PICTURES).unwrap();
+}
+
+#[test]
+fn a_few_shot_study_on_a_card_comes_to_its_end_and_to_the_same_end_after_a_kill() {
+    let Some(driver) = driver() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    pictures(dir.path());
+    let run = |name: &str| {
+        let (store, out) = (format!("{name}/runs"), format!("{name}/out"));
+        let mut command = with(dir.path(), driver, &["fewshot", "run", "few.toml", "--device", "cuda"]);
+        command.args(["--store", &store, "--out", &out]);
+        command
+    };
+    let begun = std::time::Instant::now();
+    let output = run("whole").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let whole = begun.elapsed();
+    let quiet = std::process::Stdio::null;
+    let mut killed = run("killed").stdout(quiet()).stderr(quiet()).spawn().unwrap();
+    std::thread::sleep(whole.mul_f64(0.5));
+    let _ = killed.kill();
+    killed.wait().unwrap();
+    let output = run("killed").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let read = |name: &str, file: &str| std::fs::read(dir.path().join(name).join(file)).unwrap();
+    let mut compared = 0;
+    for run in std::fs::read_dir(dir.path().join("whole/runs")).unwrap() {
+        let name = run.unwrap().file_name().into_string().unwrap();
+        let spec = dir.path().join("whole/runs").join(&name).join("spec.json");
+        let Ok(spec) = std::fs::read_to_string(spec) else { continue };
+        assert!(spec.contains("\"cuda+"), "what stands behind the network is the processor's: {spec}");
+        for point in std::fs::read_dir(dir.path().join("whole/runs").join(&name).join("checkpoints")).unwrap()
+        {
+            let point = point.unwrap().file_name().into_string().unwrap();
+            for file in ["model.safetensors", "optimizer.safetensors"] {
+                let file = format!("runs/{name}/checkpoints/{point}/{file}");
+                assert!(read("whole", &file) == read("killed", &file), "{file}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 6, "{compared} files of three trainings");
+    assert!(read("whole", "out/episodes.csv") == read("killed", "out/episodes.csv"));
+    // What a processor would have made is another run.
+    let on_processor = ["fewshot", "run", "few.toml", "--store", "whole/runs", "--out", "other"];
+    let output = isoflop(dir.path()).args(on_processor).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("train.kernels"), "{}", said(&output));
+}
+
+#[test]
+fn a_few_shot_study_is_planned_for_cards_that_are_not_here_and_not_run_on_them() {
+    let dir = tempfile::tempdir().unwrap();
+    pictures(dir.path());
+    let of = |args: &[&str]| {
+        let output = isoflop(dir.path()).arg("fewshot").args(args).output().unwrap();
+        (output.status.code(), said(&output), serde_json::from_slice::<Value>(&output.stdout).ok())
+    };
+    let total = |device: &str| {
+        let (code, text, document) = of(&["plan", "few.toml", "--json", "--device", device]);
+        assert_eq!(code, Some(0), "{text}");
+        let document = document.unwrap();
+        assert_eq!(document["device"], device);
+        let row = &document["rows"][0];
+        let groups = row["memory"].as_array().unwrap();
+        let sum: u64 = groups.iter().map(|group| group[1].as_u64().unwrap()).sum();
+        assert_eq!(sum, row["memory_bytes"].as_u64().unwrap());
+        assert!(groups.iter().any(|group| group[0] == "patches"), "{row}");
+        assert_eq!(row["seconds"]["provenance"], "missing", "nothing is known of its speed");
+        sum
+    };
+    // Batches are so small that a share of them is what is embedded at once.
+    assert_eq!(total("RTX 4080"), total("2x RTX 4080"));
+    let (code, text, _) = of(&["plan", "few.toml", "--device", "RTX 4080"]);
+    assert!(code == Some(0) && text.contains("each card's memory (RTX 4080)"), "{text}");
+    let (code, text, _) = of(&["run", "few.toml", "--device", "RTX 4080"]);
+    assert!(code == Some(2) && text.contains("not here") && text.contains("hint:"), "{text}");
+    let (code, text, _) = of(&["run", "few.toml", "--device", "RTX 9999"]);
+    assert!(code == Some(2) && text.contains("is no device") && text.contains("hint:"), "{text}");
+    let output = with(dir.path(), Path::new("not-there.so"), &["fewshot", "run", "few.toml"])
+        .args(["--device", "cuda"])
+        .output()
+        .unwrap();
+    assert!(output.status.code() == Some(2) && said(&output).contains("hint:"), "{}", said(&output));
+}

@@ -162,7 +162,20 @@ fn the_document_of_a_few_shot_study_says_what_its_tables_say() {
     assert!(number("proto", "flops") > number("nearest-mean", "flops"), "its pre-training, and more");
     let seconds = number("proto", "train_seconds") + number("proto", "pretrain_seconds");
     assert!((number("proto", "watts") * seconds / number("proto", "joules") - 1.0).abs() < 1e-9);
-    assert!(cell("proto", "energy_from").starts_with("estimated: "));
+    assert!(cell("proto", "energy_from").starts_with("estimated: a TDP of 65 W"));
+    // The images that go once through a frozen backbone take time, as they take operations.
+    let points =
+        |run: &str| std::fs::read_to_string(dir.path().join(format!("runs/{run}/points.jsonl"))).unwrap();
+    let speed = |run: &str| {
+        let line = points(run);
+        let point: serde_json::Value =
+            serde_json::from_str(&line[line.find('{').unwrap()..=line.rfind('}').unwrap()])
+                .unwrap_or_else(|e| panic!("{e}: {line}"));
+        let point = if point["point"].is_object() { point["point"].clone() } else { point };
+        point["flops"].as_f64().unwrap() / point["seconds"]["value"].as_f64().unwrap()
+    };
+    let (whole, frozen) = (speed("small-pretrain-w16-s1"), speed("small-feat-k1-w16-s1"));
+    assert!(frozen < 10.0 * whole, "{frozen:.1e} FLOP/s beside {whole:.1e}");
 }
 
 /// Filled squares, discs and stripes of differing sizes and places: three classes that can be told apart.

@@ -14,11 +14,11 @@ use crate::instruments::Instruments;
 use crate::record::{Event, Recorder};
 use crate::spending::{self, Account, Noted};
 use crate::stop::Stop;
-use crate::train::train_loop::train;
+use crate::train::laps::{Activity, Laps, Spent};
+use crate::train::train_loop::train_after;
 use isoflop_base::tensor::WeightsOnly;
 use isoflop_base::{HeadKind, Measured};
 use isoflop_data::images::ImageSet;
-use isoflop_nn::conv::FewShotEngine;
 use isoflop_report::Section;
 use isoflop_report::fewshot::FewShotInput;
 use isoflop_store::Store;
@@ -94,9 +94,12 @@ impl Conductor<'_> {
             let mut train_one = |job: &crate::train::train_loop::Job<'_>,
                                  to: &mut crate::record::RunRecorder<'_>| {
                 let mut engine = task::engine(job.spec, machine)?;
+                // What a frozen backbone makes of the images is part of the run's operations, so of its time too.
+                let mut laps = Laps::begin(job.meters.energy.clone(), Activity::Training);
                 let features = task::frozen_features(job.spec, self.set, &mut engine, self.stop)?;
+                let (_, before) = laps.turn_to(Activity::Training, &mut Spent::default());
                 let mut images = task::ImageTask::new(job.spec, self.set, features)?;
-                train(job, &mut images, &mut engine, to)
+                train_after(before, job, &mut images, &mut engine, to)
             };
             let every = machine.checkpoint_every_s;
             let planned = match task::memory_plan(spec, machine) {
@@ -198,12 +201,11 @@ impl Conductor<'_> {
         if diverged.contains(&from.id) {
             return Ok(None);
         }
-        let options = task::options(run, self.study.machine(), 1)?;
-        let mut engine = FewShotEngine::new(&task::config(run), &options)?;
+        let mut engine = task::looking(run, self.study.machine())?;
         let mut checkpoint = store.read_run(&from.id)?.open_checkpoint(&checkpoint_label(from))?;
         engine.load_backbone(&mut WeightsOnly(&mut checkpoint))?;
-        let frozen =
-            evaluate::Frozen::new(&mut engine, literal, self.set, "test", options.kernels, self.stop)?;
+        let kernels = task::kernels(run)?;
+        let frozen = evaluate::Frozen::new(&mut engine, literal, self.set, "test", kernels, self.stop)?;
         let episodes = evaluate::test_episodes(self.study, self.set, entry.shots)?;
         let tested = frozen.test(&episodes, START_EPISODES, self.study.machine().threads, self.stop)?;
         let accuracy = results::interval(&tested.accuracies().collect::<Vec<_>>()).mean;

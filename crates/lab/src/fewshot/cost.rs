@@ -1,15 +1,17 @@
 //! What a few-shot study will cost, at a speed measured here and now.
 
+use super::open;
 use super::pictures::BaseImages;
 use super::runs::FewShotStudy;
 use super::task::{self, ImageTask};
 use crate::error::UserError;
+use crate::machine::Hardware;
 use crate::record::ExpectedRun;
 use crate::stop::Stop;
 use crate::task::Task as _;
 use isoflop_base::Measured;
 use isoflop_base::fewshot::Learns;
-use isoflop_base::study::RunSpec;
+use isoflop_base::study::{PROCESSOR, RunSpec};
 use isoflop_base::units::{bytes, duration, si};
 use isoflop_data::images::ImageSet;
 use isoflop_nn::{Engine as _, SingleDevice};
@@ -51,8 +53,10 @@ pub struct Row {
     pub images_per_s: Measured<f64>,
     /// Seconds, evaluation included.
     pub seconds: Measured<f64>,
-    /// Bytes held.
+    /// Bytes held, of the processor's memory or of each card's.
     pub memory_bytes: u64,
+    /// They by what they hold.
+    pub memory: Vec<(&'static str, u64)>,
 }
 
 /// The cost of a study.
@@ -62,6 +66,8 @@ pub struct Plan {
     pub schema: &'static str,
     /// The study.
     pub study: String,
+    /// What it is for: `cpu`, or graphics cards.
+    pub device: String,
     /// Its runs.
     pub rows: Vec<Row>,
     /// Training FLOPs.
@@ -82,12 +88,16 @@ fn alike(a: &RunSpec, b: &RunSpec) -> bool {
         && a.train.micro_batch == b.train.micro_batch
 }
 
-/// Times one run of each kind for a moment on its own batches. Nothing of it enters a run.
+/// Times one run of each kind for a moment on its own batches; of cards that are not here nothing is known. Nothing of
+/// it enters a run.
 ///
 /// # Errors
 /// [`crate::Stopped`]; engines that cannot be made.
 pub fn time(study: &FewShotStudy, set: &Arc<ImageSet>, stop: &Stop) -> anyhow::Result<Vec<Speed>> {
     let mut speeds: Vec<Speed> = Vec::new();
+    if let Some(Hardware::Absent(_)) = open::cards(study)? {
+        return Ok(speeds);
+    }
     let mut timed: Vec<&RunSpec> = Vec::new();
     for run in &study.runs {
         if timed.iter().any(|other| alike(other, run)) {
@@ -97,13 +107,13 @@ pub fn time(study: &FewShotStudy, set: &Arc<ImageSet>, stop: &Stop) -> anyhow::R
         let mut engine = task::engine(run, study.machine())?;
         // What a frozen backbone makes of the images is nothing to the speed.
         let base = BaseImages::new(set, task::model(run).base).map_err(UserError::from_error)?;
-        let count = base.images.len() * engine.net().network().features;
+        let count = base.images.len() * engine.network().features;
         let features = task::model(run).frozen.then(|| (0..count).map(|i| (i as f32 * 0.37).sin()).collect());
         let mut task = ImageTask::new(run, set, features)?;
         let (mut images, mut started) = (0u64, None::<Instant>);
         for step in 0.. {
             stop.check()?;
-            let batches = task.micro_batches(step)?;
+            let batches = task.micro_batches(step..step + 1)?;
             let share = 1.0 / batches.len() as f32;
             for batch in batches {
                 engine.accumulate(batch, share)?;
@@ -144,6 +154,7 @@ pub fn plan(study: &FewShotStudy, speeds: &[Speed]) -> anyhow::Result<Plan> {
             Learns::Classes { .. } => None,
             Learns::Episodes { shape, .. } => Some(train.batch_tokens / shape.images() as u64),
         };
+        let memory = task::memory_plan(run, study.machine())?;
         rows.push(Row {
             run: run.id.clone(),
             steps,
@@ -156,13 +167,15 @@ pub fn plan(study: &FewShotStudy, speeds: &[Speed]) -> anyhow::Result<Plan> {
                 Some(rate) => Measured::estimated(work / rate, "a quick timing"),
                 None => Measured::missing("not timed"),
             },
-            memory_bytes: task::memory_plan(run, study.machine())?.total(),
+            memory_bytes: memory.total(),
+            memory: memory.groups,
         });
     }
     let total: Option<f64> = rows.iter().map(|row| row.seconds.value().copied()).sum();
     Ok(Plan {
         schema: "isoflop.fewshot-plan/1",
         study: study.asked.name.clone(),
+        device: study.machine().device.clone(),
         flops: rows.iter().map(|row| row.flops).sum(),
         seconds: match total {
             Some(seconds) => Measured::estimated(seconds, "a quick timing of each kind of run"),
@@ -198,11 +211,15 @@ impl Plan {
         }
         let _ = write!(
             text,
-            "{} runs, {:.2e} FLOPs, about {}, at most {} of memory",
+            "{} runs, {:.2e} FLOPs, about {}, at most {} of {}",
             self.rows.len(),
             self.flops,
             words(&self.seconds, &duration),
-            bytes(self.peak_memory_bytes)
+            bytes(self.peak_memory_bytes),
+            match self.device.as_str() {
+                PROCESSOR => "memory".to_owned(),
+                cards => format!("each card's memory ({cards})"),
+            }
         );
         text
     }

@@ -80,9 +80,7 @@ pub fn loaded(
     run: &RunSpec,
     machine: &MachineSpec,
 ) -> anyhow::Result<FewShotEngine> {
-    // Embedding keeps nothing between images: a network built for one is the smallest.
-    let options = task::options(run, machine, 1)?;
-    let mut engine = FewShotEngine::new(&task::config(run), &options).map_err(UserError::from_error)?;
+    let mut engine = task::looking(run, machine)?;
     let place = checkpoint.dir().display().to_string();
     engine.load(&mut WeightsOnly(checkpoint)).with_context(|| format!("loading {place}"))?;
     Ok(engine)
@@ -104,7 +102,7 @@ impl Frozen {
         let classes = set.classes(split).map_err(UserError::from_error)?;
         let first = classes.first().map_or(0, |class| class.images.start);
         let end = classes.last().map_or(0, |class| class.images.end);
-        let d = engine.net().network().features;
+        let d = engine.network().features;
         let features = task::embed(engine, set, &(first..end).collect::<Vec<_>>(), stop)?;
         let judge = match (method, engine.head()) {
             (Method::Baseline, _) => Judge::Baseline,
@@ -266,7 +264,7 @@ pub fn test_entry(
 ) -> anyhow::Result<(Tested, Frozen)> {
     let (run, machine) = (&study.runs[entry.run], study.machine());
     let mut engine = finished(store, run, machine)?;
-    let kernels = KernelSet::by_name(&run.train.kernels).map_err(UserError::from_error)?;
+    let kernels = task::kernels(run)?;
     let frozen = Frozen::new(&mut engine, entry.method, set, "test", kernels, stop)?;
     let shape = EpisodeShape { ways: study.asked.test.ways, shots: entry.shots, queries };
     let episodes = episodes_of(set, shape)?;

@@ -63,7 +63,7 @@ pub fn predict(
             .hint("give a folder with a folder of pictures for each of at least two classes")
             .into());
     }
-    let d = engine.net().network().features;
+    let d = engine.network().features;
     // Classes may have different numbers of pictures: each is given as one image, the mean of its features.
     let mut f = Vec::new();
     for class in &classes {

@@ -364,6 +364,7 @@ impl Layout<'_> {
         TrainSpec {
             lr: optimiser.lr,
             batch_tokens: batch,
+            branch: None,
             micro_batch: pass as usize,
             precision: Precision::F32,
             optimizer: Optimizer::AdamW,

@@ -28,7 +28,8 @@ impl Spent {
     /// # Errors
     /// A store that cannot be read; networks that cannot be made.
     pub fn of(study: &FewShotStudy, entry: &Entry, store: &Store) -> anyhow::Result<Self> {
-        let cost = |index: usize| store.read_run(&study.runs[index].id).and_then(|run| run.cost());
+        let read = |index: usize| store.read_run(&study.runs[index].id);
+        let cost = |index: usize| read(index).and_then(|run| run.cost());
         let seconds = |index: usize| -> anyhow::Result<Measured<f64>> {
             let missing = || Measured::missing("the run has no checkpoint");
             Ok(cost(index)?.map_or_else(missing, |cost| Measured::measured(cost.seconds)))
@@ -38,7 +39,7 @@ impl Spent {
         let (mut joules, mut flops) = (Measured::measured(0.0), 0.0);
         for index in all {
             let run = &study.runs[index];
-            joules = joules.plus(collect::joules_of(cost(index)?));
+            joules = joules.plus(collect::joules_of(cost(index)?, &read(index)?.points()?));
             flops += task::flops_per_image(run) * run.tokens_at(run.end()) as f64;
         }
         let run = &study.runs[entry.run];

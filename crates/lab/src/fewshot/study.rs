@@ -296,7 +296,7 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
         eval_episodes: raw.whole("train.eval_episodes", 200)?,
         machine: MachineSpec {
             threads: device::threads(raw, machine, &mut notes)?,
-            device: isoflop_base::study::PROCESSOR.to_owned(),
+            device: raw.text("train.device")?.unwrap_or_else(|| isoflop_base::study::PROCESSOR.to_owned()),
             checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
             instruments: instruments(raw)?,
         },

@@ -4,6 +4,7 @@
 use super::pictures::BaseImages;
 use super::runs;
 use crate::error::UserError;
+use crate::machine::Hardware;
 use crate::stop::Stop;
 use crate::task::ahead::Ahead;
 use crate::task::{CheckpointTexts, Score, Scoring, Seen, Task};
@@ -20,8 +21,9 @@ use isoflop_kernels::KernelSet;
 use isoflop_nn::conv::{
     ConvOptions, FewShotConfig, FewShotEngine, ImageBatch, Norm, OptimizerConfig, Targets,
 };
-use isoflop_nn::{EngineError, MemoryPlan};
+use isoflop_nn::{Cpu, EngineError, MemoryPlan};
 use isoflop_store::Checkpoint;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Seed of the validation episodes: the same for every run.
@@ -75,31 +77,60 @@ pub fn config(spec: &RunSpec) -> FewShotConfig {
     }
 }
 
-/// How an engine runs here, for passes of so many images.
+/// The processor's kernel set of a run: all of it, or what stands behind a network on graphics cards.
 ///
 /// # Errors
 /// A [`UserError`]: a kernel set this processor does not have.
-pub fn options(spec: &RunSpec, machine: &MachineSpec, images: usize) -> Result<ConvOptions, UserError> {
-    let kernels = KernelSet::by_name(&spec.train.kernels).map_err(UserError::from_error)?;
-    Ok(ConvOptions { kernels, threads: machine.threads, images, seed: spec.seed })
+pub fn kernels(spec: &RunSpec) -> Result<KernelSet, UserError> {
+    let name = spec.train.kernels.as_str();
+    KernelSet::by_name(name.split_once('+').map_or(name, |(_, host)| host)).map_err(UserError::from_error)
+}
+
+/// What trains a run here, and how, for passes of so many images.
+///
+/// # Errors
+/// A [`UserError`]: a kernel set or cards that are not here.
+fn options(
+    spec: &RunSpec,
+    machine: &MachineSpec,
+    images: usize,
+) -> Result<(Hardware, ConvOptions), UserError> {
+    let options = ConvOptions { kernels: kernels(spec)?, threads: machine.threads, images, seed: spec.seed };
+    let hardware = match Hardware::is_cards(&machine.device) {
+        true => Hardware::cards(&machine.device)?,
+        false => Hardware::Cpu(Cpu { kernels: options.kernels, threads: options.threads }),
+    };
+    Ok((hardware, options))
 }
 
 /// An engine with fresh weights.
 ///
 /// # Errors
-/// A network or batch that is impossible, threads that cannot be started.
+/// A network or batch that is impossible, threads that cannot be started; the device's.
 pub fn engine(spec: &RunSpec, machine: &MachineSpec) -> anyhow::Result<FewShotEngine> {
-    let options = options(spec, machine, pass(spec))?;
-    FewShotEngine::new(&config(spec), &options).map_err(|e| UserError::from_error(e).into())
+    engine_for(spec, machine, pass(spec))
 }
 
-/// Bytes that engine will allocate, counted before it does.
+/// An engine that only looks: it keeps nothing between images, so one built for a single image is the smallest.
+///
+/// # Errors
+/// As [`engine`].
+pub fn looking(spec: &RunSpec, machine: &MachineSpec) -> anyhow::Result<FewShotEngine> {
+    engine_for(spec, machine, 1)
+}
+
+fn engine_for(spec: &RunSpec, machine: &MachineSpec, images: usize) -> anyhow::Result<FewShotEngine> {
+    let (hardware, options) = options(spec, machine, images)?;
+    hardware.few_shot(&config(spec), &options).map_err(|e| UserError::from_error(e).into())
+}
+
+/// Bytes that engine will allocate, counted before it does: of the processor's memory, or of each card's.
 ///
 /// # Errors
 /// As [`engine`].
 pub fn memory_plan(spec: &RunSpec, machine: &MachineSpec) -> Result<MemoryPlan, UserError> {
-    let options = options(spec, machine, pass(spec))?;
-    FewShotEngine::plan(&config(spec), &options).map_err(UserError::from_error)
+    let (hardware, options) = options(spec, machine, pass(spec))?;
+    hardware.few_shot_plan(&config(spec), &options).map_err(UserError::from_error)
 }
 
 /// Images that go through the network at once in training: none through a frozen one.
@@ -176,8 +207,8 @@ impl ImageTask {
         let batches = match model.learns {
             Learns::Classes { .. } => {
                 let mut order = Order::new(&base, mix(spec.seed ^ 0x6f72_6465));
-                Ahead::new(move |step, buffer: &mut Vec<ImageBatch>| {
-                    Ok(make.classes(step, &mut order, buffer)?)
+                Ahead::new(move |batches, buffer: &mut Vec<ImageBatch>| {
+                    Ok(make.classes(batches.start, &mut order, buffer)?)
                 })
             }
             Learns::Episodes { shape, .. } => {
@@ -185,8 +216,8 @@ impl ImageTask {
                 let episodes =
                     Episodes::new(base.classes.clone(), shape, seed).map_err(UserError::from_error)?;
                 let (images, mut episode) = (base.images, Episode::default());
-                Ahead::new(move |step, buffer: &mut Vec<ImageBatch>| {
-                    Ok(make.episodes(step, (&episodes, &images), &mut episode, buffer)?)
+                Ahead::new(move |batches, buffer: &mut Vec<ImageBatch>| {
+                    Ok(make.episodes(batches.start, (&episodes, &images), &mut episode, buffer)?)
                 })
             }
         }?;
@@ -231,7 +262,7 @@ pub fn embed(
     images: &[usize],
     stop: &Stop,
 ) -> anyhow::Result<Vec<f32>> {
-    let (d, each) = (engine.net().network().features, engine.net().network().input);
+    let (d, each) = (engine.network().features, engine.network().input);
     let (mut features, mut pixels) = (vec![0.0; images.len() * d], Vec::new());
     for (images, out) in images.chunks(BLOCK).zip(features.chunks_mut(BLOCK * d)) {
         stop.check()?;
@@ -358,8 +389,8 @@ impl Maker {
 impl Task for ImageTask {
     type Engine = FewShotEngine;
 
-    fn micro_batches(&mut self, step: u64) -> anyhow::Result<&[ImageBatch]> {
-        self.batches.get(step)
+    fn micro_batches(&mut self, batches: Range<u64>) -> anyhow::Result<&[ImageBatch]> {
+        self.batches.get(batches)
     }
 
     fn waited_s(&self) -> f64 {
@@ -382,7 +413,7 @@ impl Task for ImageTask {
                 (drawn, features)
             }
         };
-        let d = engine.net().network().features;
+        let d = engine.network().features;
         let (mut blocks, mut episode, mut f) = (Vec::new(), Episode::default(), Vec::new());
         for number in 0..count {
             self.validation.episode(number, &mut episode);

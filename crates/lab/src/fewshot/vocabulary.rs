@@ -71,6 +71,7 @@ const OWN: &[&str] = &[
     "sweep.images",
     "sweep.widths",
     "sweep.per_step",
+    "train.device",
     "train.threads",
     "train.clip",
     "train.eval_every",

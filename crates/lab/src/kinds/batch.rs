@@ -3,6 +3,7 @@
 //! found*: that row is left out. Steps S = E/B against B at one loss are McCandlish et al.'s hyperbola (2018,
 //! arXiv:1812.06162), whose bend is the critical batch B_crit = E_min/S_min.
 
+use super::branches;
 use super::words::{LEAST_STEPS, LEVEL, counts, maybe, verdict};
 use super::{Findings, Found, Kind};
 use crate::error::UserError;
@@ -18,7 +19,7 @@ use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Se
 
 /// Bytes of the built-in text in a token of GPT-2's: published laws count such tokens (`corpus/CREDITS.md`: 15.6 MB are
 /// 3.84 M tokens).
-const BYTES_PER_BPE: f64 = 4.07;
+pub(super) const BYTES_PER_BPE: f64 = 4.07;
 
 /// Multiples of the rule's rate that each batch is tried with, where the study does not say.
 const RATES: [f64; 4] = [0.25, 0.5, 1.0, 2.0];
@@ -27,22 +28,33 @@ pub(super) struct Batch;
 
 impl Kind for Batch {
     fn expand(&self, raw: &RawStudy, base: &Base, notes: &mut Notes) -> Result<Vec<RunSpec>, UserError> {
-        arms::only(raw, "batch", &["batches", "rates", "rate_exponent"])?;
-        if !raw.entries.contains_key("arms.batches") {
-            return Err(UserError::new(format!("{}: which batches?", raw.place("arms.batches")))
-                .hint("write batches = [512, 2048, 8192, 32768] (tokens a step) under [arms]"));
+        let known = ["batches", "rates", "rate_exponent", "branch_batches", "branch_rate_exponent"];
+        arms::only(raw, "batch", &known)?;
+        let mut all = arms::of_branches(raw, base)?;
+        if raw.entries.contains_key("arms.batches") || all.is_empty() {
+            if !raw.entries.contains_key("arms.batches") {
+                return Err(UserError::new(format!("{}: which batches?", raw.place("arms.batches"))).hint(
+                    "write batches = [512, 2048, 8192, 32768] (tokens a step) under [arms], or branch_batches = \
+                     [2, 4, 8, 16, 32] (of the trunk's)",
+                ));
+            }
+            all.extend(arms::of_settings(raw, base, &RATES, true)?);
         }
-        arms::runs(raw, &arms::of_settings(raw, base, &RATES, true)?, &resolve::models(raw)?, notes)
+        arms::runs(raw, &all, &resolve::models(raw)?, notes)
     }
 
     fn is_of_the_law(&self, study: &Study, run: &RunSpec) -> bool {
-        super::lr::is_base(study, run)
+        match study.runs.iter().any(|run| run.arm.contains_key("branch")) {
+            true => run.arm_number("branch") == Some(1.0),
+            false => super::lr::is_base(study, run),
+        }
     }
 
     fn findings(&self, found: &Found<'_>) -> Findings {
+        let branches = branches::findings(found);
         let targets = targets(found);
         if targets.is_empty() {
-            return Findings::default();
+            return branches;
         }
         let noise = noise_scales(found);
         let mut section = Section {
@@ -57,7 +69,10 @@ impl Kind for Batch {
         section.charts.push(critical_chart(&targets));
         section.tables.push(critical_table(&targets));
         section.tables.push(cost_table(&targets));
-        Findings { sections: vec![section], verdicts: claims(&targets) }
+        let Findings { mut sections, mut verdicts } = branches;
+        sections.insert(0, section);
+        verdicts.splice(0..0, claims(&targets));
+        Findings { sections, verdicts }
     }
 }
 
@@ -128,7 +143,10 @@ fn targets(found: &Found<'_>) -> Vec<Target> {
             .runs
             .iter()
             .filter(|run| {
-                run.model.params() == params && run.seed == seed && !curve(found, &run.id).is_empty()
+                run.model.params() == params
+                    && run.seed == seed
+                    && run.arm.contains_key("batch")
+                    && !curve(found, &run.id).is_empty()
             })
             .collect();
         let mut batches: Vec<u64> = runs.iter().map(|run| run.train.batch_tokens).collect();
@@ -367,13 +385,13 @@ fn tokens_chart(targets: &[Target]) -> Chart {
 }
 
 /// Kaplan et al. 2020 (arXiv:2001.08361, eq. 5.3): B_crit = 2·10⁸ tokens/L^(1/0.21), of their BPE tokens.
-fn kaplan(loss: f64, bytes_per_bpe: f64) -> f64 {
+pub(super) fn kaplan(loss: f64, bytes_per_bpe: f64) -> f64 {
     CriticalBatch::kaplan().at(loss * bytes_per_bpe) * bytes_per_bpe
 }
 
 /// Zhang et al. 2024 (arXiv:2410.21676): 93.20·(N/10⁶)^0.47 sequences of 512 tokens where D = 20·N; by data, since they
 /// find that it follows the data: N is D/20.
-fn zhang(tokens: f64) -> f64 {
+pub(super) fn zhang(tokens: f64) -> f64 {
     93.2 * (tokens / 20.0 / 1e6).powf(0.47) * 512.0
 }
 

@@ -6,7 +6,7 @@ use crate::open::resolve;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{Machine, TEXT};
 use isoflop_base::study::{RunSpec, Study};
-use isoflop_base::{Measured, Point, PointKind, SourceLoss};
+use isoflop_base::{BlockLoss, Measured, Point, PointKind, SourceLoss};
 use isoflop_data::{ByteTokens, Corpus, CorpusInfo, CorpusSource, TokenizerKind, corpus};
 use isoflop_laws::Options;
 use isoflop_report::Ruling;
@@ -106,7 +106,8 @@ fn chinchilla(n: f64, d: f64) -> f64 {
 
 /// The first number of a cell such as `0.62 (0.51 to 0.73)`, and its interval.
 fn numbers(cell: &str) -> Vec<f64> {
-    cell.split(|c: char| !(c.is_ascii_digit() || ".-e".contains(c)))
+    cell.replace('−', "-")
+        .split(|c: char| !(c.is_ascii_digit() || ".-e".contains(c)))
         .filter_map(|word| word.parse::<f64>().ok())
         .collect()
 }
@@ -305,6 +306,63 @@ fn the_best_mixture_is_found() {
 }
 
 #[test]
+fn the_best_mixture_of_three_is_found() {
+    let source = |name: &str| {
+        let mut corpus = plain();
+        corpus.info.name = name.to_owned();
+        CorpusSource::new(name, corpus)
+    };
+    // Named against the order of the alphabet.
+    let three = corpus::of_several(vec![source("c"), source("b"), source("a")], 0).unwrap();
+    let mix = |name: &str| format!("{name} = {{ corpus = \"builtin\", weight = 1 }}\n");
+    let study = |mixes: &str| {
+        let text = format!(
+            "[data]\nheld_out = [\"c\", \"b\", \"a\"]\n[data.mix]\n{}{}{}[arms]\nmixes = [{mixes}]\nheld_out = \
+             [\"2:1:1\"]\n{SERIES}",
+            mix("c"),
+            mix("b"),
+            mix("a")
+        );
+        study_of(&three, "data", &text).unwrap()
+    };
+    let all = study("\"1:0:0\", \"0:1:0\", \"0:0:1\", \"1:1:1\", \"3:1:0\", \"0:1:3\", \"1:0:3\"");
+    // Each source's loss falls with its own share; the mean is lowest where the falls are alike.
+    let of = |run: &RunSpec, name: &str, at: f64| {
+        1.0 + (at - 2.0 * run.arm[&format!("share_{name}")].parse::<f64>().unwrap()).exp()
+    };
+    let points_of = |study: &Study| {
+        let mut points = points(study, &|run, _| of(run, "c", -1.5));
+        for point in &mut points {
+            let run = study.runs.iter().find(|r| r.id == point.run).unwrap();
+            let other = |name: &str| {
+                let loss =
+                    of(run, name, -1.0) * (1.0 + 1e-4 * noise(&format!("{}{}{name}", run.id, point.tokens)));
+                SourceLoss { name: name.to_owned(), loss, loss_se: None, tokens: 1000 }
+            };
+            point.held_out = vec![other("b"), other("a")];
+        }
+        points
+    };
+    let found = findings(&all, &points_of(&all));
+    let rows = &found.sections[0].tables[0].rows;
+    assert_eq!(rows.len(), 9, "three sizes, three seeds");
+    for row in rows {
+        for (cell, share) in row[2..5].iter().zip([100.0 / 6.0, 100.0 * 5.0 / 12.0, 100.0 * 5.0 / 12.0]) {
+            assert!((numbers(cell)[0] - share).abs() < 2.5, "{row:?}, {share}");
+        }
+    }
+    assert_eq!(ruling(&found, "predicts mixtures"), Ruling::Reproduced);
+    // Four mixtures are too few for three sources.
+    let few = study("\"1:0:0\", \"0:1:0\", \"0:0:1\", \"1:1:1\"");
+    let found = findings(&few, &points_of(&few));
+    assert!(
+        found.sections[0].paragraphs[0].contains("needs 5 mixtures"),
+        "{:?}",
+        found.sections[0].paragraphs
+    );
+}
+
+#[test]
 fn the_law_of_the_best_rate_is_found() {
     let text = format!(
         "[arms]\nrates = [0.25, 0.5, 1, 2, 4]\nbatches = [64, 128, 256]\nrate_exponent = 0.5\n{}",
@@ -386,6 +444,40 @@ fn the_critical_batch_is_found() {
 }
 
 #[test]
+fn the_batch_that_branches_bear_is_found() {
+    let study = study("batch", &format!("[arms]\nbranch_batches = [2, 4, 8, 16]\n{SERIES}decay = 0.5\n"));
+    let critical = |tokens: f64| 64.0 * (tokens / 8000.0).sqrt();
+    let batch = |run: &RunSpec| 64.0 * run.arm["branch"].parse::<f64>().unwrap();
+    let loss = |run: &RunSpec, tokens: f64| {
+        let over = (batch(run) / critical(tokens)).log2().max(0.0);
+        chinchilla(run.model.params() as f64, tokens) * (1.0 + 0.02 * over)
+    };
+    let blocks = |mut points: Vec<Point>| {
+        for point in &mut points {
+            let block = |b: u32| point.loss * 1000.0 * (1.0 + 0.1 * noise(&b.to_string()));
+            point.blocks = (0..20).map(|b| BlockLoss { block: b, sum: block(b), tokens: 1000 }).collect();
+        }
+        points
+    };
+    let found = findings(&study, &blocks(points(&study, &loss)));
+    let rows = &found.sections[0].tables[0].rows;
+    assert_eq!(rows.len(), 15, "three sizes, five lengths: {rows:?}");
+    for (row, tokens) in rows.iter().zip([32e3, 64e3, 128e3, 256e3, 512e3].iter().cycle()) {
+        let bracket = numbers(&row[5]);
+        let critical = critical(*tokens) * 1.001;
+        assert!(bracket[0] <= critical && critical < bracket[1] && bracket[1] == 2.0 * bracket[0], "{row:?}");
+        assert_eq!(row[2], "3", "seeds");
+    }
+    assert_eq!(ruling(&found, "grows as training goes on"), Ruling::Reproduced);
+    assert_eq!(ruling(&found, "simple noise scale"), Ruling::CannotTell);
+    // Where no batch costs anything, all pass and nothing is said of growth.
+    let flat = |run: &RunSpec, tokens: f64| chinchilla(run.model.params() as f64, tokens);
+    let found = findings(&study, &blocks(points(&study, &flat)));
+    assert!(found.sections[0].tables[0].rows.iter().all(|row| row[5].ends_with("or more")));
+    assert_eq!(ruling(&found, "grows as training goes on"), Ruling::CannotTell);
+}
+
+#[test]
 fn arms_that_make_no_sense_are_refused_by_name() {
     let corpus = plain().with_itself_as(TEXT);
     let refused = |kind: &str, arms: &str, words: &str| {
@@ -404,6 +496,8 @@ fn arms_that_make_no_sense_are_refused_by_name() {
     refused("data", "mixes = [\"1:1\"]", "without [data.mix]");
     refused("data", "batches = [64]", "not a key of a study of kind = \"data\"");
     refused("batch", "rates = [1]", "which batches");
+    refused("batch", "branch_batches = [1, 2]", "of the trunk's batches");
+    refused("data", "branch_batches = [2]", "not a key of a study");
     refused("batch", "batches = [100]", "no whole number of sequences");
     refused("batch", "batches = [64]\nrates = [0]", "no multiple of a rate");
     refused("lr", "init = [\"zero\"]", "not one of them");

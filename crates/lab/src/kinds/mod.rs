@@ -6,6 +6,7 @@
 
 mod allocation;
 mod batch;
+mod branches;
 mod data;
 mod found;
 mod isoflop;

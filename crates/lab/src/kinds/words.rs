@@ -11,12 +11,13 @@ pub(super) const LEAST_STEPS: u64 = 50;
 
 /// `0.62 (0.51 to 0.73)`, or that there is no interval.
 pub(super) fn interval(estimate: &Estimate, digits: usize) -> String {
-    match estimate.ends {
+    let words = match estimate.ends {
         Some((lo, hi)) => {
             format!("{:.digits$} ({lo:.digits$} to {hi:.digits$})", estimate.value)
         }
         None => format!("{:.digits$} (no interval)", estimate.value),
-    }
+    };
+    words.replace('-', "−")
 }
 
 /// ` (3.88 k to 36.2 k)`, or that there is no interval.

@@ -1,9 +1,10 @@
-//! What trains a language model: the processor, or graphics cards as a study names them.
+//! What trains a model: the processor, or graphics cards as a study names them.
 
 use crate::error::UserError;
 use isoflop_base::devices::{self, Device as Published};
 use isoflop_base::study::PROCESSOR;
 use isoflop_cuda::{AbsentCards, Cuda, Driver, DriverError, largest_micro_batch};
+use isoflop_nn::conv::{ConvError, ConvOptions, FewShotConfig, FewShotEngine};
 use isoflop_nn::engine::DeviceFacts;
 use isoflop_nn::{Cpu, Device, EngineError, EngineOptions, GptConfig, LanguageModel, MemoryPlan, Precision};
 
@@ -21,7 +22,7 @@ pub fn driver() -> Result<Driver, DriverError> {
     }
 }
 
-/// Where engines of language models are made.
+/// Where engines are made.
 #[derive(Debug, Clone)]
 pub enum Hardware {
     /// The processor.
@@ -132,13 +133,42 @@ impl Hardware {
         Ok(match self {
             Self::Cpu(cpu) => Box::new(cpu.make(config, options, seed)?),
             Self::Cards(cuda) => Box::new(cuda.make(config, options, seed)?),
-            Self::Absent(cards) => {
-                let name = cards.facts().name;
-                return Err(EngineError::Device(format!(
-                    "{name} is planned for and not here\nhint: write device = \"cuda\" to train on this machine's card"
-                )));
-            }
+            Self::Absent(cards) => return Err(absent(cards)),
         })
+    }
+
+    /// Bytes an engine of a network of images will allocate, on each card.
+    ///
+    /// # Errors
+    /// An impossible network or batch.
+    pub fn few_shot_plan(
+        &self,
+        config: &FewShotConfig,
+        options: &ConvOptions,
+    ) -> Result<MemoryPlan, ConvError> {
+        match self {
+            Self::Cpu(_) => FewShotEngine::plan(config, options),
+            Self::Cards(cuda) => cuda.few_shot_plan(config, options),
+            Self::Absent(cards) => cards.few_shot_plan(config, options),
+        }
+    }
+
+    /// An engine of a network of images with fresh weights.
+    ///
+    /// # Errors
+    /// As [`Self::make`]; an impossible network or batch.
+    pub fn few_shot(
+        &self,
+        config: &FewShotConfig,
+        options: &ConvOptions,
+    ) -> Result<FewShotEngine, EngineError> {
+        match self {
+            Self::Cpu(_) => {
+                FewShotEngine::new(config, options).map_err(|e| EngineError::Device(e.to_string()))
+            }
+            Self::Cards(cuda) => cuda.few_shot(config, options),
+            Self::Absent(cards) => Err(absent(cards)),
+        }
     }
 
     /// Operations per second of its matrix units as the vendor publishes them, of all cards; `None` on a processor
@@ -155,6 +185,14 @@ impl Hardware {
         };
         Some(one * cards as f64)
     }
+}
+
+/// That nothing can be trained on cards that are planned for.
+fn absent(cards: &AbsentCards) -> EngineError {
+    let name = cards.facts().name;
+    EngineError::Device(format!(
+        "{name} is planned for and not here\nhint: write device = \"cuda\" to train on this machine's card"
+    ))
 }
 
 impl Device<GptConfig> for Hardware {

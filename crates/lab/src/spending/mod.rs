@@ -91,16 +91,7 @@ pub fn section(account: &Account<'_>) -> Section {
 
 /// Joules of training of all runs: measured if all are, estimated if one is.
 pub fn total(collected: &Collected) -> Measured<f64> {
-    let sum = collected.runs.iter().map(joules).fold(Measured::measured(0.0), Measured::plus);
-    // A cost knows that it is an estimate, a point of what.
-    let how = collected.points().find_map(|(point, _)| match &point.energy_j {
-        Measured::Estimated { how, .. } => Some(how.clone()),
-        _ => None,
-    });
-    match (sum, how) {
-        (Measured::Estimated { value, .. }, Some(how)) => Measured::estimated(value, how),
-        (sum, _) => sum,
-    }
+    collected.runs.iter().map(joules).fold(Measured::measured(0.0), Measured::plus)
 }
 
 fn energy_words(meter: &MeterSpec, gross: &Measured<f64>, seconds: f64, noted: &Noted) -> String {
@@ -207,7 +198,7 @@ fn memory_words(planned: &Measured<u64>, samples: &[Sample], on_cards: bool) -> 
     let peak = samples.iter().filter_map(|sample| sample.peak).chain(own.value().copied()).max();
     let peak = match (peak, own) {
         (Some(peak), _) => {
-            format!("{} at most resident in a process of it, program and data included", bytes(peak))
+            format!("{} at most resident in a process of the study, program and data included", bytes(peak))
         }
         (None, Measured::Missing { reason }) => format!("its peak is missing: {reason}"),
         (None, _) => "its peak is missing".to_owned(),

@@ -32,16 +32,23 @@ fn over(sample: &Sample, of: fn(&GpuSample) -> Option<f64>, join: fn(f64, f64) -
     sample.gpus.iter().filter_map(of).reduce(join)
 }
 
-/// A reading against hours of work, of samples by rising time; `None` if there are too few.
+/// A reading against the time of work, of samples by rising time; `None` if there are too few.
 fn trace(samples: &[Sample], title: &str, unit: &str, of: Reading) -> Option<Chart> {
     let pieces = pieces(samples, of);
     let count = pieces.iter().map(Vec::len).sum::<usize>();
     if count < 2 {
         return None;
     }
+    let hours = pieces.iter().flatten().map(|corner| corner.0).fold(0.0, f64::max);
+    let (unit_x, scale) = match hours {
+        h if h < 0.05 => ("seconds", 3600.0),
+        h if h < 2.0 => ("minutes", 60.0),
+        _ => ("hours", 1.0),
+    };
     let (mut line, mut points, mut gaps) = (Vec::<(f64, f64)>::new(), Vec::new(), 0);
     let stretch = count.div_ceil(TRACE_POINTS / 2);
-    for piece in pieces {
+    for mut piece in pieces {
+        piece.iter_mut().for_each(|corner| corner.0 *= scale);
         if let [(x, y)] = piece[..] {
             points.push(ChartPoint { x, y, interval: None });
             continue;
@@ -59,9 +66,9 @@ fn trace(samples: &[Sample], title: &str, unit: &str, of: Reading) -> Option<Cha
     Some(Chart {
         title: title.to_owned(),
         caption: format!(
-            "Against hours of work; of many samples the lowest and the highest of each stretch.{gaps}"
+            "Against {unit_x} of work; of many samples the lowest and the highest of each stretch.{gaps}"
         ),
-        x: ChartAxis { label: "hours".to_owned(), log: false },
+        x: ChartAxis { label: unit_x.to_owned(), log: false },
         y: ChartAxis { label: unit.to_owned(), log: false },
         series: vec![ChartSeries { name: String::new(), points, line }],
     })
@@ -137,6 +144,8 @@ mod tests {
         assert!(line.len() <= TRACE_POINTS + 4, "{}", line.len());
         assert!(line.iter().any(|(_, y)| *y == 95.0), "the peak is thinned away");
         assert!(line.last().unwrap().0 < 3.0, "a day's pause is drawn: {:?}", line.last());
+        let of = |count: usize| trace(&samples[..count], "t", "°C", |s| s.celsius).unwrap().x.label;
+        assert_eq!((of(20), of(1000), of(5000)), ("seconds".into(), "minutes".into(), "hours".into()));
         assert_eq!(gaps(&line).len(), 1, "nothing joins the two sides of the pause");
         assert!(celsius(&[sample(0.0, None)]).is_none());
     }

@@ -7,8 +7,8 @@ use super::resolve::{Arm, Base, Notes, TEXT};
 use super::series;
 use crate::error::UserError;
 use isoflop_base::mix::{MixSpec, Origin, Passages, SourceSpec, StageSpec, StageStart};
-use isoflop_base::recipe::{Init, Word};
-use isoflop_base::study::{RunSpec, Warmup};
+use isoflop_base::recipe::{Init, ScheduleKind, Word};
+use isoflop_base::study::{BranchBatch, RunSpec, Warmup};
 use isoflop_base::units::{parse_count, parse_share, parse_whole, percent, si};
 use isoflop_base::{JunkKind, ModelShape};
 
@@ -17,6 +17,8 @@ const TAG: &str = "<junk>";
 /// How the rate follows the batch, where the study does not say: the square root, as noise in Adam's updates does
 /// (Malladi et al. 2022, arXiv:2205.10287).
 const RATE_EXPONENT: f64 = 0.5;
+/// Batches of the trunk that a step of a branch may take.
+const MOST_BATCHES: u64 = 4096;
 
 /// The study's series under each of these bases, smaller models first, arms in their order.
 ///
@@ -303,6 +305,46 @@ pub fn of_settings(raw: &RawStudy, base: &Base, rates: &[f64], pairs: bool) -> R
         }
     }
     Ok(arms)
+}
+
+/// The arms of the branching method: the trunk's own batch in its decayed branches, and multiples of it from the same
+/// forks. At k batches a step the branches' rate is the study's times k^`branch_rate_exponent`.
+///
+/// # Errors
+/// Multiples that are none; a schedule without branches.
+pub fn of_branches(raw: &RawStudy, base: &Base) -> Result<Vec<Base>, UserError> {
+    let key = "arms.branch_batches";
+    let multiples = raw.parsed_list(key, parse_whole)?.unwrap_or_default();
+    raw.no_repeats(key, &multiples)?;
+    if multiples.is_empty() {
+        return Ok(Vec::new());
+    }
+    if let Some(wrong) = multiples.iter().find(|k| !(2..=MOST_BATCHES).contains(*k)) {
+        return Err(UserError::new(format!("{}: {wrong} of the trunk's batches", raw.place(key))).hint(
+            format!("write 2 to {MOST_BATCHES}, such as [2, 4, 8, 16, 32]; the trunk's own is there anyway"),
+        ));
+    }
+    if base.train.schedule != ScheduleKind::Wsd {
+        return Err(UserError::new(format!(
+            "{}: schedule = \"{}\" has no branches",
+            raw.place(key),
+            base.train.schedule.word()
+        ))
+        .hint("write schedule = \"wsd\" under [train]"));
+    }
+    let key = "arms.branch_rate_exponent";
+    let exponent = raw.number(key, RATE_EXPONENT, |v| (-2.0..=2.0).contains(&v), "-2 to 2")?;
+    let arm = |batches: u64| {
+        let mut arm = Arm::new(format!("branch{batches}"), [("branch", batches.to_string())]);
+        arm.pairs = true;
+        let mut base = base.clone();
+        if batches > 1 {
+            base.train.branch = Some(BranchBatch { batches, rate: (batches as f64).powf(exponent) });
+        }
+        base.arm = arm;
+        base
+    };
+    Ok(std::iter::once(1).chain(multiples).map(arm).collect())
 }
 
 fn whole_sequences(raw: &RawStudy, base: &Base, batch: f64) -> Result<u64, UserError> {

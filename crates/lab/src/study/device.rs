@@ -12,7 +12,7 @@ use isoflop_base::units::parse_whole;
 ///
 /// # Errors
 /// A [`UserError`]: no such cards, or no driver.
-pub(super) fn device(raw: &RawStudy) -> Result<(String, Option<Hardware>), UserError> {
+pub fn device(raw: &RawStudy) -> Result<(String, Option<Hardware>), UserError> {
     let device = raw.text("train.device")?.unwrap_or_else(|| PROCESSOR.to_owned());
     if !Hardware::is_cards(&device) {
         return Ok((device, None));
@@ -23,7 +23,7 @@ pub(super) fn device(raw: &RawStudy) -> Result<(String, Option<Hardware>), UserE
 }
 
 /// What the machine offers when these cards train.
-pub(super) fn machine_of(cards: Option<&Hardware>, machine: &Machine) -> Machine {
+pub fn machine_of(cards: Option<&Hardware>, machine: &Machine) -> Machine {
     match cards {
         Some(cards) => {
             let kernels = cards.facts().kernels.to_owned();

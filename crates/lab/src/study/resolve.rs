@@ -414,6 +414,7 @@ fn resolve_train(
     Ok(TrainSpec {
         lr: 0.0,
         batch_tokens,
+        branch: None,
         micro_batch: 0,
         precision: precision(raw, machine, notes)?,
         optimizer,

@@ -93,6 +93,8 @@ const OWN: &[&str] = &[
     "arms.batches",
     "arms.rates",
     "arms.rate_exponent",
+    "arms.branch_batches",
+    "arms.branch_rate_exponent",
     "arms.init",
     "series.models",
     "series.tokens",

@@ -15,6 +15,7 @@ use isoflop_data::Corpus;
 use isoflop_nn::{Engine, TokenBatch};
 use isoflop_store::Checkpoint;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ impl<E: Engine<Batch = TokenBatch>> LanguageTask<E> {
     pub fn new(spec: &RunSpec, corpus: &Arc<Corpus>) -> anyhow::Result<Self> {
         let (rows, micro) = (Rows::new(spec, corpus)?, spec.train.micro_batch);
         let reader = rows.clone();
-        let batches = Ahead::new(move |step, buffer: &mut Vec<TokenBatch>| reader.fill(step, micro, buffer))?;
+        let batches =
+            Ahead::new(move |batches, buffer: &mut Vec<TokenBatch>| reader.fill(batches, micro, buffer))?;
         Ok(Self {
             flops_per_token: gpt::run_flops_per_token(spec),
             spec: spec.clone(),
@@ -57,8 +59,8 @@ impl<E> LanguageTask<E> {
 impl<E: Engine<Batch = TokenBatch>> Task for LanguageTask<E> {
     type Engine = E;
 
-    fn micro_batches(&mut self, step: u64) -> anyhow::Result<&[TokenBatch]> {
-        self.batches.get(step)
+    fn micro_batches(&mut self, batches: Range<u64>) -> anyhow::Result<&[TokenBatch]> {
+        self.batches.get(batches)
     }
 
     fn waited_s(&self) -> f64 {

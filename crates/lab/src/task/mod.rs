@@ -10,6 +10,7 @@ use crate::stop::Stop;
 use isoflop_base::{BlockLoss, SourceLoss, SourceSeen};
 use isoflop_nn::Engine;
 use serde_json::Value;
+use std::ops::Range;
 
 /// The mean loss over held-out samples, with its standard error.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,12 +61,13 @@ pub trait Task {
     /// The model in training.
     type Engine: Engine;
 
-    /// The micro-batches of an optimiser step: the same whoever asks and whenever. Read ahead of the step, so that
-    /// asking costs little; what waiting there was is in [`Task::waited_s`].
+    /// The micro-batches of an optimiser step that takes these batches, one but where a branch has a batch of its own:
+    /// the same whoever asks and whenever. Read ahead of the step, so that asking costs little; what waiting there was
+    /// is in [`Task::waited_s`].
     ///
     /// # Errors
     /// Data that cannot be read, or is not what it was when it was opened.
-    fn micro_batches(&mut self, step: u64) -> anyhow::Result<&[<Self::Engine as Engine>::Batch]>;
+    fn micro_batches(&mut self, batches: Range<u64>) -> anyhow::Result<&[<Self::Engine as Engine>::Batch]>;
 
     /// Seconds the loop has waited for batches so far.
     fn waited_s(&self) -> f64;

@@ -6,6 +6,7 @@ use isoflop_base::mix::SourceSeen;
 use isoflop_base::study::RunSpec;
 use isoflop_data::{Corpus, Mixture, Sampler};
 use isoflop_nn::TokenBatch;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A pure function from a row's number to its tokens.
@@ -37,7 +38,7 @@ impl Rows {
             None => Sampler::over(&*corpus.train, context, spec.seed, None).map(Order::One),
             Some(mix) => {
                 // A step is read ahead, also of the last one.
-                let rows = (spec.end() + 1) * sequences;
+                let rows = (spec.end() + spec.train.branch.map_or(1, |branch| branch.batches)) * sequences;
                 Mixture::new(corpus, mix, spec.seed, context, sequences, rows)
                     .map(|mixture| Order::Several(mixture, mix.held_out[0]))
             }
@@ -46,14 +47,14 @@ impl Rows {
         Ok(Self { corpus: Arc::clone(corpus), order, context: context as u64, sequences })
     }
 
-    /// The micro-batches of an optimiser step, in the memory of those of another.
+    /// The micro-batches of an optimiser step that takes these batches, in the memory of those of another.
     ///
     /// # Errors
     /// An id beyond the vocabulary, or a file that shrank.
-    pub fn fill(&self, step: u64, micro: usize, batches: &mut Vec<TokenBatch>) -> anyhow::Result<()> {
-        let count = self.sequences as usize / micro;
+    pub fn fill(&self, of: Range<u64>, micro: usize, batches: &mut Vec<TokenBatch>) -> anyhow::Result<()> {
+        let count = ((of.end - of.start) * self.sequences) as usize / micro;
         batches.resize_with(count, || TokenBatch::zeroed(micro, self.context as usize));
-        let firsts = (step * self.sequences..).step_by(micro);
+        let firsts = (of.start * self.sequences..).step_by(micro);
         for (batch, first) in batches.iter_mut().zip(firsts) {
             match &self.order {
                 Order::One(sampler) => sampler.fill(&*self.corpus.train, first, batch),

@@ -19,7 +19,7 @@
 use super::state::Place;
 use isoflop_base::PointKind;
 use isoflop_base::ScheduleKind;
-use isoflop_base::study::RunSpec;
+use isoflop_base::study::{BranchBatch, RunSpec};
 use isoflop_nn::schedule::Schedule;
 
 /// A stretch of optimiser steps and what is done at its end.
@@ -33,6 +33,8 @@ pub struct Segment {
     pub end: u64,
     /// Learning rates by step.
     pub schedule: Schedule,
+    /// Batches that an optimiser step takes, and by which it goes on: one, but in branches with a batch of their own.
+    pub batches: u64,
     /// Label of the checkpoint whose state this segment starts from; `None`: it goes on from the segment before.
     pub from_fork: Option<String>,
     /// What its end is.
@@ -46,6 +48,19 @@ pub enum Ending {
     Fork(String),
     /// A finished point, pinned under this label.
     Point(PointKind, String),
+}
+
+impl Segment {
+    /// The batches of the step that begins at `step`: the last one takes what is left.
+    pub fn step_at(&self, step: u64) -> std::ops::Range<u64> {
+        step..self.end.min(step + self.batches)
+    }
+
+    /// Where the step began that ended at `step`.
+    pub fn step_before(&self, step: u64) -> u64 {
+        let done = step.saturating_sub(self.start + 1);
+        self.start + done / self.batches * self.batches
+    }
 }
 
 /// The segments of a run in the order in which they are executed.
@@ -77,9 +92,9 @@ impl Program {
     pub fn new(run: &RunSpec) -> Self {
         let (train, total) = (&run.train, run.end());
         let wsd = train.schedule == ScheduleKind::Wsd;
-        let schedule = |end: u64| Schedule {
+        let schedule = |end: u64, times: f64| Schedule {
             kind: train.schedule,
-            peak: train.lr,
+            peak: train.lr * times,
             warmup_steps: train.warmup_steps,
             decay_steps: if wsd { decay_steps(train.decay, end) } else { 0 },
             total_steps: end,
@@ -92,12 +107,14 @@ impl Program {
                 name: "trunk".to_owned(),
                 start: 0,
                 end: total,
-                schedule: schedule(total),
+                schedule: schedule(total, 1.0),
+                batches: 1,
                 from_fork: None,
                 ending: point(total),
             };
             return Self { segments: vec![whole], ends: vec![total] };
         }
+        let own = train.branch.unwrap_or(BranchBatch { batches: 1, rate: 1.0 });
         let (mut segments, mut from_fork, mut start) = (Vec::new(), None, 0);
         for &end in &run.ends {
             let tokens = run.tokens_at(end);
@@ -106,7 +123,8 @@ impl Program {
                 name: "trunk".to_owned(),
                 start,
                 end: fork,
-                schedule: schedule(total),
+                schedule: schedule(total, 1.0),
+                batches: 1,
                 from_fork: from_fork.take(),
                 ending: Ending::Fork(label.clone()),
             };
@@ -114,7 +132,8 @@ impl Program {
                 name: tokens.to_string(),
                 start: fork,
                 end,
-                schedule: schedule(end),
+                schedule: schedule(end, own.rate),
+                batches: own.batches,
                 from_fork: None,
                 ending: point(end),
             };
@@ -202,6 +221,7 @@ pub mod tests {
             train: TrainSpec {
                 lr: 0.1,
                 batch_tokens: 16,
+                branch: None,
                 micro_batch: 1,
                 precision: Precision::F32,
                 optimizer: Optimizer::AdamW,
@@ -285,6 +305,24 @@ pub mod tests {
         assert_eq!(rest.schedule.lr(24), 0.1);
         assert_eq!(rest.schedule.lr(rest.end - 1), 0.1);
         assert!(last.schedule.lr(119) < 0.02);
+    }
+
+    #[test]
+    fn branches_with_a_batch_of_their_own_leave_the_same_trunk() {
+        let mut run = small_run(&[30, 60, 120]);
+        let plain = Program::new(&run);
+        run.train.branch = Some(BranchBatch { batches: 4, rate: 2.0 });
+        let program = Program::new(&run);
+        assert_eq!(outline(&program), outline(&plain));
+        let branch = &program.segments[1];
+        let steps: Vec<_> = std::iter::successors(Some(branch.step_at(24)), |s| {
+            (s.end < branch.end).then(|| branch.step_at(s.end))
+        })
+        .collect();
+        assert_eq!(steps, [24..28, 28..30], "what is left of the point's tokens is the last step's");
+        assert_eq!([25, 28, 29, 30].map(|step| branch.step_before(step)), [24, 24, 28, 28]);
+        assert_eq!(program.segments[2], plain.segments[2]);
+        assert_eq!(branch.schedule.lr(24), 2.0 * plain.segments[1].schedule.lr(24));
     }
 
     #[test]

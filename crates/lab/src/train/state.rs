@@ -26,7 +26,8 @@ pub struct Place {
     pub position: u64,
     /// Index of the segment.
     pub segment: usize,
-    /// Steps from the start along the path that led here; those an engine skipped are among them.
+    /// Steps from the start along the path that led here, in batches of the trunk; those an engine skipped are among
+    /// them.
     pub step: u64,
     /// The segment's ending has been dealt with; the next one is to be entered.
     pub segment_done: bool,
@@ -112,15 +113,15 @@ impl Place {
         }
     }
 
-    /// A step was done in so many seconds, of which it waited some for its batches.
-    pub fn stepped(&mut self, step: Stepped, seconds: f64, waited_s: f64) {
+    /// A step of so many batches was done in so many seconds, of which it waited some for them.
+    pub fn stepped(&mut self, step: Stepped, batches: u64, seconds: f64, waited_s: f64) {
         self.waited_s += waited_s;
         self.waited_since_row_s += waited_s;
         self.position += 1;
-        self.step += 1;
+        self.step += batches;
         self.smooth = (0.95 * self.smooth.0 + 0.05 * step.loss, 0.95 * self.smooth.1 + 0.05);
         self.unlogged = Some(step);
-        self.since_row = (self.since_row.0 + 1, self.since_row.1 + seconds);
+        self.since_row = (self.since_row.0 + batches, self.since_row.1 + seconds);
     }
 
     /// A lap has ended.

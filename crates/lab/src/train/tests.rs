@@ -10,7 +10,7 @@ use crate::record::{Event, Recorder, RunRecorder, Silent};
 use crate::stop::{Stop, StopReason};
 use crate::task::language::LanguageTask;
 use isoflop_base::mix::{MixSpec, Origin, Passages, SourceSpec, StageSpec, StageStart};
-use isoflop_base::study::RunSpec;
+use isoflop_base::study::{BranchBatch, RunSpec};
 use isoflop_base::tensor::{Dtype, TensorGroup, TensorSink, TensorSource, TensorSpec};
 use isoflop_base::{CurveRow, Measured, Point, Status};
 use isoflop_base::{JunkKind, RunDocument};
@@ -402,6 +402,31 @@ fn branches_leave_the_trunk_as_if_they_had_not_been() {
     let (points_alone, _, weights_alone) = essence(&run);
     assert_eq!(points.last().unwrap().blocks, points_alone[0].blocks);
     assert_eq!(weights, weights_alone);
+}
+
+#[test]
+fn branches_with_a_larger_batch_leave_the_same_trunk_bit_for_bit_wherever_they_are_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, expected, _) = whole(&dir.path().join("plain"));
+    let mut spec = small_run(&[15, 30, 60]);
+    // Branches of 3, 6 and 12 batches: of one step, of two, of three.
+    spec.train.branch = Some(BranchBatch { batches: 4, rate: 2.0 });
+    let (trial, found, calls) = whole_of(&dir.path().join("larger"), spec);
+    let trunk = |e: &Essence| e.1.iter().filter(|row| row.segment == "trunk").cloned().collect::<Vec<_>>();
+    assert_eq!(trunk(&found), trunk(&expected));
+    let fork = |name: &str, trial: &Trial| {
+        let run = open(&dir.path().join(name), trial);
+        std::fs::read(run.dir().join("checkpoints/fork-960/model.safetensors")).unwrap()
+    };
+    assert_eq!(fork("larger", &trial), fork("plain", &plain));
+    for (point, plain) in found.0.iter().zip(&expected.0) {
+        assert_eq!((point.tokens, point.steps, point.flops), (plain.tokens, plain.steps, plain.flops));
+        assert_ne!(point.loss, plain.loss);
+    }
+    let decayed =
+        |e: &Essence| e.1.iter().filter(|row| row.segment == "960").map(|row| row.step).collect::<Vec<_>>();
+    assert_eq!(decayed(&found), [52, 56, 60]);
+    interrupt_everywhere(dir.path(), &trial, &found, calls);
 }
 
 #[test]

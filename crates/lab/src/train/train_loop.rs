@@ -17,7 +17,7 @@ use crate::stop::{Stop, StopReason};
 use crate::task::{Scoring, Task};
 use anyhow::Context as _;
 use isoflop_base::study::RunSpec;
-use isoflop_base::{CurveRow, NoisePairs, PointKind, Status};
+use isoflop_base::{Cost, CurveRow, NoisePairs, PointKind, Status};
 use isoflop_nn::engine::{NoisePair, Outcome as Moved};
 use isoflop_nn::{Engine, EngineError, SingleDevice};
 use std::time::Instant;
@@ -58,6 +58,20 @@ pub fn train<T: Task>(
     engine: &mut T::Engine,
     recorder: &mut RunRecorder<'_>,
 ) -> anyhow::Result<Outcome> {
+    train_after(Cost::NOTHING, job, task, engine, recorder)
+}
+
+/// The same after work that the run's operations hold and that was done before its loop, at this cost.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_after<T: Task>(
+    before: Cost,
+    job: &Job<'_>,
+    task: &mut T,
+    engine: &mut T::Engine,
+    recorder: &mut RunRecorder<'_>,
+) -> anyhow::Result<Outcome> {
     let laps = Laps::begin(job.meters.energy.clone(), Activity::Checkpoints);
     let place = checkpoint::take_up(job, task, engine, recorder)?;
     recorder.record(&Event::RunBegins {
@@ -66,6 +80,8 @@ pub fn train<T: Task>(
         done: job.program.steps_before(place.segment, place.step),
     })?;
     let mut training = Training { job, task, engine, recorder, place, laps };
+    training.place.spent.charge(Activity::Training, before);
+    training.place.charge((Activity::Training, before));
     let outcome = match training.execute() {
         // Weights that the last step ruined show where they are scored next.
         Err(e) if matches!(e.downcast_ref(), Some(EngineError::NonFinite { .. })) => Ok(Outcome::Diverged),
@@ -171,7 +187,9 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         let started = Instant::now();
         let lr = segment.schedule.lr(self.place.step);
         let waited = self.task.waited_s();
-        let batch = self.task.micro_batches(self.place.step)?;
+        let batches = segment.step_at(self.place.step);
+        let count = batches.end - batches.start;
+        let batch = self.task.micro_batches(batches)?;
         for micro in batch {
             self.job.stop.check()?;
             self.engine.accumulate(micro, 1.0 / batch.len() as f32)?;
@@ -184,7 +202,7 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
         };
         self.heed(update.outcome, update.grad_norm)?;
         let stepped = Stepped { loss: update.loss, lr, grad_norm: self.place.grad_norm };
-        self.place.stepped(stepped, started.elapsed().as_secs_f64(), waited);
+        self.place.stepped(stepped, count, started.elapsed().as_secs_f64(), waited);
         if let Some(pair) = update.noise {
             self.place.saw_noise(one(pair));
         }
@@ -226,7 +244,12 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
             return Ok(());
         }
         let total = self.job.spec.end();
-        let every = |steps: f64| self.place.step.is_multiple_of((steps.round() as u64).max(1));
+        // A step that takes several batches may pass over what it is counted by.
+        let before = segment.step_before(self.place.step);
+        let every = |steps: f64| {
+            let steps = (steps.round() as u64).max(1);
+            self.place.step / steps > before / steps
+        };
         let evaluate = every(self.job.spec.train.eval_every * total as f64);
         if evaluate || at_end || every(total as f64 / CURVE_ROWS as f64) {
             let val_loss = match evaluate {

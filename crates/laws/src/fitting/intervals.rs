@@ -5,7 +5,7 @@ use super::evidence::Evidence;
 use super::fitted::Fitted;
 use super::penalty::Penalty;
 use super::variance::Variance;
-use super::verdict::{FEW_DOF, at_assumed_scatter, judge, strictly};
+use super::verdict::{FEW_DOF, at_assumed_scatter, beside_a_free_floor, judge, strictly};
 use super::{bootstrap, profile};
 use crate::Options;
 use crate::document::{Correlation, Ends, FitRecord, ParamEstimate, Params};
@@ -144,6 +144,7 @@ pub(super) fn parameters(
         ));
         gradients.push((reported.name, gradient));
     }
+    beside_a_free_floor(fitted, record);
     record.params = Params(params);
     record.correlations = correlations(fitted, &gradients);
 }

@@ -136,7 +136,7 @@ impl Gpus {
     /// where somebody reads the cards whole from time to time.
     pub fn joules(&mut self) -> Measured<f64> {
         let now = Instant::now();
-        if !self.read_at.is_some_and(|at| now - at < WHOLE_EVERY)
+        if self.read_at.is_none_or(|at| now - at >= WHOLE_EVERY)
             && let Measured::Missing { reason } = self.read()
         {
             return Measured::missing(reason);

@@ -3,18 +3,19 @@
 //! A micro-batch is so many images, or so many whole episodes, in one pass: batch norm sees all of them, whatever the
 //! threads. A step may have several micro-batches; then each is normalised by itself, as on several devices.
 
+use super::backbone::{Backbone, Host, Kept};
 use super::config::ConvConfig;
 use super::heads::{Head, HeadConfig};
 use super::learner::{Learner, LearnerConfig, Sums, Targets};
-use super::net::{ConvNet, ConvOptions, Norm};
-use super::optimizer::{OptimizerConfig, OptimizerState};
-use super::parameters::Parameter;
-use super::{ConvError, config::Architecture};
+use super::net::{ConvOptions, Norm};
+use super::optimizer::OptimizerConfig;
+use super::parameters::{Parameter, Parameters};
+use super::{ConvError, config::Architecture, told};
 use crate::engine::{Buffer, Group, Outcome, StepSums, Update};
 use crate::{Engine, EngineError, MemoryPlan, SequenceLoss};
 use isoflop_base::tensor::{Dtype, TensorGroup, TensorSpec};
 use isoflop_base::{EpisodeShape, HeadKind, TensorError, TensorSink, TensorSource};
-use isoflop_kernels::AlignedBuffer;
+use isoflop_kernels::KernelSet;
 
 /// Every so many steps a pair of gradient norms is measured.
 const NOISE_EVERY: u64 = 10;
@@ -47,15 +48,12 @@ pub struct ImageBatch {
     pub targets: Targets,
 }
 
-/// A backbone and its learner in training on the processor.
+/// A backbone and its learner in training: the backbone where it was made, its features' vectors on the processor.
 pub struct FewShotEngine {
     config: FewShotConfig,
-    options: ConvOptions,
-    net: ConvNet,
+    kernels: KernelSet,
+    backbone: Box<dyn Backbone>,
     learner: Learner,
-    moments: OptimizerState,
-    /// Added up over a step of several micro-batches.
-    gradients: AlignedBuffer,
     df: Vec<f32>,
     /// Features of images that are only looked at, and what judges them where the learner is a classifier.
     features: Vec<f32>,
@@ -65,27 +63,28 @@ pub struct FewShotEngine {
 }
 
 impl FewShotEngine {
-    /// With fresh weights, a function of the options' seed.
+    /// With fresh weights, a function of the options' seed, on the processor.
     ///
     /// # Errors
-    /// As [`ConvNet::new`].
+    /// As [`ConvNet::new`](super::ConvNet::new).
     pub fn new(config: &FewShotConfig, options: &ConvOptions) -> Result<Self, ConvError> {
-        let net = ConvNet::new(&config.network, options)?;
-        let width = net.network().features;
-        let len = trained(config, net.network());
-        Ok(Self {
+        Ok(Self::on(Box::new(Host::new(config, options)?), config, options))
+    }
+
+    /// On a backbone of the same configuration, with a fresh learner, a function of the options' seed.
+    pub fn on(backbone: Box<dyn Backbone>, config: &FewShotConfig, options: &ConvOptions) -> Self {
+        let width = backbone.network().features;
+        Self {
             learner: Learner::new(config.learner, width, config.optimizer, options.seed),
-            moments: OptimizerState::new(config.optimizer, len),
-            gradients: AlignedBuffer::zeroed(len),
             df: Vec::new(),
             features: Vec::new(),
             logits: Vec::new(),
             nearest: Head::new(nearest_mean(config.learner, width)),
             sums: StepSums::default(),
-            net,
+            backbone,
             config: config.clone(),
-            options: *options,
-        })
+            kernels: options.kernels,
+        }
     }
 
     /// Bytes [`FewShotEngine::new`] will allocate, by what they hold.
@@ -93,33 +92,37 @@ impl FewShotEngine {
     /// # Errors
     /// An impossible network or batch.
     pub fn plan(config: &FewShotConfig, options: &ConvOptions) -> Result<MemoryPlan, ConvError> {
-        let network = Architecture::new(&config.network)?;
-        let mut plan = ConvNet::plan(&config.network, options)?;
-        plan.groups.extend(Self::beside(config, &network));
+        let mut plan = Host::plan(config, options)?;
+        plan.groups.push(Self::head_bytes(config, &Architecture::new(&config.network)?));
         Ok(plan)
     }
 
-    /// What is held beside the network.
-    fn beside(config: &FewShotConfig, network: &Architecture) -> [(&'static str, u64); 3] {
-        let len = trained(config, network);
-        [
-            ("moments", config.optimizer.bytes(len)),
-            ("gradients of a step", AlignedBuffer::bytes(len) as u64),
-            ("head", Learner::bytes(&config.learner, network.features, &config.optimizer)),
-        ]
+    /// What is held for the learner, on the processor wherever the backbone is.
+    fn head_bytes(config: &FewShotConfig, network: &Architecture) -> (&'static str, u64) {
+        ("head", Learner::bytes(&config.learner, network.features, &config.optimizer))
     }
 
-    /// The backbone.
-    pub fn net(&self) -> &ConvNet {
-        &self.net
+    /// The backbone's units.
+    pub fn network(&self) -> &Architecture {
+        self.backbone.network()
     }
 
-    /// Features `out[B,d]` of any number of images, as [`ConvNet::embed`].
+    /// The backbone's weights, flat.
     ///
     /// # Errors
-    /// As [`ConvNet::embed`].
-    pub fn embed(&mut self, images: &[f32], out: &mut [f32]) -> Result<(), ConvError> {
-        self.net.embed(images, out)
+    /// The device's.
+    pub fn weights(&self) -> Result<Vec<f32>, EngineError> {
+        let mut weights = vec![0.0; self.network().parameters.len];
+        self.backbone.read(Kept::Weights, &mut weights)?;
+        Ok(weights)
+    }
+
+    /// Features `out[B,d]` of any number of images, by the running statistics.
+    ///
+    /// # Errors
+    /// No whole images, another number of features; the device's.
+    pub fn embed(&mut self, images: &[f32], out: &mut [f32]) -> Result<(), EngineError> {
+        self.backbone.embed(images, out)
     }
 
     /// Configuration and weights of the head, if it learns from episodes.
@@ -132,12 +135,12 @@ impl FewShotEngine {
     /// # Errors
     /// The source's; a tensor that is missing or of another shape.
     pub fn load_backbone(&mut self, source: &mut dyn TensorSource) -> Result<(), EngineError> {
-        let layout = self.net.network().parameters.clone();
+        let layout = self.network().parameters.clone();
         let mut weights = vec![0.0; layout.len];
         for tensor in &layout.tensors {
             read(source, TensorGroup::Model, &tensor.name, tensor, &mut weights)?;
         }
-        let [mut mean, mut variance] = [vec![0.0; self.net.network().channels], Vec::new()];
+        let [mut mean, mut variance] = [vec![0.0; self.network().channels], Vec::new()];
         variance.clone_from(&mean);
         for (name, own) in self.norms() {
             let shape = [own.len()];
@@ -146,14 +149,14 @@ impl FewShotEngine {
             let variance = &mut variance[own];
             source.read_f32(TensorGroup::Model, &format!("{name}.running_var"), &shape, variance)?;
         }
-        self.net.update(|_, into, _| into.copy_from_slice(&weights));
-        self.net.set_running(&mean, &variance);
-        Ok(())
+        self.backbone.write(Kept::Weights, &weights)?;
+        self.backbone.write(Kept::RunningMean, &mean)?;
+        self.backbone.write(Kept::RunningVariance, &variance)
     }
 
     /// Each norm's name and channels.
     fn norms(&self) -> Vec<(String, std::ops::Range<usize>)> {
-        let network = self.net.network();
+        let network = self.network();
         let own = network.units().map(|unit| unit.channel..unit.channel + unit.shape.outputs);
         network.norms.iter().cloned().zip(own).collect()
     }
@@ -181,12 +184,12 @@ impl FewShotEngine {
             Some(own) => own,
             None => (&mut self.nearest, &[][..]),
         };
-        head.evaluate(self.options.kernels, shape, weights, f, &mut self.logits)
+        head.evaluate(self.kernels, shape, weights, f, &mut self.logits)
     }
 }
 
 /// Elements of the backbone's weights that are trained.
-fn trained(config: &FewShotConfig, network: &Architecture) -> usize {
+pub(super) fn trained(config: &FewShotConfig, network: &Architecture) -> usize {
     if config.frozen { 0 } else { network.parameters.len }
 }
 
@@ -195,13 +198,6 @@ fn nearest_mean(learner: LearnerConfig, width: usize) -> HeadConfig {
     match learner {
         LearnerConfig::Episodes(head) => HeadConfig { kind: HeadKind::Proto, ..head },
         LearnerConfig::Classes { .. } => HeadConfig::nearest_mean(width),
-    }
-}
-
-fn told(error: ConvError) -> EngineError {
-    match error {
-        ConvError::NonFinite { what } => EngineError::NonFinite { what },
-        other => EngineError::Device(other.to_string()),
     }
 }
 
@@ -223,8 +219,8 @@ impl Engine for FewShotEngine {
     type Batch = ImageBatch;
 
     fn accumulate(&mut self, batch: &ImageBatch, scale: f32) -> Result<(), EngineError> {
-        let d = self.net.network().features;
-        let images = self.check(batch, if self.config.frozen { d } else { self.net.network().input })?;
+        let (d, input) = (self.network().features, self.network().input);
+        let images = self.check(batch, if self.config.frozen { d } else { input })?;
         if !self.learner.understands(&batch.targets) {
             return Err(EngineError::Device("the batch is of another kind than the learner".to_owned()));
         }
@@ -233,24 +229,18 @@ impl Engine for FewShotEngine {
             self.learner.gradients.fill(0.0);
         }
         self.df.resize(images * d, 0.0);
-        let (set, df) = (self.options.kernels, &mut self.df[..images * d]);
+        let (set, df) = (self.kernels, &mut self.df[..images * d]);
         let sums = if self.config.frozen {
             self.learner.train(set, &batch.targets, &batch.images, scale, df)
         } else {
-            let f = self.net.forward(&batch.images, self.config.norm).map_err(told)?;
+            let f = self.backbone.forward(&batch.images, self.config.norm)?;
             let sums = self.learner.train(set, &batch.targets, f, scale, df);
-            self.net.backward(&batch.images, df);
-            let own = self.net.gradients();
-            if first {
-                self.gradients.copy_from_slice(own);
-            } else {
-                self.gradients.iter_mut().zip(own).for_each(|(sum, g)| *sum += g);
-            }
+            self.backbone.backward(&batch.images, df, first)?;
             sums
         };
         let Sums { loss, judged } = sums;
         if first && scale < 1.0 && self.learner.moments.steps().is_multiple_of(NOISE_EVERY) {
-            self.sums.small_squared = Some(self.squares() / f64::from(scale).powi(2));
+            self.sums.small_squared = Some(self.squares()? / f64::from(scale).powi(2));
             self.sums.small_tokens = judged;
         }
         self.sums.loss += loss;
@@ -262,13 +252,13 @@ impl Engine for FewShotEngine {
         if group.size() > 1 {
             group.join(Buffer::Host(&mut self.learner.gradients), &mut [])?;
         }
-        self.sums.join(Buffer::Host(&mut self.gradients), group)
+        self.backbone.join(&mut self.sums, group)
     }
 
     fn update(&mut self, lr: f32) -> Result<Update, EngineError> {
         let sums = std::mem::take(&mut self.sums);
         let loss = sums.mean_loss()?;
-        let squares = self.squares();
+        let squares = self.squares()?;
         if !squares.is_finite() {
             return Err(EngineError::NonFinite { what: "the gradient norm" });
         }
@@ -276,17 +266,11 @@ impl Engine for FewShotEngine {
         // The constant is `torch.nn.utils.clip_grad_norm_`'s.
         let most = self.config.clip;
         let scale = if most > 0.0 { (most / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        let (set, lr) = (self.options.kernels, f64::from(lr));
-        if !self.config.frozen {
-            let (moments, gradients) = (&mut self.moments, &self.gradients);
-            self.net
-                .update(|pool, weights, _| moments.step(set, pool, lr, scale, weights, gradients))
-                .map_err(told)?;
-        }
+        let lr = f64::from(lr);
+        self.backbone.update(lr, scale)?;
         let Learner { moments, weights, gradients, .. } = &mut self.learner;
-        moments
-            .step(set, self.net.pool(), lr * self.config.head_lr, scale, weights, gradients)
-            .map_err(told)?;
+        let (set, pool) = (self.kernels, self.backbone.pool());
+        moments.step(set, pool, lr * self.config.head_lr, scale, weights, gradients).map_err(told)?;
         let noise = sums.noise(squares);
         Ok(Update { loss, tokens: sums.tokens, grad_norm: norm, noise, outcome: Outcome::Applied })
     }
@@ -298,15 +282,15 @@ impl Engine for FewShotEngine {
         batch: &ImageBatch,
         each: &mut dyn FnMut(SequenceLoss),
     ) -> Result<(), EngineError> {
-        let images = self.check(batch, self.net.network().input)?;
+        let images = self.check(batch, self.network().input)?;
         let Targets::Episodes { shape, .. } = batch.targets else {
             let what = "held-out classes are judged by episodes".to_owned();
             return Err(EngineError::Device(what));
         };
-        let d = self.net.network().features;
+        let d = self.network().features;
         let mut features = std::mem::take(&mut self.features);
         features.resize(images * d, 0.0);
-        self.net.embed(&batch.images, &mut features).map_err(told)?;
+        self.backbone.embed(&batch.images, &mut features)?;
         let queries = (shape.ways * shape.queries) as u64;
         for (index, f) in features.chunks_exact(shape.images() * d).enumerate() {
             let loss = self.judge(shape, f).loss;
@@ -317,17 +301,19 @@ impl Engine for FewShotEngine {
     }
 
     fn save(&self, sink: &mut dyn TensorSink) -> Result<(), EngineError> {
-        let layout = &self.net.network().parameters;
+        let network = self.network();
+        let layout = &network.parameters;
         let spec = |name: String, group, shape: &[usize]| TensorSpec {
             name,
             group,
             dtype: Dtype::F32,
             shape: shape.to_vec(),
         };
-        let parts = [
-            (layout, self.net.weights(), &self.moments),
-            (&self.learner.parameters, &*self.learner.weights, &self.learner.moments),
-        ];
+        let body = |what, len: usize| -> Result<Vec<f32>, EngineError> {
+            let mut values = vec![0.0; len];
+            self.backbone.read(what, &mut values)?;
+            Ok(values)
+        };
         // Names, where they go, and their values in PyTorch's order.
         let mut tensors: Vec<(TensorSpec, Vec<f32>)> = Vec::new();
         let mut take = |name: String, group, tensor: &Parameter, from: &[f32]| {
@@ -335,19 +321,29 @@ impl Engine for FewShotEngine {
             tensor.to_torch(&from[tensor.range()], &mut torch);
             tensors.push((spec(name, group, &tensor.shape), torch));
         };
-        for (layout, weights, _) in parts {
+        let head = &self.learner.parameters;
+        for (layout, weights) in
+            [(layout, &body(Kept::Weights, layout.len)?[..]), (head, &self.learner.weights)]
+        {
             for tensor in &layout.tensors {
                 take(tensor.name.clone(), TensorGroup::Model, tensor, weights);
             }
         }
-        for (layout, _, moments) in parts.into_iter().skip(usize::from(self.config.frozen)) {
-            for (kind, moment) in moments.moments() {
-                for tensor in &layout.tensors {
-                    take(format!("{kind}.{}", tensor.name), TensorGroup::Optimizer, tensor, moment);
-                }
+        let mut moments_of = |layout: &Parameters, kind: &str, moment: &[f32]| {
+            for tensor in &layout.tensors {
+                take(format!("{kind}.{}", tensor.name), TensorGroup::Optimizer, tensor, moment);
+            }
+        };
+        if !self.config.frozen {
+            for (index, kind) in self.config.optimizer.names().iter().enumerate() {
+                moments_of(layout, kind, &body(Kept::Moment(index), layout.len)?);
             }
         }
-        for (of, values) in ["running_mean", "running_var"].into_iter().zip(self.net.running()) {
+        for (kind, moment) in self.learner.moments.moments() {
+            moments_of(head, kind, moment);
+        }
+        for (of, what) in [("running_mean", Kept::RunningMean), ("running_var", Kept::RunningVariance)] {
+            let values = body(what, network.channels)?;
             for (name, own) in self.norms() {
                 let spec = spec(format!("{name}.{of}"), TensorGroup::Model, &[own.len()]);
                 tensors.push((spec, values[own].to_vec()));
@@ -364,44 +360,51 @@ impl Engine for FewShotEngine {
 
     fn load(&mut self, source: &mut dyn TensorSource) -> Result<(), EngineError> {
         self.load_backbone(source)?;
-        let layout = self.net.network().parameters.clone();
+        let layout = self.network().parameters.clone();
         let steps = source.counter("step").unwrap_or(0);
+        let names = self.config.optimizer.names();
+        let moment_of = |source: &mut dyn TensorSource, layout: &Parameters, kind: &str, to: &mut [f32]| {
+            to.fill(0.0);
+            for tensor in layout.tensors.iter().filter(|_| steps > 0) {
+                read(source, TensorGroup::Optimizer, &format!("{kind}.{}", tensor.name), tensor, to)?;
+            }
+            Ok::<(), TensorError>(())
+        };
+        if !self.config.frozen {
+            let mut moment = vec![0.0; layout.len];
+            for (index, kind) in names.iter().enumerate() {
+                moment_of(source, &layout, kind, &mut moment)?;
+                self.backbone.write(Kept::Moment(index), &moment)?;
+            }
+        }
         let Learner { parameters, weights, moments, gradients, .. } = &mut self.learner;
         for tensor in &parameters.tensors {
             read(source, TensorGroup::Model, &tensor.name, tensor, weights)?;
         }
-        let parts = [(&layout, &mut self.moments), (&*parameters, moments)];
-        for (layout, moments) in parts.into_iter().skip(usize::from(self.config.frozen)) {
-            for (kind, moment) in moments.moments_mut() {
-                moment.fill(0.0);
-                for tensor in &layout.tensors {
-                    let name = format!("{kind}.{}", tensor.name);
-                    if steps > 0 {
-                        read(source, TensorGroup::Optimizer, &name, tensor, moment)?;
-                    }
-                }
-            }
-            moments.go_on_after(steps);
+        for (kind, moment) in moments.moments_mut() {
+            moment_of(source, parameters, kind, moment)?;
         }
+        moments.go_on_after(steps);
         gradients.fill(0.0);
-        self.gradients.fill(0.0);
         self.sums = StepSums::default();
-        Ok(())
+        self.backbone.go_on_after(steps)
     }
 
     fn memory(&self) -> MemoryPlan {
-        let mut plan = self.net.memory();
-        plan.groups.extend(Self::beside(&self.config, self.net.network()));
+        let mut plan = self.backbone.memory();
+        if self.backbone.on_processor() {
+            plan.groups.push(Self::head_bytes(&self.config, self.network()));
+        }
         plan
     }
 }
 
 impl FewShotEngine {
     /// |g|² of the step's gradients so far, the head's included.
-    fn squares(&mut self) -> f64 {
-        let (set, pool) = (self.options.kernels, self.net.pool());
-        let head = self.learner.moments.norm(set, pool, &self.learner.gradients);
-        let body = self.moments.norm(set, pool, &self.gradients);
-        body * body + head * head
+    fn squares(&mut self) -> Result<f64, EngineError> {
+        let body = self.backbone.squares()?;
+        let Learner { moments, gradients, .. } = &mut self.learner;
+        let head = moments.norm(self.kernels, self.backbone.pool(), gradients);
+        Ok(body + head * head)
     }
 }

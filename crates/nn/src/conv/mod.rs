@@ -8,11 +8,13 @@
 //!
 //! Start with [`reference`](mod@reference), a network forward and backward in plain loops, and [`heads`], which are
 //! written once over the number type and over what multiplies matrices. [`net::ConvNet`] is the same network on the
-//! kernels, whole batches at a time, with the same bits for any number of threads.
+//! kernels, whole batches at a time, with the same bits for any number of threads. [`engine`] trains it with what
+//! stands behind it, on the processor or on graphics cards: a [`Backbone`].
 //!
 //! Letters: `B` images, `P` pixels of one, `I` and `O` channels in and out, `d` features; `N` classes of an episode
 //! (ways), `K` support and `Q` query images of each.
 
+pub mod backbone;
 pub mod config;
 pub mod engine;
 pub mod heads;
@@ -22,6 +24,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod reference;
 
+pub use backbone::{Backbone, Kept};
 pub use config::{Architecture, BlockConfig, ConvConfig, Features};
 pub use engine::{FewShotConfig, FewShotEngine, ImageBatch};
 pub use heads::{Head, HeadConfig, HeadKind};
@@ -62,4 +65,12 @@ pub enum ConvError {
     /// Threads could not be started.
     #[error("threads could not be started: {0}")]
     Threads(std::io::Error),
+}
+
+/// What an engine says of it.
+fn told(error: ConvError) -> crate::EngineError {
+    match error {
+        ConvError::NonFinite { what } => crate::EngineError::NonFinite { what },
+        other => crate::EngineError::Device(other.to_string()),
+    }
 }

@@ -51,7 +51,10 @@ pub(crate) fn run(args: &LoaderBenchArgs, ctx: &Context) -> anyhow::Result<ExitC
             let spec = study.runs.first().ok_or_else(|| UserError::new("the study has no run"))?;
             let (rows, micro) = (Rows::new(spec, &corpus)?, spec.train.micro_batch);
             let steps = spec.end();
-            (spec.id.clone(), measure(args.seconds, |step, batches| rows.fill(step % steps, micro, batches))?)
+            let read = measure(args.seconds, |step, batches| {
+                rows.fill(step % steps..step % steps + 1, micro, batches)
+            })?;
+            (spec.id.clone(), read)
         }
         None => {
             let tokens = tokens(args)?;

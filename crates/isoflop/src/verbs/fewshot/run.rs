@@ -3,6 +3,7 @@
 use super::summary;
 use crate::cli::Context;
 use crate::progress::Terminal;
+use crate::verbs::plan::with_device;
 use crate::{exit, signals};
 use isoflop_lab::fewshot::conduct::{Conducted, Conductor};
 use isoflop_lab::fewshot::cost;
@@ -18,6 +19,9 @@ pub(crate) struct RunArgs {
     /// The study file.
     #[arg(value_name = "STUDY.toml")]
     study: PathBuf,
+    /// Graphics cards in place of the study's device: cuda, cuda:all, cuda:0,1.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
     /// Where tables and page go [default: a directory named after the study].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -29,7 +33,7 @@ pub(crate) fn run(args: RunArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     if let Some(out) = &args.out {
         crate::console::directory(out, "--out")?;
     }
-    let opened = open::open(&args.study, &ctx.sets, &ctx.store)?;
+    let opened = open::open(&args.study, &with_device(&ctx.sets, args.device.as_deref()), &ctx.store)?;
     let out = args.out.unwrap_or_else(|| PathBuf::from(&opened.study.asked.name));
     conduct(&opened, (&ctx.store, &out), &stop, ctx)
 }

@@ -48,13 +48,7 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
         title: "How the sources are best mixed".to_owned(),
         ..Section::default()
     };
-    let [first, second] = names[..] else {
-        section.paragraphs.push(format!(
-            "The mixing law of {} sources is fitted by isoflop fit --form mixture points.csv; this section draws that of two.",
-            names.len()
-        ));
-        return Findings { sections: vec![section], verdicts: Vec::new() };
-    };
+    let [first, second] = names[..] else { return super::several::findings(found, &names) };
     let cells = cells(found, first);
     if cells.is_empty() {
         section
@@ -70,7 +64,7 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
 }
 
 /// Losses of a point by source.
-fn losses(f: &Finished<'_>) -> Vec<(String, f64)> {
+pub(super) fn losses(f: &Finished<'_>) -> Vec<(String, f64)> {
     let Some(mix) = &f.run.data.mix else { return Vec::new() };
     let own = mix.held_out.first().map(|i| (mix.sources[*i].name.clone(), f.point.loss));
     own.into_iter().chain(f.point.held_out.iter().map(|l| (l.name.clone(), l.loss))).collect()
@@ -242,11 +236,7 @@ fn claims(cells: &[Cell]) -> Vec<Verdict> {
     let errors = held_out(cells);
     let mut verdicts = Vec::new();
     if let Some(error) = mean(&errors, LEVEL) {
-        let (ruling, why) = match () {
-            () if error.is_below(0.01) => (Ruling::Reproduced, "the error's interval lies below 1 %"),
-            () if error.is_above(0.01) => (Ruling::NotReproduced, "the error's interval lies above 1 %"),
-            () => (Ruling::CannotTell, "the error's interval holds 1 %, or there is none"),
-        };
+        let (ruling, why) = super::several::predicts(&error);
         verdicts.push(verdict(
             "The exponential mixing law predicts mixtures it was not fitted to",
             source,

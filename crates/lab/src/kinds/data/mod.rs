@@ -11,6 +11,7 @@ mod junk;
 mod mixture;
 mod overfit;
 mod repeat;
+mod several;
 
 use super::{Findings, Found, Kind};
 use crate::error::UserError;
