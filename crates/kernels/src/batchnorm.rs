@@ -289,43 +289,28 @@ pub fn centring(mean: f64, rstd: f64, scale: f64, mean_d: f64, mean_dot: f64) ->
     (by_x as f32, (-scale * mean_d - by_x * mean) as f32)
 }
 
-/// `out[R,C] = scale·d + by_x·x + rest`, each of the three per channel.
-pub fn backward(
-    set: KernelSet,
-    x: &[f32],
-    d: &[f32],
-    scale: &[f32],
-    by_x: &[f32],
-    rest: &[f32],
-    out: &mut [f32],
-) {
+/// `x[R,C] = scale·d + by_x·x + rest`, each of the three per channel: the gradient takes the place of the input, which
+/// nobody needs any more.
+pub fn backward(set: KernelSet, x: &mut [f32], d: &[f32], scale: &[f32], by_x: &[f32], rest: &[f32]) {
     let c = scale.len();
-    assert!(c > 0 && by_x.len() == c && rest.len() == c && out.len().is_multiple_of(c));
-    assert!(x.len() == out.len() && d.len() == out.len());
+    assert!(c > 0 && by_x.len() == c && rest.len() == c && x.len().is_multiple_of(c) && x.len() == d.len());
     dispatch!(
         set.with_vectors(),
-        backward_simd(x: &[f32], d: &[f32], scale: &[f32], by_x: &[f32], rest: &[f32], out: &mut [f32])
+        backward_simd(x: &mut [f32], d: &[f32], scale: &[f32], by_x: &[f32], rest: &[f32])
     );
 }
 
 #[inline(always)]
-unsafe fn backward_simd<S: Simd>(
-    x: &[f32],
-    d: &[f32],
-    scale: &[f32],
-    by_x: &[f32],
-    rest: &[f32],
-    out: &mut [f32],
-) {
+unsafe fn backward_simd<S: Simd>(x: &mut [f32], d: &[f32], scale: &[f32], by_x: &[f32], rest: &[f32]) {
     let c = scale.len();
-    for r in 0..out.len() / c {
+    for r in 0..x.len() / c {
         sweep!(S, c, |i, count| {
             // SAFETY: channels i..i + count of row r; the lengths were compared.
             unsafe {
                 let at = |p: &[f32], j: usize| load_n::<S>(p.as_ptr().add(j), count);
                 let centred = S::fma(at(x, r * c + i), at(by_x, i), at(rest, i));
                 let v = S::fma(at(d, r * c + i), at(scale, i), centred);
-                store_n::<S>(out.as_mut_ptr().add(r * c + i), v, count);
+                store_n::<S>(x.as_mut_ptr().add(r * c + i), v, count);
             }
         });
     }

@@ -13,6 +13,8 @@
 //!
 //! where w' is w turned by half a turn, I and O exchanged: `w'[a,b,o,i] = w[s−1−a, s−1−b, i, o]`, so that the gradient
 //! of the input is [`forward`] with another pack.
+//!
+//! Where [`Shape::multiplies_less`], [`winograd`] makes the same with 2.25 times fewer multiplications.
 
 use crate::matmul::{Init, Left, PANEL, Right, multiply, pack_transposed};
 use crate::set::{KernelSet, dispatch};
@@ -21,6 +23,8 @@ use crate::weight_gradient::{Rows, accumulate};
 use crate::{Real, matmul};
 use std::ops::Range;
 
+pub mod winograd;
+
 /// Floats of patches that are made at once, if that is at least [`FEWEST_PIXELS`] pixels.
 const PATCHES: usize = 128 * 1024;
 /// Pixels at once: with fewer the weights would be read too often, with more nothing is won.
@@ -28,6 +32,12 @@ const FEWEST_PIXELS: usize = 96;
 const MOST_PIXELS: usize = 384;
 /// Pixels at once in a gradient of weights: what `weight_gradient` multiplies in one go.
 const GRADIENT_PIXELS: usize = 128;
+
+/// Fewest channels on both sides for [`winograd`].
+const FEWEST_CHANNELS: usize = 16;
+/// Smallest image for it: of smaller ones tiles are mostly border, and gradients of windows are often exactly zero, which
+/// sums and differences would turn into noise that AdamW divides by its own size.
+const SMALLEST: usize = 5;
 
 /// What one convolution is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +75,14 @@ impl Shape {
         Self { inputs: self.outputs, outputs: self.inputs, ..*self }
     }
 
+    /// Whether Winograd's transform is used: a window of 3×3, enough channels that products outweigh it, an image that is
+    /// not all border. The same for the [`Shape::turned`] one.
+    pub fn multiplies_less(&self) -> bool {
+        self.side == 3
+            && self.inputs.min(self.outputs) >= FEWEST_CHANNELS
+            && self.height.min(self.width) >= SMALLEST
+    }
+
     /// Pixels whose patches are made at once.
     fn tile(&self) -> usize {
         (PATCHES / self.depth()).clamp(FEWEST_PIXELS, MOST_PIXELS)
@@ -72,12 +90,25 @@ impl Shape {
 
     /// Floats of scratch that [`forward`] needs.
     pub fn forward_scratch(&self) -> usize {
-        if self.side == 1 { 0 } else { self.tile() * self.depth() }
+        match self.side {
+            1 => 0,
+            _ if self.multiplies_less() => winograd::forward_scratch(*self),
+            _ => self.tile() * self.depth(),
+        }
     }
 
     /// Floats of scratch that [`weight_gradient`] needs for `rows` rows of dw.
     pub fn gradient_scratch(&self, rows: usize) -> usize {
         if self.side == 1 { 0 } else { GRADIENT_PIXELS * rows }
+    }
+
+    /// Floats of scratch that [`whole_weight_gradient`] needs.
+    pub fn whole_gradient_scratch(&self) -> usize {
+        if self.multiplies_less() {
+            winograd::gradient_scratch(*self)
+        } else {
+            self.gradient_scratch(self.depth())
+        }
     }
 
     /// Panels of the pack of [`forward`].
@@ -87,7 +118,7 @@ impl Shape {
 
     /// Floats of one panel.
     pub fn panel_len(&self) -> usize {
-        self.depth() * PANEL
+        if self.multiplies_less() { winograd::panel_len(*self) } else { self.depth() * PANEL }
     }
 
     fn check(&self) {
@@ -154,20 +185,37 @@ pub mod naive {
     }
 }
 
-/// Panel `panel` of `w[s,s,I,O]` as [`forward`] reads it: `out[D,32]`.
+/// Panel `panel` of `w[s,s,I,O]` as [`forward`] reads it: `out[D,32]`, or Winograd's planes `out[16,I,32]`.
 pub fn pack(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
     assert!(w.len() == shape.weights() && out.len() == shape.panel_len());
+    let (n, m) = (shape.inputs, shape.outputs);
+    if shape.multiplies_less() {
+        let first = panel * PANEL;
+        let width = PANEL.min(m - first);
+        return winograd::pack(n, out, |tap, i, row| {
+            row[..width].copy_from_slice(&w[(tap * n + i) * m + first..][..width]);
+        });
+    }
     matmul::pack(w, shape.depth(), shape.outputs, panel, out);
 }
 
-/// Panel `panel` of the turned weights, for [`forward`] with [`Shape::turned`]: `out[s·s·O,32]`, 32 channels in.
+/// Panel `panel` of the turned weights, for [`forward`] with [`Shape::turned`]: `out[s·s·O,32]` or `out[16,O,32]`, 32
+/// channels in.
 pub fn pack_turned(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
     let turned = shape.turned();
     assert!(w.len() == shape.weights() && out.len() == turned.panel_len());
     let taps = shape.side * shape.side;
-    for (tap, out) in out.chunks_exact_mut(shape.outputs * PANEL).enumerate() {
-        let opposite = &w[(taps - 1 - tap) * shape.inputs * shape.outputs..];
-        pack_transposed(opposite, shape.outputs, shape.inputs, panel, out);
+    let (n, m) = (shape.inputs, shape.outputs);
+    if shape.multiplies_less() {
+        let first = panel * PANEL;
+        let width = PANEL.min(n - first);
+        return winograd::pack(m, out, |tap, o, row| {
+            let column = w[((taps - 1 - tap) * n + first) * m + o..].iter().step_by(m);
+            row[..width].iter_mut().zip(column).for_each(|(to, from)| *to = *from);
+        });
+    }
+    for (tap, out) in out.chunks_exact_mut(m * PANEL).enumerate() {
+        pack_transposed(&w[(taps - 1 - tap) * n * m..], m, n, panel, out);
     }
 }
 
@@ -185,6 +233,9 @@ pub fn forward(set: KernelSet, shape: Shape, x: &[f32], packed: &[f32], y: &mut 
     );
     assert!(y.len() == pixels * outputs, "y does not fit x");
     assert!(packed.len() == shape.panels() * shape.panel_len(), "the weights do not fit the shape");
+    if shape.multiplies_less() {
+        return winograd::forward(set, shape, x, packed, y, scratch);
+    }
     let weights = Right::packed(packed, depth);
     if shape.side == 1 {
         let dims = (pixels, outputs, depth);
@@ -241,6 +292,31 @@ pub fn weight_gradient(
         let operands =
             |_| (Rows { data: patches, stride: rows.len() }, Rows { data: dy, stride: outputs }, count);
         accumulate(set, dims, 1, operands, dw);
+    }
+}
+
+/// The whole gradient of the weights over all images, `dw[s,s,I,O] += patches(x)ᵀ·dy`, by Winograd's transform where
+/// [`Shape::multiplies_less`]; images and pixels in order.
+///
+/// `scratch` has at least [`Shape::whole_gradient_scratch`] floats. Panics if a slice does not fit the shape.
+pub fn whole_weight_gradient(
+    set: KernelSet,
+    shape: Shape,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    scratch: &mut [f32],
+) {
+    if !shape.multiplies_less() {
+        return weight_gradient(set, shape, x, dy, 0..shape.depth(), dw, scratch);
+    }
+    shape.check();
+    let images = x.len() / (shape.pixels() * shape.inputs);
+    assert!(x.len() == images * shape.pixels() * shape.inputs, "x is no whole images");
+    assert!(dy.len() == images * shape.pixels() * shape.outputs, "dy does not fit x");
+    assert!(dw.len() == shape.weights(), "dw does not fit the shape");
+    if images > 0 {
+        winograd::weight_gradient(set, shape, x, dy, dw, scratch);
     }
 }
 

@@ -322,6 +322,18 @@ fn the_engine_is_its_reference_in_every_division() {
     }
 }
 
+/// Gradients take the place of what a forward pass kept.
+#[test]
+#[should_panic(expected = "a forward pass comes first")]
+fn a_forward_pass_is_used_up_by_one_backward_pass() {
+    let config = ConvConfig::conv4(16, 1, 4);
+    let options = ConvOptions { kernels: KernelSet::detect(), threads: 1, images: 1, seed: 1 };
+    let mut net = ConvNet::new(&config, &options).unwrap();
+    net.forward(&[0.5; 256], Norm::Batch).unwrap();
+    net.backward(&[0.5; 256], &[1.0; 4]);
+    net.backward(&[0.5; 256], &[1.0; 4]);
+}
+
 #[test]
 fn memory_is_what_was_planned() {
     for (config, batch) in small_cases() {

@@ -60,8 +60,8 @@ fn fast(set: KernelSet, x: &[f32], w: &[f32], b: &[f32], dy: &[f32], slope: f32,
         .map(|i| centring(all[i].mean, rstd64[i], f64::from(w[i]) * rstd64[i], db[i] / rows, dw[i] / rows))
         .collect();
     let (by_x, rest): (Vec<f32>, Vec<f32>) = terms.into_iter().unzip();
-    let mut dx = vec![f32::NAN; x.len()];
-    backward(set, x, &d, &scale, &by_x, &rest, &mut dx);
+    let mut dx = x.to_vec();
+    backward(set, &mut dx, &d, &scale, &by_x, &rest);
     let wide = |x: Vec<f32>| x.into_iter().map(f64::from).collect();
     [wide(y), wide(dx), dw, db]
 }

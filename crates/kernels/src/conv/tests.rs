@@ -52,32 +52,78 @@ fn exact(shape: Shape, images: usize, x: &[f64], w: &[f64], dy: &[f64]) -> [Vec<
     [y, dx, dw]
 }
 
+/// Σ|a||b| of all three, for what [`forward`] and [`whole_weight_gradient`] add: of Winograd's transform its own terms.
+fn sizes(shape: Shape, images: usize, x: &[f64], w: &[f64], dy: &[f64]) -> [Vec<f64>; 3] {
+    let (x, w, dy) = (absolute(x), absolute(w), absolute(dy));
+    let mut all = exact(shape, images, &x, &w, &dy);
+    if shape.multiplies_less() {
+        let turned = turned_weights(shape, &w);
+        let (input, output) = (shape.pixels() * shape.inputs, shape.pixels() * shape.outputs);
+        all[2].fill(0.0);
+        for g in 0..images {
+            let (from, to) = (g * input..(g + 1) * input, g * output..(g + 1) * output);
+            let twin = winograd::naive::forward_with;
+            twin(f64::abs, shape, &x[from.clone()], &w, &mut all[0][to.clone()]);
+            twin(f64::abs, shape.turned(), &dy[to.clone()], &turned, &mut all[1][from.clone()]);
+            winograd::naive::weight_gradient_with(f64::abs, shape, &x[from], &dy[to], &mut all[2]);
+        }
+    }
+    all
+}
+
+/// w' of the module's text.
+fn turned_weights(shape: Shape, w: &[f64]) -> Vec<f64> {
+    let (n, m, taps) = (shape.inputs, shape.outputs, shape.side * shape.side);
+    let at = |tap: usize, o: usize, i: usize| w[((taps - 1 - tap) * n + i) * m + o];
+    (0..w.len()).map(|e| at(e / (n * m), e / n % m, e % n)).collect()
+}
+
+/// Roundings of Winograd's transforms beside those of the sum over channels or tiles.
+const TRANSFORMS: usize = 12;
+
 fn check(shape: Shape, images: usize, seed: u64) {
     let pixels = images * shape.pixels();
     let (x, w) = (values(seed, pixels * shape.inputs), values(seed + 1, shape.weights()));
     let dy = values(seed + 2, pixels * shape.outputs);
     let (x64, w64, dy64) = (wide(&x), wide(&w), wide(&dy));
     let [y, dx, dw] = exact(shape, images, &x64, &w64, &dy64);
-    let [y_size, dx_size, dw_size] = exact(shape, images, &absolute(&x64), &absolute(&w64), &absolute(&dy64));
+    let [y_size, dx_size, dw_size] = sizes(shape, images, &x64, &w64, &dy64);
+    let [_, _, direct_dw_size] = exact(shape, images, &absolute(&x64), &absolute(&w64), &absolute(&dy64));
+    let less = shape.multiplies_less();
+    let terms = |shape: Shape| if less { shape.inputs + TRANSFORMS } else { shape.depth() };
     for set in KernelSet::runnable() {
         let (forth, back) = (packs(shape, &w, false), packs(shape, &w, true));
         let mut scratch = vec![f32::NAN; shape.forward_scratch().max(shape.turned().forward_scratch())];
         let mut found = vec![f32::NAN; y.len()];
         forward(set, shape, &x, &forth, &mut found, &mut scratch);
-        close(&format!("{set:?} {shape:?} y"), &found, &y, &y_size, shape.depth());
+        close(&format!("{set:?} {shape:?} y"), &found, &y, &y_size, terms(shape));
         let mut again = vec![f32::NAN; y.len()];
         in_single_parts(|| forward(set, shape, &x, &forth, &mut again, &mut scratch));
         assert!(found == again, "{set:?} {shape:?}: the division of the work changed bits");
 
         let mut found = vec![f32::NAN; dx.len()];
         forward(set, shape.turned(), &dy, &back, &mut found, &mut scratch);
-        close(&format!("{set:?} {shape:?} dx"), &found, &dx, &dx_size, shape.turned().depth());
+        close(&format!("{set:?} {shape:?} dx"), &found, &dx, &dx_size, terms(shape.turned()));
 
         let depth = shape.depth();
+        let mut scratch = vec![f32::NAN; shape.whole_gradient_scratch()];
+        let start = values(seed + 3, dw.len());
+        let mut found = start.clone();
+        whole_weight_gradient(set, shape, &x, &dy, &mut found, &mut scratch);
+        let [mut sum, mut size] = [dw.clone(), dw_size.clone()];
+        for (i, start) in start.iter().enumerate() {
+            sum[i] += f64::from(*start);
+            size[i] += f64::from(start.abs());
+        }
+        close(&format!("{set:?} {shape:?} whole dw"), &found, &sum, &size, pixels + TRANSFORMS);
+        let mut again = start;
+        in_single_parts(|| whole_weight_gradient(set, shape, &x, &dy, &mut again, &mut scratch));
+        assert!(found == again, "{set:?} {shape:?}: the division of the work changed bits of dw");
+
         let mut scratch = vec![f32::NAN; shape.gradient_scratch(depth)];
         let mut found = vec![0f32; dw.len()];
         weight_gradient(set, shape, &x, &dy, 0..depth, &mut found, &mut scratch);
-        close(&format!("{set:?} {shape:?} dw"), &found, &dw, &dw_size, pixels);
+        close(&format!("{set:?} {shape:?} dw"), &found, &dw, &direct_dw_size, pixels);
         let mut parts = vec![0f32; dw.len()];
         for cut in [0..depth / 3, depth / 3..depth / 3 + depth / 2, depth / 3 + depth / 2..depth] {
             let part = &mut parts[cut.start * shape.outputs..cut.end * shape.outputs];
@@ -115,6 +161,78 @@ fn the_border_is_zeros() {
         let (packed, mut y) = (packs(shape, &[1.0; 9], false), [0f32; 9]);
         forward(set, shape, &[1.0; 9], &packed, &mut y, &mut vec![0.0; shape.forward_scratch()]);
         assert_eq!(y, [4.0, 6.0, 4.0, 6.0, 9.0, 6.0, 4.0, 6.0, 4.0], "{set:?}");
+    }
+}
+
+/// Every size of image, even and odd, blocks of tiles that cross images.
+#[test]
+fn fewer_multiplications_give_the_same() {
+    for (side, images) in [(3, 9), (4, 1), (5, 4), (7, 7), (10, 3), (14, 2), (21, 1), (28, 1)] {
+        check(Shape { height: side, width: side, inputs: 16, outputs: 19, side: 3 }, images, side as u64);
+    }
+    check(Shape { height: 9, width: 14, inputs: 64, outputs: 64, side: 3 }, 2, 5);
+    check(Shape { height: 6, width: 5, inputs: 70, outputs: 33, side: 3 }, 3, 6);
+}
+
+/// The plain loops of both, in f64.
+#[test]
+fn winograds_twin_is_the_convolution() {
+    for (height, width) in [(1, 1), (2, 3), (5, 4), (7, 7)] {
+        let shape = Shape { height, width, inputs: 2, outputs: 3, side: 3 };
+        let [x, w, dy] =
+            [2 * height * width, shape.weights(), 3 * height * width].map(|n| wide(&values(9, n)));
+        let [y, _, dw] = exact(shape, 1, &x, &w, &dy);
+        let (mut twin, mut dtwin) = (vec![0.0; y.len()], vec![0.0; dw.len()]);
+        winograd::naive::forward(shape, &x, &w, &mut twin);
+        winograd::naive::weight_gradient(shape, &x, &dy, &mut dtwin);
+        for (found, exact) in twin.iter().chain(&dtwin).zip(y.iter().chain(&dw)) {
+            assert!((found - exact).abs() < 1e-13, "{shape:?}: {found} {exact}");
+        }
+    }
+}
+
+/// Root mean square error against f64 in units of that of the result, of Winograd's transform and of patches, of inputs
+/// of both signs and of those that ReLU leaves. Sums of fewer terms round less: `DECISIONS.md` has the figures.
+#[test]
+fn winograds_error_is_of_the_size_of_the_direct_ones() {
+    for (channels, relu) in
+        [16, 64, 128].into_iter().flat_map(|channels| [(channels, false), (channels, true)])
+    {
+        let shape = Shape { height: 14, width: 14, inputs: channels, outputs: channels, side: 3 };
+        let (mut x, w) = (values(1, 196 * channels), values(2, shape.weights()));
+        if relu {
+            x.iter_mut().for_each(|x| *x = x.max(0.0));
+        }
+        let dy = values(3, 196 * channels);
+        let [y, _, dw] = exact(shape, 1, &wide(&x), &wide(&w), &wide(&dy));
+        let set = KernelSet::detect();
+        let (mut found, mut dfound) = (vec![0f32; y.len()], vec![0f32; dw.len()]);
+        let mut scratch = vec![0f32; shape.whole_gradient_scratch()];
+        forward(set, shape, &x, &packs(shape, &w, false), &mut found, &mut scratch);
+        whole_weight_gradient(set, shape, &x, &dy, &mut dfound, &mut scratch);
+        // The direct path in the same vectors: patches, one product.
+        let mut patches = vec![0f32; 196 * shape.depth()];
+        gather(set, shape, &x, 0, 0..shape.depth(), &mut patches);
+        let mut direct = vec![0f32; y.len()];
+        let (left, right) = (Left::rows(&patches, shape.depth()), Right::rows(&w, channels));
+        multiply(set, (196, channels, shape.depth()), left, right, &mut direct, channels, Init::Zero);
+        let mut ddirect = vec![0f32; dw.len()];
+        let mut space = vec![0f32; shape.gradient_scratch(shape.depth())];
+        weight_gradient(set, shape, &x, &dy, 0..shape.depth(), &mut ddirect, &mut space);
+        let error = |found: &[f32], exact: &[f64]| {
+            let square = |it: &mut dyn Iterator<Item = f64>| it.map(|x| x * x).sum::<f64>();
+            let off = square(&mut found.iter().zip(exact).map(|(f, e)| f64::from(*f) - e));
+            (off / square(&mut exact.iter().copied())).sqrt()
+        };
+        for (what, less, more) in
+            [("y", error(&found, &y), error(&direct, &y)), ("dw", error(&dfound, &dw), error(&ddirect, &dw))]
+        {
+            println!(
+                "{channels} channels, ReLU {relu}, {what}: Winograd {less:.2e}, direct {more:.2e}, {:.2}",
+                less / more
+            );
+            assert!(less < 1.5 * more, "{channels} channels, {what}: {less:e} against {more:e}");
+        }
     }
 }
 

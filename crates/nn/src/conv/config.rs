@@ -55,7 +55,8 @@ impl ConvConfig {
         Self { image, channels, blocks, slope: 0.1, features: Features::Mean }
     }
 
-    /// FLOPs of one image forward: two for each multiplication of a convolution; backward costs about twice as many.
+    /// FLOPs of one image forward: two for each multiplication of a convolution by its definition, though Winograd's
+    /// transform makes do with fewer; backward costs about twice as many.
     pub fn flops(&self) -> u64 {
         let Ok(network) = Architecture::new(self) else { return 0 };
         let product = |unit: &Unit| 2 * (unit.shape.pixels() * unit.shape.weights()) as u64;

@@ -1,17 +1,20 @@
-//! The way back: by layer over the batch of the last forward pass.
+//! The way back: by layer over the batch of the last forward pass, each gradient in the memory of what it replaces.
 //!
-//! In each block `d` holds the gradient of the sum before the last activation. The way round is taken first, into `g`;
-//! then the way through, back and forth between `d` and `e`:
+//! The gradient of a block's output lies where that output was, in `outs`; that of a convolution's output where the
+//! output was, in `z`. The gradient `d` of the sum before a block's last activation is made of them twice, for the
+//! norms' sums and for the norms' gradients, a strip of rows at a time, and never kept. Inside a block `h` is first
+//! what a convolution read, then its gradient `d`:
 //!
 //! ```text
-//!   e = norm-backward(z, d)     dw += patches(h)ᵀ·e     d = leaky-backward(h, e * w')
+//!   z = norm-backward(z, d)     dw += patches(h)ᵀ·z     h = leaky-backward(h, z * w')
 //! ```
 
-use super::sizes::{Division, group};
+use super::sizes::{Division, group, strip_len};
 use super::statistics::Channels;
 use super::{ConvNet, Norm};
 use crate::conv::config::{Features, Unit};
 use isoflop_kernels::batchnorm::{self, Normed};
+use isoflop_kernels::conv::Shape;
 use isoflop_kernels::{Chunks, KernelSet, conv, leaky_relu, pooling, rows};
 
 /// Elements of a gradient that one task adds up.
@@ -52,12 +55,12 @@ impl Tasks {
     }
 }
 
-/// `e = norm-backward(z, d)` of some rows.
-fn norm_backward(set: KernelSet, channels: &Channels, unit: &Unit, z: &[f32], d: &[f32], e: &mut [f32]) {
+/// `z = norm-backward(z, d)` of some rows.
+fn norm_backward(set: KernelSet, channels: &Channels, unit: &Unit, d: &[f32], z: &mut [f32]) {
     let own = unit.channel..unit.channel + unit.shape.outputs;
     let [scale, by_x, rest] =
         [&channels.scale, &channels.by_x, &channels.rest].map(|buffer| &buffer[own.clone()]);
-    batchnorm::backward(set, z, d, scale, by_x, rest, e);
+    batchnorm::backward(set, z, d, scale, by_x, rest);
 }
 
 /// A share of (Σ d, Σ d·x̂).
@@ -67,49 +70,83 @@ fn share_sums(set: KernelSet, channels: &Channels, unit: &Unit, z: &[f32], d: &[
     batchnorm::sums(set, z, d, &channels.mean[own.clone()], &channels.rstd[own], share);
 }
 
+/// Two rows of an image, which pooling reads together; the last one of an odd height alone.
+struct Strip {
+    /// Elements of the convolution's output.
+    wide: std::ops::Range<usize>,
+    /// Elements of the pooled output.
+    pooled: std::ops::Range<usize>,
+    rows: usize,
+}
+
+fn strips(shape: Shape) -> impl Iterator<Item = Strip> {
+    let (wide, pooled) = (shape.width * shape.outputs, shape.width / 2 * shape.outputs);
+    (0..shape.height).step_by(2).map(move |first| {
+        let rows = (shape.height - first).min(2);
+        Strip {
+            wide: first * wide..(first + rows) * wide,
+            pooled: first / 2 * pooled..(first + rows) / 2 * pooled,
+            rows,
+        }
+    })
+}
+
+/// `d` of one strip: the gradient of the sum before a block's last activation `a`, which is made again in its space.
+fn before_pooling(
+    (set, slope): (KernelSet, f32),
+    (rows, width): (usize, usize),
+    z: Normed<'_>,
+    round: Option<Normed<'_>>,
+    dout: &[f32],
+    [a, d]: [&mut [f32]; 2],
+) {
+    let c = z.scale.len();
+    batchnorm::normalise(set, z, round, slope, a);
+    pooling::max_backward(set, (rows, width, c), a, dout, d);
+    leaky_relu::backward(set, slope, a, d);
+}
+
 impl ConvNet {
     /// Gradients of the weights (overwritten) from those of the features `[B,d]` of the last [`ConvNet::forward`],
-    /// whose `images` these are again.
+    /// whose `images` these are again. What that pass kept is used up.
     ///
-    /// Panics if there was none, or of another number of images.
+    /// Panics if there was none since the last call, or of another number of images.
     pub fn backward(&mut self, images: &[f32], dfeatures: &[f32]) {
-        let (count, norm) = self.last.expect("a forward pass comes first");
+        let (count, norm) = self.last.take().expect("a forward pass comes first");
         assert_eq!(images.len(), count * self.network.input, "the images of the last forward pass");
         assert_eq!(dfeatures.len(), count * self.network.features, "one gradient a feature");
         self.spread(dfeatures, count);
         for b in (0..self.network.blocks.len()).rev() {
-            self.enter_block(b, count, norm);
+            self.end_sums(b, count, norm);
+            self.end_back(b, count);
             let block = self.network.blocks[b].clone();
-            if let Some(unit) = &block.shortcut {
-                self.norm_back(unit, count);
-                self.weight_gradient(unit, Input::Block(b), images, count);
-                if b > 0 {
-                    self.back_to_block(unit, count, false);
-                }
+            for i in (1..block.main.len()).rev() {
+                let (unit, before) = (&block.main[i], &block.main[i - 1]);
+                self.activate(before, count);
+                self.weight_gradient(unit, Input::Inner, images, count);
+                self.back_inside(unit, before, count, norm);
+                self.norm_back(before, count);
             }
-            for i in (0..block.main.len()).rev() {
-                let unit = &block.main[i];
-                self.norm_back(unit, count);
-                if i > 0 {
-                    self.activate(&block.main[i - 1], count);
-                    self.weight_gradient(unit, Input::Inner, images, count);
-                    self.back_inside(unit, &block.main[i - 1], count, norm);
-                } else {
-                    self.weight_gradient(unit, Input::Block(b), images, count);
-                    if b > 0 {
-                        self.back_to_block(unit, count, block.shortcut.is_some());
-                    }
+            // Both read the block's input before its gradient takes its place.
+            let first = &block.main[0];
+            for unit in block.shortcut.iter().chain([first]) {
+                self.weight_gradient(unit, Input::Block(b), images, count);
+            }
+            if b > 0 {
+                for unit in block.shortcut.iter().chain([first]) {
+                    self.back_to_block(b - 1, unit, count, block.shortcut.is_some() && unit == first);
                 }
             }
         }
     }
 
-    /// The gradient of the last block's output, into `g`.
+    /// The gradient of the last block's output.
     fn spread(&mut self, dfeatures: &[f32], count: usize) {
         let last = self.network.blocks.last().expect("a network has blocks");
         let (pixels, c, d) = (last.pooled(), last.last().shape.outputs, self.network.features);
         let how = self.config.features;
-        let g = Chunks::new(&mut self.g[..count * pixels * c], pixels * c);
+        let out = self.outs.last_mut().expect("one output a block");
+        let g = Chunks::new(&mut out[..count * pixels * c], pixels * c);
         self.pool.run(count, |i, _| {
             let (df, mut g) = (&dfeatures[i * d..(i + 1) * d], g.hold(i));
             match how {
@@ -123,33 +160,37 @@ impl ConvNet {
         });
     }
 
-    /// From `g`, the gradient of block `b`'s output, to `d`, that of the sum before its last activation; and the
-    /// norms' sums.
-    fn enter_block(&mut self, b: usize, count: usize, norm: Norm) {
+    /// The sums of the norms at the end of block `b`, from the gradient of its output.
+    fn end_sums(&mut self, b: usize, count: usize, norm: Norm) {
         let (set, slope, sizes) = (self.options.kernels, self.config.slope as f32, &self.sizes);
         let (block, channels) = (&self.network.blocks[b], &self.channels);
         let last = block.last();
         let (shape, tasks) = (last.shape, Tasks::of(last, count));
         let (each, pooled) = (tasks.to, block.pooled() * shape.outputs);
-        let d = Chunks::new(&mut self.d[..count * each], tasks.group * each);
         let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
         let shares = Chunks::new(&mut self.shares, sizes.share);
-        let (z, g) = (&self.z, &self.g);
+        let (z, g) = (&self.z, &self.outs[b]);
         self.pool.run(tasks.number(), |t, thread| {
-            let (mut d, mut scratch, mut share) = (d.hold(t), scratch.hold(thread), shares.hold(t));
+            let (mut scratch, mut share) = (scratch.hold(thread), shares.hold(t));
+            let (a, d) = scratch.split_at_mut(strip_len(shape));
+            let d = &mut d[..tasks.outputs(t).len()];
             for (image, d) in tasks.images(t).zip(d.chunks_exact_mut(each)) {
-                let of =
-                    |unit: &Unit| channels.normed(unit, &z[unit.index][image * each..(image + 1) * each]);
-                let a = &mut scratch[..each];
-                batchnorm::normalise(set, of(last), block.shortcut.as_ref().map(of), slope, a);
-                let dout = &g[image * pooled..(image + 1) * pooled];
-                pooling::max_backward(set, (shape.height, shape.width, shape.outputs), a, dout, d);
-                leaky_relu::backward(set, slope, a, d);
+                let (z_at, g_at) = (image * each, image * pooled);
+                for strip in strips(shape) {
+                    let of = |unit: &Unit| {
+                        let z = &z[unit.index][z_at + strip.wide.start..z_at + strip.wide.end];
+                        channels.normed(unit, z)
+                    };
+                    let dout = &g[g_at + strip.pooled.start..g_at + strip.pooled.end];
+                    let (a, d) = (&mut a[..strip.wide.len()], &mut d[strip.wide.clone()]);
+                    let round = block.shortcut.as_ref().map(of);
+                    before_pooling((set, slope), (strip.rows, shape.width), of(last), round, dout, [a, d]);
+                }
             }
             let (own, round) = share.split_at_mut(4 * shape.outputs);
-            share_sums(set, channels, last, &z[last.index][tasks.outputs(t)], &d, own);
+            share_sums(set, channels, last, &z[last.index][tasks.outputs(t)], d, own);
             if let Some(unit) = &block.shortcut {
-                share_sums(set, channels, unit, &z[unit.index][tasks.outputs(t)], &d, round);
+                share_sums(set, channels, unit, &z[unit.index][tasks.outputs(t)], d, round);
             }
         });
         let (last, round) = (*last, block.shortcut);
@@ -157,6 +198,51 @@ impl ConvNet {
         if let Some(unit) = round {
             self.join_sums(&unit, 4 * shape.outputs, count, norm);
         }
+    }
+
+    /// The gradients of the outputs of the convolutions at the end of block `b`, in their places.
+    fn end_back(&mut self, b: usize, count: usize) {
+        let (set, slope, sizes) = (self.options.kernels, self.config.slope as f32, &self.sizes);
+        let (block, channels) = (&self.network.blocks[b], &self.channels);
+        let last = block.last();
+        let (shape, tasks) = (last.shape, Tasks::of(last, count));
+        let (each, pooled) = (tasks.to, block.pooled() * shape.outputs);
+        let (z, behind) = self.z.split_at_mut(last.index + 1);
+        let round = block
+            .shortcut
+            .as_ref()
+            .map(|unit| (unit, Chunks::new(&mut behind[unit.index - last.index - 1][..count * each], each)));
+        let z = Chunks::new(&mut z[last.index][..count * each], each);
+        let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
+        let g = &self.outs[b];
+        self.pool.run(tasks.number(), |t, thread| {
+            let mut scratch = scratch.hold(thread);
+            let (a, d) = scratch.split_at_mut(strip_len(shape));
+            for image in tasks.images(t) {
+                let mut z = z.hold(image);
+                let mut round = round.as_ref().map(|(unit, z)| (*unit, z.hold(image)));
+                for strip in strips(shape) {
+                    let len = strip.wide.len();
+                    let (a, d) = (&mut a[..len], &mut d[..len]);
+                    let dout = &g[image * pooled..][strip.pooled.clone()];
+                    let of_z = channels.normed(last, &z[strip.wide.clone()]);
+                    let of_round =
+                        round.as_ref().map(|(unit, z)| channels.normed(unit, &z[strip.wide.clone()]));
+                    before_pooling(
+                        (set, slope),
+                        (strip.rows, shape.width),
+                        of_z,
+                        of_round,
+                        dout,
+                        [a, &mut *d],
+                    );
+                    norm_backward(set, channels, last, d, &mut z[strip.wide.clone()]);
+                    if let Some((unit, z)) = &mut round {
+                        norm_backward(set, channels, unit, d, &mut z[strip.wide.clone()]);
+                    }
+                }
+            }
+        });
     }
 
     /// Gradients of a norm from the shares that begin at `first`.
@@ -170,14 +256,13 @@ impl ConvNet {
         self.channels.join_backward(unit, shares, norm, rows, &mut head[gamma], &mut tail[..c]);
     }
 
-    /// `e = norm-backward(z, d)` over all images.
+    /// `z = norm-backward(z, h)` over all images.
     fn norm_back(&mut self, unit: &Unit, count: usize) {
         let (set, tasks) = (self.options.kernels, Tasks::of(unit, count));
-        let (channels, z, d) = (&self.channels, &self.z[unit.index], &self.d);
-        let e = Chunks::new(&mut self.e[..count * tasks.to], tasks.group * tasks.to);
+        let (channels, d) = (&self.channels, &self.h);
+        let z = Chunks::new(&mut self.z[unit.index][..count * tasks.to], tasks.group * tasks.to);
         self.pool.run(tasks.number(), |t, _| {
-            let at = tasks.outputs(t);
-            norm_backward(set, channels, unit, &z[at.clone()], &d[at], &mut e.hold(t));
+            norm_backward(set, channels, unit, &d[tasks.outputs(t)], &mut z.hold(t));
         });
     }
 
@@ -197,29 +282,33 @@ impl ConvNet {
         });
     }
 
-    /// `d`, the gradient of the output of the unit before, and its norm's sums: from `e`, that of this unit's output.
+    /// In `h`, the output of the unit before, its gradient, and its norm's sums: from the gradient of this unit's output.
     fn back_inside(&mut self, unit: &Unit, before: &Unit, count: usize, norm: Norm) {
         let (set, slope, sizes) = (self.options.kernels, self.config.slope as f32, &self.sizes);
         let tasks = Tasks::of(unit, count);
         let (turned, packed) = (unit.shape.turned(), &self.packs[unit.index][1]);
-        let d = Chunks::new(&mut self.d[..count * tasks.from], tasks.group * tasks.from);
+        let h = Chunks::new(&mut self.h[..count * tasks.from], tasks.group * tasks.from);
         let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
         let shares = Chunks::new(&mut self.shares, sizes.share);
-        let (channels, z, e, h) = (&self.channels, &self.z[before.index], &self.e, &self.h);
+        let (channels, z, e) = (&self.channels, &self.z[before.index], &self.z[unit.index]);
         self.pool.run(tasks.number(), |t, thread| {
-            let (mut d, mut scratch) = (d.hold(t), scratch.hold(thread));
-            conv::forward(set, turned, &e[tasks.outputs(t)], packed, &mut d, &mut scratch[sizes.images..]);
-            leaky_relu::backward(set, slope, &h[tasks.inputs(t)], &mut d);
-            share_sums(set, channels, before, &z[tasks.inputs(t)], &d, &mut shares.hold(t));
+            let (mut h, mut scratch) = (h.hold(t), scratch.hold(thread));
+            let (d, patches) = scratch.split_at_mut(sizes.images);
+            let d = &mut d[..h.len()];
+            conv::forward(set, turned, &e[tasks.outputs(t)], packed, d, patches);
+            leaky_relu::backward(set, slope, &h, d);
+            share_sums(set, channels, before, &z[tasks.inputs(t)], d, &mut shares.hold(t));
+            h.copy_from_slice(d);
         });
         self.join_sums(before, 0, count, norm);
     }
 
-    /// `g`, the gradient of the block's input: from `e`, that of this unit's output. `adds` to what the way round left.
-    fn back_to_block(&mut self, unit: &Unit, count: usize, adds: bool) {
+    /// In the place of the output of `block`, its gradient: from that of the output of this unit, which read it. `adds`
+    /// to what the way round left.
+    fn back_to_block(&mut self, block: usize, unit: &Unit, count: usize, adds: bool) {
         let (set, sizes, tasks) = (self.options.kernels, &self.sizes, Tasks::of(unit, count));
-        let (turned, packed, e) = (unit.shape.turned(), &self.packs[unit.index][1], &self.e);
-        let g = Chunks::new(&mut self.g[..count * tasks.from], tasks.group * tasks.from);
+        let (turned, packed, e) = (unit.shape.turned(), &self.packs[unit.index][1], &self.z[unit.index]);
+        let g = Chunks::new(&mut self.outs[block][..count * tasks.from], tasks.group * tasks.from);
         let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
         self.pool.run(tasks.number(), |t, thread| {
             let (mut g, mut scratch) = (g.hold(t), scratch.hold(thread));
@@ -235,7 +324,7 @@ impl ConvNet {
         });
     }
 
-    /// The gradient of a unit's weights, from what it read and `e`.
+    /// The gradient of a unit's weights, from what it read and the gradient of its output.
     fn weight_gradient(&mut self, unit: &Unit, input: Input, images: &[f32], count: usize) {
         let (set, shape, sizes) = (self.options.kernels, unit.shape, &self.sizes);
         let x: &[f32] = match input {
@@ -244,7 +333,7 @@ impl ConvNet {
             Input::Block(b) => &self.outs[b - 1],
         };
         let (from, to) = (shape.pixels() * shape.inputs, shape.pixels() * shape.outputs);
-        let (x, e) = (&x[..count * from], &self.e[..count * to]);
+        let (x, e) = (&x[..count * from], &self.z[unit.index][..count * to]);
         let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
         let dw = self.network.parameters.of_mut(&mut self.gradients, unit.weight);
         match Division::of(unit, count) {
@@ -266,8 +355,7 @@ impl ConvNet {
                     let (first, end) = (t * count / groups, (t + 1) * count / groups);
                     let (x, e) = (&x[first * from..end * from], &e[first * to..end * to]);
                     dw.fill(0.0);
-                    let all = 0..shape.depth();
-                    conv::weight_gradient(set, shape, x, e, all, &mut dw, &mut scratch[sizes.images..]);
+                    conv::whole_weight_gradient(set, shape, x, e, &mut dw, &mut scratch[sizes.images..]);
                 });
                 join_groups(&self.pool, &self.partial_gradients[..groups * len], dw);
             }

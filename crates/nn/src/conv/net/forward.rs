@@ -191,9 +191,10 @@ impl ConvNet {
             pool.run(images.len() / each, |i, thread| {
                 let mut scratch = scratch.hold(thread);
                 let (space, patches) = scratch.split_at_mut(sizes.images);
-                let mut spaces = space.chunks_exact_mut(sizes.images / 4);
-                let mut next = || spaces.next().expect("four spaces");
-                let mut spaces = [next(), next(), next(), next()];
+                let mut rest = space;
+                let mut spaces = sizes.spaces.map(|len| {
+                    rest.split_off_mut(..len).expect("a thread's images hold the spaces of a walk")
+                });
                 let mut len = None;
                 for block in blocks {
                     let image = len.is_none().then(|| &images[i * each..(i + 1) * each]);
@@ -228,7 +229,7 @@ impl Walk<'_> {
         let first = block.main[0].shape;
         let input = first.pixels() * first.inputs;
         let len = first.pixels() * first.outputs;
-        let x = image.unwrap_or(&a[..input]);
+        let x = image.unwrap_or_else(|| &a[..input]);
         let packed = |unit: &Unit| &self.packs[unit.index][0];
         conv::forward(self.set, first, x, packed(&block.main[0]), &mut b[..len], patches);
         if let Some(unit) = &block.shortcut {

@@ -3,7 +3,8 @@
 //! A batch norm needs every image before the next convolution may begin, so the walk is by layer: each convolution is
 //! one phase whose tasks are a few images. A task normalises and activates what the convolution reads in its own
 //! scratch, multiplies, and takes its share of the statistics while the output is in its cache. What is kept for the
-//! backward pass is the output of each convolution alone; activations are computed again.
+//! backward pass is the output of each convolution and of each block; activations are computed again, and gradients
+//! take the place of what they are the gradients of.
 //!
 //! Tasks and the groups in which weight gradients are added are functions of the shapes, not of the threads: the same
 //! bits for any number of them. All memory is allocated by [`ConvNet::new`], in the sizes of [`sizes`].
@@ -60,22 +61,18 @@ pub struct ConvNet {
     frozen: Channels,
     /// Packed weights of each unit, for the way forth and the way back.
     packs: Vec<[AlignedBuffer; 2]>,
-    /// Output of each convolution.
+    /// Output of each convolution, then its gradient.
     z: Vec<AlignedBuffer>,
-    /// Output of each block.
+    /// Output of each block, then its gradient.
     outs: Vec<AlignedBuffer>,
     features: AlignedBuffer,
-    /// Gradients of a block's output, of what a convolution gave, and the activations it read.
-    d: AlignedBuffer,
-    e: AlignedBuffer,
+    /// Inside a block, what a convolution read, then its gradient.
     h: AlignedBuffer,
-    /// Gradient of a block's input, or of the features' pixels.
-    g: AlignedBuffer,
     /// Shares of sums, two f64 a channel.
     shares: AlignedBuffer,
     partial_gradients: AlignedBuffer,
     scratch: AlignedBuffer,
-    /// Images and statistics of the last forward pass, if there was one.
+    /// Images and statistics of the last forward pass, until a backward pass uses up what it kept.
     last: Option<(usize, Norm)>,
 }
 
@@ -104,10 +101,7 @@ impl ConvNet {
             z: all(&sizes.z),
             outs: all(&sizes.outs),
             features: AlignedBuffer::zeroed(sizes.features),
-            d: AlignedBuffer::zeroed(sizes.activation),
-            e: AlignedBuffer::zeroed(sizes.activation),
             h: AlignedBuffer::zeroed(sizes.inner),
-            g: AlignedBuffer::zeroed(sizes.ends),
             shares: AlignedBuffer::zeroed(sizes.shares),
             partial_gradients: AlignedBuffer::zeroed(sizes.partial_gradients),
             scratch: AlignedBuffer::zeroed(sizes.threads * sizes.scratch()),
@@ -144,7 +138,7 @@ impl ConvNet {
             ("packed weights", self.packs.iter().map(|pair| list(pair)).sum()),
             ("statistics", list(&self.running) + self.channels.bytes() + self.frozen.bytes()),
             ("activations", list(&self.z) + list(&self.outs) + bytes(&[&self.features])),
-            ("backward", bytes(&[&self.d, &self.e, &self.h, &self.g, &self.partial_gradients])),
+            ("backward", bytes(&[&self.h, &self.partial_gradients])),
             ("scratch", bytes(&[&self.scratch, &self.shares])),
         ];
         MemoryPlan { groups }

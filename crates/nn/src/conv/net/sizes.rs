@@ -5,6 +5,7 @@ use super::statistics::Channels;
 use crate::MemoryPlan;
 use crate::conv::ConvError;
 use crate::conv::config::{Architecture, Unit};
+use isoflop_kernels::conv::Shape;
 use isoflop_kernels::{AlignedBuffer, Chunks, weight_gradient};
 
 /// Pixels that a task has about: few images of many pixels, many of few.
@@ -39,6 +40,11 @@ pub(super) fn group(unit: &Unit) -> usize {
     (TASK_PIXELS / unit.shape.pixels()).max(1)
 }
 
+/// Elements of two rows of a convolution's output.
+pub(super) fn strip_len(shape: Shape) -> usize {
+    2 * shape.width * shape.outputs
+}
+
 /// Lengths in f32.
 #[derive(Debug)]
 pub(super) struct Sizes {
@@ -50,12 +56,8 @@ pub(super) struct Sizes {
     /// Of each block: its pooled output.
     pub(super) outs: Vec<usize>,
     pub(super) features: usize,
-    /// The largest gradient of a convolution's output.
-    pub(super) activation: usize,
     /// The largest input of a convolution that is not a block's first.
     pub(super) inner: usize,
-    /// The largest pooled output.
-    pub(super) ends: usize,
     /// Shares of all tasks: two units, two f64 a channel.
     pub(super) shares: usize,
     /// Of one task.
@@ -63,6 +65,9 @@ pub(super) struct Sizes {
     pub(super) partial_gradients: usize,
     /// A thread's images.
     pub(super) images: usize,
+    /// Of those, what [`super::ConvNet::embed`] walks one image through: outputs of a block, of a convolution, of the
+    /// one before it or two rows, of the way round.
+    pub(super) spaces: [usize; 4],
     /// A thread's patches.
     pub(super) patches: usize,
 }
@@ -91,31 +96,40 @@ impl Sizes {
         let outs: Vec<usize> = outs.collect();
         let inner = network.blocks.iter().filter(|block| block.main.len() > 1);
         let patches = |unit: &Unit| {
-            let rows = match Division::of(unit, batch) {
-                Division::Images(_) => unit.shape.depth(),
-                Division::Rows(rows) => rows,
+            let gradient = match Division::of(unit, batch) {
+                Division::Images(_) => unit.shape.whole_gradient_scratch(),
+                Division::Rows(rows) => unit.shape.gradient_scratch(rows),
             };
             let back = if first(unit) { 0 } else { unit.shape.turned().forward_scratch() };
-            unit.shape.forward_scratch().max(back).max(unit.shape.gradient_scratch(rows))
+            unit.shape.forward_scratch().max(back).max(gradient)
         };
         let partial = |unit: &Unit| match Division::of(unit, batch) {
             Division::Images(groups) => groups * unit.shape.weights(),
             Division::Rows(_) => 0,
         };
+        let task = |unit: &Unit| group(unit) * widest(unit) + strip_len(unit.shape);
+        let blocks = || network.blocks.iter();
+        let deep = blocks().any(|block| block.main.len() > 1);
+        let strip = |unit: &Unit| strip_len(unit.shape);
+        let spaces = [
+            outs.iter().map(|len| len / batch).max().unwrap_or(0),
+            most(&output),
+            if deep { most(&output).max(most(&strip)) } else { most(&strip) },
+            if blocks().any(|block| block.shortcut.is_some()) { most(&output) } else { 0 },
+        ];
         let share = 8 * most(&|unit| unit.shape.outputs);
         Ok(Self {
             threads: options.threads.max(1),
             packs: units.iter().map(|unit| packs(unit)).collect(),
             z: units.iter().map(|unit| batch * output(unit)).collect(),
-            ends: outs.iter().copied().max().unwrap_or(0),
             outs,
             features: batch * network.features,
-            activation: batch * most(&output),
             inner: batch * inner.map(|block| output(block.last())).max().unwrap_or(0),
             shares: share * most(&|unit| batch.div_ceil(group(unit))),
             share,
             partial_gradients: most(&partial),
-            images: most(&|unit| group(unit) * widest(unit)).max(4 * most(&widest)),
+            images: most(&task).max(spaces.iter().sum()).next_multiple_of(16),
+            spaces,
             patches: most(&patches),
         })
     }
@@ -129,7 +143,7 @@ impl Sizes {
         let bytes = |len: usize| AlignedBuffer::bytes(len) as u64;
         let all = |lens: &[usize]| lens.iter().map(|&len| bytes(len)).sum::<u64>();
         let weights = network.parameters.len;
-        let backward = [self.activation, self.activation, self.inner, self.ends, self.partial_gradients];
+        let backward = [self.inner, self.partial_gradients];
         let groups = vec![
             ("weights", bytes(weights)),
             ("gradients", bytes(weights)),
