@@ -4,8 +4,8 @@
 //! Their branches go on for a fixed number of tokens at a constant rate, and pass where the smoothed training loss is
 //! within 0.01 of that of smaller batches. Here a branch is the decay of a finished point, from the same fork with k
 //! times the batch, over the same tokens; it passes where its *held-out* loss is no more than two standard errors of
-//! the paired difference above the lowest of the smaller batches. Both are finished models, scored on the same blocks, so
-//! that the tolerance is what can be seen and not a constant.
+//! the paired difference above the lowest of the smaller batches. Both are finished models, scored on the same blocks,
+//! so that the tolerance is what can be seen and not a constant.
 
 use super::batch::{BYTES_PER_BPE, kaplan, zhang};
 use super::words::{count, list, verdict};
