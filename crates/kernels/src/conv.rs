@@ -35,8 +35,8 @@ const GRADIENT_PIXELS: usize = 128;
 
 /// Fewest channels on both sides for [`winograd`].
 const FEWEST_CHANNELS: usize = 16;
-/// Smallest image for it: of smaller ones tiles are mostly border, and gradients of windows are often exactly zero, which
-/// sums and differences would turn into noise that AdamW divides by its own size.
+/// Smallest image for it: of smaller ones tiles are mostly border, and gradients of windows are often exactly zero,
+/// which sums and differences would turn into noise that AdamW divides by its own size.
 const SMALLEST: usize = 5;
 
 /// What one convolution is.
@@ -75,8 +75,8 @@ impl Shape {
         Self { inputs: self.outputs, outputs: self.inputs, ..*self }
     }
 
-    /// Whether Winograd's transform is used: a window of 3×3, enough channels that products outweigh it, an image that is
-    /// not all border. The same for the [`Shape::turned`] one.
+    /// Whether Winograd's transform is used: a window of 3×3, enough channels that products outweigh it, an image that
+    /// is not all border. The same for the [`Shape::turned`] one.
     pub fn multiplies_less(&self) -> bool {
         self.side == 3
             && self.inputs.min(self.outputs) >= FEWEST_CHANNELS
