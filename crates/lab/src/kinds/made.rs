@@ -229,7 +229,7 @@ fn the_worth_of_repeats_is_found() {
     let r_star = words.split("R* = ").nth(1).map(numbers).unwrap();
     assert!((r_star[0] / 6.0 - 1.0).abs() < 0.15 && r_star[1] < 6.0 && 6.0 < r_star[2], "{words}");
     assert!(
-        words.contains("weight decay of 1 changes the loss by -") && words.contains("it helps"),
+        words.contains("weight decay of 1 changes the loss by −") && words.contains("it helps"),
         "{words}"
     );
     assert!(words.contains("nowhere did repetition make it turn up"), "{words}");
@@ -446,7 +446,7 @@ fn the_critical_batch_is_found() {
 #[test]
 fn the_batch_that_branches_bear_is_found() {
     let study = study("batch", &format!("[arms]\nbranch_batches = [2, 4, 8, 16]\n{SERIES}decay = 0.5\n"));
-    let critical = |tokens: f64| 64.0 * (tokens / 8000.0).sqrt();
+    let critical = |tokens: f64| 16.0 * (tokens / 2000.0).sqrt();
     let batch = |run: &RunSpec| 64.0 * run.arm["branch"].parse::<f64>().unwrap();
     let loss = |run: &RunSpec, tokens: f64| {
         let over = (batch(run) / critical(tokens)).log2().max(0.0);

@@ -111,8 +111,8 @@ const CLOSE: Duration = Duration::from_millis(3);
 /// How often a reading is made anew.
 const TRIES: usize = 4;
 
-/// Clock and counter of one moment. On a busy machine a thread is put aside between the two for tenths of a second: what
-/// took long is read anew, and of all tries the quickest is taken.
+/// Clock and counter of one moment. On a busy machine a thread is put aside between the two for tenths of a second:
+/// what took long is read anew, and of all tries the quickest is taken.
 fn read_together(meter: &mut impl Joules) -> (Instant, Measured<f64>) {
     let mut best: Option<(Duration, Instant, Measured<f64>)> = None;
     for _ in 0..TRIES {
