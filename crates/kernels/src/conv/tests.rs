@@ -228,10 +228,6 @@ fn winograds_error_is_of_the_size_of_the_direct_ones() {
         for (what, less, more) in
             [("y", error(&found, &y), error(&direct, &y)), ("dw", error(&dfound, &dw), error(&ddirect, &dw))]
         {
-            println!(
-                "{channels} channels, ReLU {relu}, {what}: Winograd {less:.2e}, direct {more:.2e}, {:.2}",
-                less / more
-            );
             assert!(less < 1.5 * more, "{channels} channels, {what}: {less:e} against {more:e}");
         }
     }
