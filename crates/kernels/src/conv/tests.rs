@@ -194,7 +194,6 @@ fn winograds_twin_is_the_convolution() {
 /// Root mean square error against f64 in units of that of the result, of Winograd's transform and of patches, of inputs
 /// of both signs and of those that ReLU leaves. Sums of fewer terms round less: `DECISIONS.md` has the figures.
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures of DECISIONS.md, by --nocapture")]
 fn winograds_error_is_of_the_size_of_the_direct_ones() {
     for (channels, relu) in
         [16, 64, 128].into_iter().flat_map(|channels| [(channels, false), (channels, true)])
