@@ -282,7 +282,7 @@ impl ConvNet {
         });
     }
 
-    /// In `h`, the output of the unit before, its gradient, and its norm's sums: from the gradient of this unit's output.
+    /// In `h`, the gradient of what the unit before gave, and its norm's sums: from the gradient of this unit's output.
     fn back_inside(&mut self, unit: &Unit, before: &Unit, count: usize, norm: Norm) {
         let (set, slope, sizes) = (self.options.kernels, self.config.slope as f32, &self.sizes);
         let tasks = Tasks::of(unit, count);
