@@ -106,7 +106,8 @@ fn exponents_of_the_built_in_plan_hold_and_a_text_in_common_moves_none() {
     let (found, apart) = (plan::measure(&as_it_is, 60), plan::measure(&no_text, 60));
     assert_eq!(found.of.len(), 5, "{found}");
     for (name, held) in &found.of {
-        // 60 draws at 95 %: fewer than 51 happens once in 500 times. Chinchilla's beta is beyond this plan, and so named.
+        // 60 draws at 95 %: fewer than 51 happens once in 500 times. Chinchilla's beta is beyond this plan, and so
+        // named.
         let fine = if name.1 == "beta" { held.known <= 3 } else { held.held >= 51 && held.known == 60 };
         assert!(held.tables == 60 && fine, "{name:?} of {found}");
         let other = &apart.of[name];

@@ -6,8 +6,8 @@ use isoflop_laws::{FitRecord, Options, Row, Table, fit};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Parameters, seeds, standard deviation of ln loss between seeds at each of the tokens: measured over four to six seeds
-/// up to 55 k parameters, over two at 147 k, and taken to be as small above.
+/// Parameters, seeds, standard deviation of ln loss between seeds at each of the tokens: measured over four to six
+/// seeds up to 55 k parameters, over two at 147 k, and taken to be as small above.
 const SIZES: [(f64, usize, [f64; 3]); 7] = [
     (6_912.0, 3, [0.0139, 0.0061, 0.0025]),
     (13_824.0, 3, [0.0124, 0.0067, 0.0066]),

@@ -1,6 +1,6 @@
 //! Mixtures of three sources and more: the mixing law L = c + exp(b + Σ t_j·r_j) of each source's held-out loss (Ye et
-//! al. 2024, arXiv:2403.16952), the mixture at which the mean of the losses is lowest, and what the laws say of mixtures
-//! that they were not fitted to. Of two sources `mixture` draws more.
+//! al. 2024, arXiv:2403.16952), the mixture at which the mean of the losses is lowest, and what the laws say of
+//! mixtures that they were not fitted to. Of two sources `mixture` draws more.
 
 use super::compare::levels;
 use super::mixture::losses;
