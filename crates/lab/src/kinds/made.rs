@@ -445,7 +445,10 @@ fn the_critical_batch_is_found() {
 
 #[test]
 fn the_batch_that_branches_bear_is_found() {
-    let study = study("batch", &format!("[arms]\nbranch_batches = [2, 4, 8, 16]\n{SERIES}decay = 0.5\n"));
+    let study = study(
+        "batch",
+        &format!("[arms]\nbranch_batches = [2, 4, 8, 16]\n{SERIES}decay = 0.5\nwarmup = \"6400\"\n"),
+    );
     let critical = |tokens: f64| 16.0 * (tokens / 2000.0).sqrt();
     let batch = |run: &RunSpec| 64.0 * run.arm["branch"].parse::<f64>().unwrap();
     let loss = |run: &RunSpec, tokens: f64| {
