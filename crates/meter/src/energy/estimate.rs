@@ -34,6 +34,10 @@ struct Guess {
     since: Instant,
     /// Of the load meter's intervals that are over.
     joules: f64,
+    /// Load of the last of them.
+    busy: Option<f64>,
+    /// The most that was told: joules do not fall.
+    told: f64,
 }
 
 impl MachineEnergy {
@@ -48,6 +52,8 @@ impl MachineEnergy {
                 load: LoadMeter::start(system),
                 since: Instant::now(),
                 joules: 0.0,
+                busy: None,
+                told: 0.0,
             }),
         };
         Self { counters, guess, cards: None }
@@ -102,15 +108,22 @@ impl Guess {
 
     fn joules(&mut self, now: Instant) -> Result<f64, String> {
         let elapsed = (now - self.since).as_secs_f64();
-        let busy = match self.load.busy() {
-            Ok(busy) => busy,
-            // Too short for a share: what comes later decides for it too.
-            Err(_) if elapsed < 1.0 => return Ok(self.joules),
-            Err(reason) => return Err(reason),
+        let power = |busy: f64| self.of.idle_w + (self.of.tdp_w - self.of.idle_w) * busy;
+        let joules = match (self.load.busy(), self.busy) {
+            (Ok(busy), _) => {
+                let joules = self.joules + elapsed * power(busy);
+                (self.joules, self.busy) = (joules, Some(busy));
+                (self.load, self.since) = (LoadMeter::start(&self.system), now);
+                joules
+            }
+            // Too short for a share (a fifth of a second of processor time): as busy as before. Else short pieces of
+            // work would get nothing, and the long ones between them all.
+            (Err(_), Some(busy)) if elapsed < 1.0 => self.joules + elapsed * power(busy),
+            (Err(_), None) if elapsed < 1.0 => self.joules,
+            (Err(reason), _) => return Err(reason),
         };
-        self.joules += elapsed * (self.of.idle_w + (self.of.tdp_w - self.of.idle_w) * busy);
-        (self.load, self.since) = (LoadMeter::start(&self.system), now);
-        Ok(self.joules)
+        self.told = self.told.max(joules);
+        Ok(self.told)
     }
 }
 
@@ -142,9 +155,17 @@ mod tests {
         // Three quarters busy for ten seconds: 20 + 80 × 0.75 W.
         tree.write("proc/stat", "cpu  1500 0 0 500 0 0 0 0 0 0\n");
         assert!((guess.joules(begin + Duration::from_secs(10)).unwrap() - 800.0).abs() < 1e-6);
+        // Too short for a load of its own: at the same one.
+        let short = guess.joules(begin + Duration::from_millis(10_004)).unwrap();
+        assert!((short - 800.32).abs() < 1e-6, "{short}");
+        // It was idle then: what was told is not taken back.
+        tree.write("proc/stat", "cpu  1500 0 0 600 0 0 0 0 0 0\n");
+        assert_eq!(guess.joules(begin + Duration::from_millis(10_005)), Ok(short));
+        let guess = energy.guess.as_mut().unwrap();
+        assert!((guess.joules - 800.1).abs() < 1e-6, "{}", guess.joules);
         match energy.joules() {
             Measured::Estimated { value, how } => {
-                assert!((value - 800.0).abs() < 1e-6 && how.contains("TDP of 100 W"), "{value} {how}")
+                assert!(value >= short && how.contains("TDP of 100 W"), "{value} {how}")
             }
             other => panic!("{other:?}"),
         }
