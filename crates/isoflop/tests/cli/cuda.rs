@@ -293,8 +293,9 @@ fn a_few_shot_study_is_planned_for_cards_that_are_not_here_and_not_run_on_them()
         assert_eq!(row["seconds"]["provenance"], "missing", "nothing is known of its speed");
         sum
     };
-    // Batches are so small that a share of them is what is embedded at once.
-    assert_eq!(total("RTX 4080"), total("2x RTX 4080"));
+    // Batches are so small that a share of them is what is embedded at once; what cards tell each other is little.
+    let (one, two) = (total("RTX 4080"), total("2x RTX 4080"));
+    assert!((one..=one + one / 100).contains(&two), "{one} and {two}");
     let (code, text, _) = of(&["plan", "few.toml", "--device", "RTX 4080"]);
     assert!(code == Some(0) && text.contains("each card's memory (RTX 4080)"), "{text}");
     let (code, text, _) = of(&["run", "few.toml", "--device", "RTX 4080"]);
