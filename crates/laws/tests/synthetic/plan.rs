@@ -97,8 +97,8 @@ const ASKED: [(&str, &str, &[&str]); 3] = [
     ("l_nd_chinchilla", "", &["alpha", "beta"]),
 ];
 
-/// Of one quantity: its value without noise, intervals that held it, their mean width, tables; of them those in which it
-/// is called identified, and how many of these held.
+/// Of one quantity: its value without noise, intervals that held it, their mean width, tables; of them those in which
+/// it is called identified, and how many of these held.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Held {
     pub(crate) truth: f64,
