@@ -131,6 +131,23 @@ pub(crate) struct AdamWArgs {
     pub(crate) pad: u32,
 }
 
+impl AdamWArgs {
+    /// Those of step `t` that say how far to go, and nowhere yet.
+    pub(crate) fn rates(lr: f32, (beta1, beta2): (f64, f64), eps: f64, weight_decay: f64, t: u64) -> Self {
+        let left = |beta: f64| 1.0 - libm::pow(beta, t as f64);
+        Self {
+            lr,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            eps: eps as f32,
+            weight_decay: weight_decay as f32,
+            correction1: left(beta1) as f32,
+            correction2_root: libm::sqrt(left(beta2)) as f32,
+            ..Self::default()
+        }
+    }
+}
+
 /// Arguments of `patches` and `patches_backward`.
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]

@@ -160,8 +160,7 @@ pub(crate) struct Sizes {
     /// What comes from other cards.
     pub(crate) exchange: Buffer,
     pub(crate) moment_sizes: MomentPlaces,
-    groups: Vec<(&'static str, u64)>,
-    total: u64,
+    arena: Arena,
 }
 
 /// Where moments lie, and how many there are.
@@ -171,10 +170,10 @@ pub(crate) struct MomentPlaces {
 }
 
 /// Lays buffers one behind the other, by group.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Arena {
     pub(crate) end: u64,
-    pub(crate) groups: Vec<(&'static str, u64)>,
+    groups: Vec<(&'static str, u64)>,
 }
 
 impl Arena {
@@ -187,6 +186,11 @@ impl Arena {
             None => self.groups.push((group, padded)),
         }
         Buffer { offset, bytes }
+    }
+
+    /// Its bytes by what they hold.
+    pub(crate) fn plan(&self) -> MemoryPlan {
+        MemoryPlan { groups: self.groups.iter().copied().filter(|(_, bytes)| *bytes > 0).collect() }
     }
 }
 
@@ -290,19 +294,18 @@ impl Sizes {
             exchange,
             moment_sizes: MomentPlaces { places: moment_sizes.places },
             layout,
-            groups: arena.groups,
-            total: arena.end,
+            arena,
         }
     }
 
     /// Bytes of the one allocation.
     pub(crate) fn total(&self) -> u64 {
-        self.total
+        self.arena.end
     }
 
     /// They by what they hold.
     pub(crate) fn plan(&self) -> MemoryPlan {
-        MemoryPlan { groups: self.groups.iter().copied().filter(|(_, bytes)| *bytes > 0).collect() }
+        self.arena.plan()
     }
 
     /// What block `layer` keeps.

@@ -399,7 +399,6 @@ impl Card {
                 self.conv.sgd(&self.stream, (w, g, moment(0), norm), rates)
             }
             OptimizerConfig::AdamW { beta1, beta2, eps, weight_decay } => {
-                let power = |beta: f64| libm::pow(beta, t as f64);
                 let args = AdamWArgs {
                     w: w.address,
                     g: g.address,
@@ -407,14 +406,7 @@ impl Card {
                     v: moment(1).address,
                     blocks: self.at(sizes.update_blocks).address,
                     norm: norm.address,
-                    lr: lr as f32,
-                    beta1: beta1 as f32,
-                    beta2: beta2 as f32,
-                    eps: eps as f32,
-                    weight_decay: weight_decay as f32,
-                    correction1: (1.0 - power(beta1)) as f32,
-                    correction2_root: libm::sqrt(1.0 - power(beta2)) as f32,
-                    ..AdamWArgs::default()
+                    ..AdamWArgs::rates(lr as f32, (beta1, beta2), eps, weight_decay, t)
                 };
                 let blocks = sizes.network.parameters.len.div_ceil(UPDATE);
                 self.kernels.adamw(&self.stream, &args, blocks)

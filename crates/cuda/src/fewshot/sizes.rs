@@ -63,8 +63,7 @@ pub(crate) struct Sizes {
     /// A `StepNorm`.
     pub(crate) norm: Buffer,
     pub(crate) update_blocks: Buffer,
-    groups: Vec<(&'static str, u64)>,
-    total: u64,
+    arena: Arena,
 }
 
 impl Sizes {
@@ -163,19 +162,18 @@ impl Sizes {
             norm,
             update_blocks,
             network,
-            groups: arena.groups,
-            total: arena.end,
+            arena,
         })
     }
 
     /// Bytes of the one allocation.
     pub(crate) fn total(&self) -> u64 {
-        self.total
+        self.arena.end
     }
 
     /// They by what they hold.
     pub(crate) fn plan(&self) -> MemoryPlan {
-        MemoryPlan { groups: self.groups.iter().copied().filter(|(_, bytes)| *bytes > 0).collect() }
+        self.arena.plan()
     }
 
     /// How the flat weights are divided among the blocks of the kernel of AdamW: as in PyTorch, all of them decay.

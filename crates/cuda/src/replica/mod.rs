@@ -285,7 +285,6 @@ impl Replica {
     pub(crate) fn adamw(&self, lr: f32, t: u64) -> Result<(), DriverError> {
         let (sizes, at) = (&self.sizes, |buffer: Buffer| self.at(buffer).address);
         let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = sizes.options.adamw;
-        let power = |beta: f64| libm::pow(beta, t as f64);
         let args = AdamWArgs {
             w: at(sizes.weights),
             g: at(sizes.gradients),
@@ -299,14 +298,7 @@ impl Replica {
             maps: at(sizes.maps),
             blocks: at(sizes.update_blocks),
             norm: self.norm_at(NormOf::Step).address,
-            lr,
-            beta1: beta1 as f32,
-            beta2: beta2 as f32,
-            eps: eps as f32,
-            weight_decay: weight_decay as f32,
-            correction1: (1.0 - power(beta1)) as f32,
-            correction2_root: libm::sqrt(1.0 - power(beta2)) as f32,
-            pad: 0,
+            ..AdamWArgs::rates(lr, (beta1, beta2), eps, weight_decay, t)
         };
         let blocks = sizes.update_blocks.bytes as usize / size_of::<UpdateBlock>();
         self.kernels.adamw(&self.stream, &args, blocks)

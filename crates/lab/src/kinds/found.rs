@@ -55,6 +55,17 @@ impl<'a> Found<'a> {
         Self { study, points, curves, laws, options }
     }
 
+    /// How one form is fitted to a few rows, for its estimate and profile alone.
+    pub fn options_of(&self, form: &str) -> Options {
+        Options {
+            forms: vec![form.to_owned()],
+            dense: false,
+            holdout: false,
+            bootstrap: 0,
+            ..self.options.clone()
+        }
+    }
+
     /// The points of runs for which `keep` holds, as a table for the laws.
     pub fn table(&self, keep: impl Fn(&RunSpec) -> bool) -> Table {
         let kept = self.points.iter().filter(|f| keep(f.run));

@@ -7,7 +7,7 @@ use crate::kinds::words::{LEVEL, interval, list, maybe, verdict};
 use crate::kinds::{Findings, Finished, Found};
 use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, mean};
-use isoflop_laws::{FitRecord, Options, Row, Table, evaluate};
+use isoflop_laws::{FitRecord, Row, Table, evaluate};
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section, Verdict};
 
 /// Weights that are tried on the fitted laws.
@@ -48,8 +48,9 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
         title: "How the sources are best mixed".to_owned(),
         ..Section::default()
     };
-    let [first, second] = names[..] else { return super::several::findings(found, &names) };
-    let cells = cells(found, first);
+    let [first, second] = names[..] else { return super::several::findings(found, &names, section) };
+    let axis = format!("share_{first}");
+    let cells = cells(found, |own, place| cell(found, own, &axis, place));
     if cells.is_empty() {
         section
             .paragraphs
@@ -70,45 +71,34 @@ pub(super) fn losses(f: &Finished<'_>) -> Vec<(String, f64)> {
     own.into_iter().chain(f.point.held_out.iter().map(|l| (l.name.clone(), l.loss))).collect()
 }
 
-fn cells(found: &Found<'_>, first: &str) -> Vec<Cell> {
-    let axis = format!("share_{first}");
+/// Size, length and seed.
+pub(super) type Place = (f64, f64, u64);
+
+/// What `cell` makes of the points of each size, length and seed.
+pub(super) fn cells<'a, C>(found: &Found<'a>, cell: impl Fn(&[&Finished<'a>], Place) -> Option<C>) -> Vec<C> {
+    let mut seeds: Vec<u64> = found.points.iter().map(|f| f.run.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
     let mut out = Vec::new();
     for params in levels(found, |f| Some(f.point.params as f64)) {
         for tokens in levels(found, |f| Some(f.point.tokens as f64)) {
-            let mut seeds: Vec<u64> = found.points.iter().map(|f| f.run.seed).collect();
-            seeds.sort_unstable();
-            seeds.dedup();
-            for seed in seeds {
-                let own: Vec<&Finished<'_>> = found
-                    .points
-                    .iter()
-                    .filter(|f| {
-                        f.point.params as f64 == params
-                            && isoflop_laws::table::same_level(f.point.tokens as f64, tokens)
-                            && f.run.seed == seed
-                    })
-                    .collect();
-                out.extend(cell(found, &own, &axis, (params, tokens, seed)));
+            for &seed in &seeds {
+                let of_cell = |f: &&Finished<'_>| {
+                    f.point.params as f64 == params
+                        && isoflop_laws::table::same_level(f.point.tokens as f64, tokens)
+                        && f.run.seed == seed
+                };
+                let own: Vec<&Finished<'a>> = found.points.iter().filter(of_cell).collect();
+                out.extend(cell(&own, (params, tokens, seed)));
             }
         }
     }
     out
 }
 
-fn cell(
-    found: &Found<'_>,
-    own: &[&Finished<'_>],
-    axis: &str,
-    (params, tokens, seed): (f64, f64, u64),
-) -> Option<Cell> {
+fn cell(found: &Found<'_>, own: &[&Finished<'_>], axis: &str, (params, tokens, seed): Place) -> Option<Cell> {
     let sources: Vec<String> = losses(own.first()?).into_iter().map(|(name, _)| name).collect();
-    let options = Options {
-        forms: vec!["mixture".to_owned()],
-        dense: false,
-        holdout: false,
-        bootstrap: 0,
-        ..found.options.clone()
-    };
+    let options = found.options_of("mixture");
     let of_source = |source: &String, held_out: bool| -> Vec<(f64, f64)> {
         own.iter()
             .filter(|f| f.run.arm.contains_key("held_out") == held_out)
@@ -152,11 +142,12 @@ fn best(cells: &[Cell]) -> Option<Estimate> {
 
 /// Error of ln L at held-out mixtures: the root of the mean square of each size and seed.
 fn held_out(cells: &[Cell]) -> Vec<f64> {
-    cells
-        .iter()
-        .filter(|c| !c.errors.is_empty())
-        .map(|c| (c.errors.iter().map(|e| e * e).sum::<f64>() / c.errors.len() as f64).sqrt())
-        .collect()
+    cells.iter().filter_map(|c| root_mean_square(&c.errors)).collect()
+}
+
+pub(super) fn root_mean_square(errors: &[f64]) -> Option<f64> {
+    let squares: f64 = errors.iter().map(|e| e * e).sum();
+    (!errors.is_empty()).then(|| (squares / errors.len() as f64).sqrt())
 }
 
 fn answer(cells: &[Cell], first: &str, second: &str) -> String {

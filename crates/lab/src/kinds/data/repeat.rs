@@ -6,8 +6,8 @@ use crate::kinds::words::{LEVEL, interval, list, maybe, verdict};
 use crate::kinds::{Findings, Found};
 use isoflop_base::study::RunSpec;
 use isoflop_base::units::si;
+use isoflop_laws::FitRecord;
 use isoflop_laws::arms::{Estimate, mean, slope};
-use isoflop_laws::{FitRecord, Options};
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section, Verdict};
 
 /// Muennighoff et al. 2023, arXiv:2305.16264.
@@ -121,13 +121,7 @@ fn law(found: &Found<'_>) -> Option<FitRecord> {
         let all = run.arm_number("unique").unwrap_or(run.data.train_tokens as f64);
         row.extra.insert("unique_tokens".to_owned(), row.d?.min(all));
     }
-    let options = Options {
-        forms: vec!["repeat".to_owned()],
-        dense: false,
-        holdout: false,
-        bootstrap: 0,
-        ..found.options.clone()
-    };
+    let options = found.options_of("repeat");
     let document = isoflop_laws::fit(&table, &options).ok()?;
     document.fits.into_iter().find(|fit| fit.variant == "data")
 }

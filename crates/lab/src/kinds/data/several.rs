@@ -2,13 +2,12 @@
 //! al. 2024, arXiv:2403.16952), the mixture at which the mean of the losses is lowest, and what the laws say of
 //! mixtures that they were not fitted to. Of two sources `mixture` draws more.
 
-use super::compare::levels;
-use super::mixture::losses;
+use super::mixture::{Place, cells, losses, root_mean_square};
 use crate::kinds::words::{LEVEL, interval, maybe, verdict};
 use crate::kinds::{Findings, Finished, Found};
 use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, mean};
-use isoflop_laws::{FitRecord, Options, Row, Table, evaluate};
+use isoflop_laws::{FitRecord, Row, Table, evaluate};
 use isoflop_report::{Grid, Ruling, Section};
 
 /// The laws of one size and seed at one length.
@@ -22,21 +21,9 @@ struct Cell {
     errors: Vec<f64>,
 }
 
-impl Cell {
-    fn error(&self) -> Option<f64> {
-        let squares: f64 = self.errors.iter().map(|e| e * e).sum();
-        (!self.errors.is_empty()).then(|| (squares / self.errors.len() as f64).sqrt())
-    }
-}
-
-/// The section on three sources and more.
-pub(super) fn findings(found: &Found<'_>, names: &[&str]) -> Findings {
-    let cells = cells(found, names);
-    let mut section = Section {
-        id: "mixture".to_owned(),
-        title: "How the sources are best mixed".to_owned(),
-        ..Section::default()
-    };
+/// The section on three sources and more, begun by `mixture`.
+pub(super) fn findings(found: &Found<'_>, names: &[&str], mut section: Section) -> Findings {
+    let cells = cells(found, |own, place| cell(found, names, own, place));
     let longest = cells.iter().map(|c| c.tokens).fold(0.0, f64::max);
     let last: Vec<&Cell> = cells.iter().filter(|c| c.tokens == longest).collect();
     if last.is_empty() {
@@ -68,12 +55,13 @@ pub(super) fn findings(found: &Found<'_>, names: &[&str]) -> Findings {
             .iter()
             .map(|c| {
                 let shares = c.best.iter().map(|share| format!("{:.0} %", 100.0 * share));
-                let error = c.error().map_or_else(|| "–".to_owned(), |e| format!("{:.2} %", 100.0 * e));
+                let error = root_mean_square(&c.errors)
+                    .map_or_else(|| "–".to_owned(), |e| format!("{:.2} %", 100.0 * e));
                 [si(c.params), c.seed.to_string()].into_iter().chain(shares).chain([error]).collect()
             })
             .collect(),
     });
-    let errors: Vec<f64> = cells.iter().filter_map(Cell::error).collect();
+    let errors: Vec<f64> = cells.iter().filter_map(|c| root_mean_square(&c.errors)).collect();
     let verdicts = mean(&errors, LEVEL).map(|error| {
         let (ruling, why) = predicts(&error);
         verdict(
@@ -96,42 +84,16 @@ pub(super) fn predicts(error: &Estimate) -> (Ruling, &'static str) {
     }
 }
 
-fn cells(found: &Found<'_>, names: &[&str]) -> Vec<Cell> {
-    let mut keys: Vec<(u64, u64)> = found.points.iter().map(|f| (f.point.params, f.run.seed)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let mut out = Vec::new();
-    for tokens in levels(found, |f| Some(f.point.tokens as f64)) {
-        for &(params, seed) in &keys {
-            let of_cell = |f: &&Finished<'_>| {
-                f.point.params == params
-                    && f.run.seed == seed
-                    && isoflop_laws::table::same_level(f.point.tokens as f64, tokens)
-            };
-            let own: Vec<&Finished<'_>> = found.points.iter().filter(of_cell).collect();
-            out.extend(cell(found, names, &own).map(|(best, errors)| Cell {
-                params: params as f64,
-                tokens,
-                seed,
-                best,
-                errors,
-            }));
-        }
-    }
-    out
-}
-
-fn cell(found: &Found<'_>, names: &[&str], own: &[&Finished<'_>]) -> Option<(Vec<f64>, Vec<f64>)> {
+fn cell(
+    found: &Found<'_>,
+    names: &[&str],
+    own: &[&Finished<'_>],
+    (params, tokens, seed): Place,
+) -> Option<Cell> {
     let shares_of = |f: &Finished<'_>| -> Option<Vec<f64>> {
         names.iter().map(|name| f.arm_number(&format!("share_{name}"))).collect()
     };
-    let options = Options {
-        forms: vec!["mixture".to_owned()],
-        dense: false,
-        holdout: false,
-        bootstrap: 0,
-        ..found.options.clone()
-    };
+    let options = found.options_of("mixture");
     let (mut fits, mut errors) = (Vec::new(), Vec::new());
     for source in losses(own.first()?).into_iter().map(|(name, _)| name) {
         let of_source = |held_out: bool| -> Vec<(Vec<f64>, f64)> {
@@ -154,7 +116,7 @@ fn cell(found: &Found<'_>, names: &[&str], own: &[&Finished<'_>]) -> Option<(Vec
     }
     let total =
         |shares: &[f64]| fits.iter().map(|fit| at(fit, names, shares).unwrap_or(f64::INFINITY)).sum::<f64>();
-    Some((lowest(names.len(), total), errors))
+    Some(Cell { params, tokens, seed, best: lowest(names.len(), total), errors })
 }
 
 /// What a law says of a mixture. Its free shares are the sources' in the order of their names, the last one aside.

@@ -16,7 +16,7 @@ use crate::kinds::words::{LEAST_STEPS, LEVEL, maybe};
 use crate::kinds::{Findings, Found};
 use isoflop_base::study::RunSpec;
 use isoflop_laws::arms::{Estimate, Reached, interpolate, mean, reaches, slope};
-use isoflop_laws::{Options, evaluate};
+use isoflop_laws::evaluate;
 use isoflop_report::Section;
 use std::collections::BTreeMap;
 
@@ -230,21 +230,11 @@ fn excess(found: &Found<'_>, kind: &str, share: f64, tokens: f64) -> Option<Esti
     mean(&units(found).iter().filter_map(of_unit).collect::<Vec<_>>(), LEVEL)
 }
 
-fn quick(found: &Found<'_>) -> Options {
-    Options {
-        forms: vec!["junk".to_owned()],
-        dense: false,
-        holdout: false,
-        bootstrap: 0,
-        ..found.options.clone()
-    }
-}
-
 /// g of L(N, D, q) fitted to clean runs and those of a kind.
 fn fitted(found: &Found<'_>, kind: &str) -> Option<Estimate> {
     let of_kind = |run: &RunSpec| run.junk_share().is_some_and(|share| is_kind(run, kind, share));
     let table = found.table(|run| is_clean(run) || of_kind(run));
-    let document = isoflop_laws::fit(&table, &quick(found)).ok()?;
+    let document = isoflop_laws::fit(&table, &found.options_of("junk")).ok()?;
     let fit = document.fits.iter().find(|fit| fit.variant == "sizes")?;
     let g = fit.params.get("g")?;
     Some(Estimate { value: g.value, ends: g.lo.zip(g.hi), units: fit.runs_used })
@@ -260,7 +250,7 @@ fn forecasts(found: &Found<'_>, kind: &str, shares: &[f64]) -> Vec<(&'static str
     let known = found
         .table(|run| is_clean(run) || shares[..shares.len() - 1].iter().any(|share| of_kind(run, *share)));
     let target = found.table(|run| of_kind(run, *last));
-    let Ok(document) = isoflop_laws::fit(&known, &quick(found)) else { return Vec::new() };
+    let Ok(document) = isoflop_laws::fit(&known, &found.options_of("junk")) else { return Vec::new() };
     let names = [
         ("sizes", "D(1 − q)^g"),
         ("offset", "D(1 − q), and a constant times q"),
@@ -282,7 +272,7 @@ fn forecasts(found: &Found<'_>, kind: &str, shares: &[f64]) -> Vec<(&'static str
     }
     // Two laws without a parameter for junk: the clean arm's, asked at all tokens and at the clean ones.
     let clean = found.table(is_clean);
-    let options = Options { forms: vec!["l_nd_chinchilla".to_owned()], ..quick(found) };
+    let options = found.options_of("l_nd_chinchilla");
     if let Ok(document) = isoflop_laws::fit(&clean, &options)
         && let Some(fit) = document.fits.iter().find(|fit| fit.form == "l_nd_chinchilla")
     {
