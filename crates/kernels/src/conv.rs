@@ -23,6 +23,8 @@ use crate::weight_gradient::{Rows, accumulate};
 use crate::{Real, matmul};
 use std::ops::Range;
 
+mod cells;
+mod thin;
 pub mod winograd;
 
 /// Floats of patches that are made at once, if that is at least [`FEWEST_PIXELS`] pixels.
@@ -52,6 +54,9 @@ pub struct Shape {
     pub outputs: usize,
     /// Side s of the window: 1 or 3.
     pub side: usize,
+    /// Whether what is multiplied is rounded to bf16; sums, and all that goes in and out, are f32 either way. Windows
+    /// over a few channels are multiplied in f32 all the same.
+    pub bf16: bool,
 }
 
 impl Shape {
@@ -83,6 +88,11 @@ impl Shape {
             && self.height.min(self.width) >= SMALLEST
     }
 
+    /// Whether the window is 3×3 over so few channels in that no patches are made.
+    fn is_thin(&self) -> bool {
+        self.side == 3 && self.inputs <= thin::MOST_CHANNELS
+    }
+
     /// Pixels whose patches are made at once.
     fn tile(&self) -> usize {
         (PATCHES / self.depth()).clamp(FEWEST_PIXELS, MOST_PIXELS)
@@ -91,23 +101,29 @@ impl Shape {
     /// Floats of scratch that [`forward`] needs.
     pub fn forward_scratch(&self) -> usize {
         match self.side {
-            1 => 0,
             _ if self.multiplies_less() => winograd::forward_scratch(*self),
+            _ if self.is_thin() => thin::scratch(*self),
+            _ if self.bf16 => cells::forward_scratch(*self, self.tile()),
+            1 => 0,
             _ => self.tile() * self.depth(),
         }
     }
 
     /// Floats of scratch that [`weight_gradient`] needs for `rows` rows of dw.
     pub fn gradient_scratch(&self, rows: usize) -> usize {
-        if self.side == 1 { 0 } else { GRADIENT_PIXELS * rows }
+        match self.side {
+            _ if self.bf16 => cells::gradient_scratch(*self, rows),
+            1 => 0,
+            _ => GRADIENT_PIXELS * rows,
+        }
     }
 
     /// Floats of scratch that [`whole_weight_gradient`] needs.
     pub fn whole_gradient_scratch(&self) -> usize {
-        if self.multiplies_less() {
-            winograd::gradient_scratch(*self)
-        } else {
-            self.gradient_scratch(self.depth())
+        match self {
+            _ if self.multiplies_less() => winograd::gradient_scratch(*self),
+            _ if self.is_thin() => thin::scratch(*self),
+            _ => self.gradient_scratch(self.depth()),
         }
     }
 
@@ -118,7 +134,11 @@ impl Shape {
 
     /// Floats of one panel.
     pub fn panel_len(&self) -> usize {
-        if self.multiplies_less() { winograd::panel_len(*self) } else { self.depth() * PANEL }
+        match self.bf16 {
+            _ if self.multiplies_less() => winograd::panel_len(*self),
+            true if !self.is_thin() => cells::panel_len(*self),
+            _ => self.depth() * PANEL,
+        }
     }
 
     fn check(&self) {
@@ -185,18 +205,21 @@ pub mod naive {
     }
 }
 
-/// Panel `panel` of `w[s,s,I,O]` as [`forward`] reads it: `out[D,32]`, or Winograd's planes `out[16,I,32]`.
+/// Panel `panel` of `w[s,s,I,O]` as [`forward`] reads it: `out[D,32]`, or Winograd's planes `out[16,I,32]`; in bf16 the
+/// right cells of as much.
 pub fn pack(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
     assert!(w.len() == shape.weights() && out.len() == shape.panel_len());
     let (n, m) = (shape.inputs, shape.outputs);
+    let first = panel * PANEL;
+    let width = PANEL.min(m - first);
+    let row = |k: usize, row: &mut [f32; PANEL]| row[..width].copy_from_slice(&w[k * m + first..][..width]);
     if shape.multiplies_less() {
-        let first = panel * PANEL;
-        let width = PANEL.min(m - first);
-        return winograd::pack(n, out, |tap, i, row| {
-            row[..width].copy_from_slice(&w[(tap * n + i) * m + first..][..width]);
-        });
+        winograd::pack(shape, out, |tap, i, out| row(tap * n + i, out));
+    } else if shape.bf16 && !shape.is_thin() {
+        cells::pack(shape, out, row);
+    } else {
+        matmul::pack(w, shape.depth(), m, panel, out);
     }
-    matmul::pack(w, shape.depth(), shape.outputs, panel, out);
 }
 
 /// Panel `panel` of the turned weights, for [`forward`] with [`Shape::turned`]: `out[s·s·O,32]` or `out[16,O,32]`, 32
@@ -206,13 +229,17 @@ pub fn pack_turned(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
     assert!(w.len() == shape.weights() && out.len() == turned.panel_len());
     let taps = shape.side * shape.side;
     let (n, m) = (shape.inputs, shape.outputs);
+    let first = panel * PANEL;
+    let width = PANEL.min(n - first);
+    let row = |tap: usize, o: usize, row: &mut [f32; PANEL]| {
+        let column = w[((taps - 1 - tap) * n + first) * m + o..].iter().step_by(m);
+        row[..width].iter_mut().zip(column).for_each(|(to, from)| *to = *from);
+    };
     if shape.multiplies_less() {
-        let first = panel * PANEL;
-        let width = PANEL.min(n - first);
-        return winograd::pack(m, out, |tap, o, row| {
-            let column = w[((taps - 1 - tap) * n + first) * m + o..].iter().step_by(m);
-            row[..width].iter_mut().zip(column).for_each(|(to, from)| *to = *from);
-        });
+        return winograd::pack(turned, out, row);
+    }
+    if shape.bf16 && !turned.is_thin() {
+        return cells::pack(turned, out, |k, out| row(k / m, k % m, out));
     }
     for (tap, out) in out.chunks_exact_mut(m * PANEL).enumerate() {
         pack_transposed(&w[(taps - 1 - tap) * n * m..], m, n, panel, out);
@@ -236,12 +263,21 @@ pub fn forward(set: KernelSet, shape: Shape, x: &[f32], packed: &[f32], y: &mut 
     if shape.multiplies_less() {
         return winograd::forward(set, shape, x, packed, y, scratch);
     }
+    if shape.is_thin() {
+        return thin::forward(set, shape, x, packed, y, scratch);
+    }
+    let tile = shape.tile();
+    if shape.bf16 {
+        for (number, y) in y.chunks_mut(tile * outputs).enumerate() {
+            cells::forward(set, shape, x, number * tile, packed, y, scratch);
+        }
+        return;
+    }
     let weights = Right::packed(packed, depth);
     if shape.side == 1 {
         let dims = (pixels, outputs, depth);
         return multiply(set, dims, Left::rows(x, depth), weights, y, outputs, Init::Zero);
     }
-    let tile = shape.tile();
     for first in (0..pixels).step_by(tile) {
         let count = tile.min(pixels - first);
         let patches = &mut scratch[..count * depth];
@@ -276,6 +312,9 @@ pub fn weight_gradient(
     if rows.is_empty() {
         return;
     }
+    if shape.bf16 {
+        return cells::weight_gradient(set, shape, x, dy, rows, dw, scratch);
+    }
     let dims = (rows.len(), outputs);
     if shape.side == 1 {
         let operands = |_| {
@@ -307,7 +346,7 @@ pub fn whole_weight_gradient(
     dw: &mut [f32],
     scratch: &mut [f32],
 ) {
-    if !shape.multiplies_less() {
+    if !shape.multiplies_less() && !shape.is_thin() {
         return weight_gradient(set, shape, x, dy, 0..shape.depth(), dw, scratch);
     }
     shape.check();
@@ -315,7 +354,9 @@ pub fn whole_weight_gradient(
     assert!(x.len() == images * shape.pixels() * shape.inputs, "x is no whole images");
     assert!(dy.len() == images * shape.pixels() * shape.outputs, "dy does not fit x");
     assert!(dw.len() == shape.weights(), "dw does not fit the shape");
-    if images > 0 {
+    if shape.is_thin() {
+        thin::weight_gradient(set, shape, x, dy, dw, scratch);
+    } else if images > 0 {
         winograd::weight_gradient(set, shape, x, dy, dw, scratch);
     }
 }

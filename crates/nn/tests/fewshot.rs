@@ -9,7 +9,7 @@ use isoflop_nn::conv::{
     ConvConfig, ConvOptions, FewShotConfig, FewShotEngine, HeadConfig, ImageBatch, LearnerConfig, Norm,
     OptimizerConfig, Targets,
 };
-use isoflop_nn::{Engine, EngineError, KernelSet, SingleDevice, Update};
+use isoflop_nn::{Engine, EngineError, KernelSet, Precision, SingleDevice, Update};
 use memory::Memory;
 use threads::Threads;
 
@@ -40,8 +40,13 @@ fn config(learner: LearnerConfig, norm: Norm) -> FewShotConfig {
 }
 
 fn engine(config: &FewShotConfig, threads: usize, episodes: usize) -> FewShotEngine {
-    let options =
-        ConvOptions { kernels: KernelSet::detect(), threads, images: episodes * SHAPE.images(), seed: 7 };
+    let options = ConvOptions {
+        kernels: KernelSet::detect(),
+        threads,
+        images: episodes * SHAPE.images(),
+        seed: 7,
+        precision: Precision::F32,
+    };
     let engine = FewShotEngine::new(config, &options).unwrap();
     assert_eq!(engine.memory(), FewShotEngine::plan(config, &options).unwrap(), "the plan is what is held");
     engine

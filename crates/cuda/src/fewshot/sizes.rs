@@ -251,7 +251,8 @@ mod tests {
     }
 
     fn sizes(network: ConvConfig, frozen: bool, images: usize, cards: usize) -> Sizes {
-        let options = ConvOptions { kernels: KernelSet::Naive, threads: 1, images, seed: 1 };
+        let options =
+            ConvOptions { kernels: KernelSet::Naive, threads: 1, images, seed: 1, precision: Precision::F32 };
         Sizes::new(&config(network, frozen), &options, cards).unwrap()
     }
 

@@ -54,7 +54,7 @@ fn config(network: ConvConfig, learner: LearnerConfig) -> FewShotConfig {
 }
 
 fn options(images: usize) -> ConvOptions {
-    ConvOptions { kernels: KernelSet::detect(), threads: 1, images, seed: 7 }
+    ConvOptions { kernels: KernelSet::detect(), threads: 1, images, seed: 7, precision: Precision::F32 }
 }
 
 fn on_cards(emulated: &Emulated, cards: u32, config: &FewShotConfig) -> FewShotEngine {

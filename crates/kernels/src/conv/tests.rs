@@ -1,6 +1,7 @@
 //! Every set against plain loops in f64, odd shapes, and the passes against each other.
 
 use super::*;
+use crate::bf16;
 use crate::pool::in_single_parts;
 use proptest::prelude::*;
 
@@ -17,10 +18,11 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// |fast − exact| ≤ (terms + 2)·ε·Σ|a||b|: the bound of a dot product in any order.
-fn close(what: &str, fast: &[f32], exact: &[f64], size: &[f64], terms: usize) {
+/// |fast − exact| ≤ ((terms + 2)·ε + operands)·Σ|a||b|: the bound of a dot product in any order, and what rounding the
+/// operands adds.
+fn close(what: &str, fast: &[f32], exact: &[f64], size: &[f64], terms: usize, operands: f64) {
     for (i, ((f, e), s)) in fast.iter().zip(exact).zip(size).enumerate() {
-        let bound = (terms + 2) as f64 * f64::from(f32::EPSILON) * s + 1e-30;
+        let bound = ((terms + 2) as f64 * f64::from(f32::EPSILON) + operands) * s + 1e-30;
         assert!((f64::from(*f) - e).abs() <= bound, "{what} [{i}]: {f} {e}");
     }
 }
@@ -81,10 +83,23 @@ fn turned_weights(shape: Shape, w: &[f64]) -> Vec<f64> {
 /// Roundings of Winograd's transforms beside those of the sum over channels or tiles.
 const TRANSFORMS: usize = 12;
 
+/// Both precisions.
 fn check(shape: Shape, images: usize, seed: u64) {
+    check_in(shape, images, seed);
+    check_in(Shape { bf16: true, ..shape }, images, seed);
+}
+
+/// Of direct products in bf16 the exact ones are those of rounded operands; Winograd's rounds sums of them, so that each
+/// of two factors is off by 2⁻⁹ at most.
+fn check_in(shape: Shape, images: usize, seed: u64) {
     let pixels = images * shape.pixels();
-    let (x, w) = (values(seed, pixels * shape.inputs), values(seed + 1, shape.weights()));
-    let dy = values(seed + 2, pixels * shape.outputs);
+    let round = |x: Vec<f32>| match shape.bf16 {
+        true => x.into_iter().map(|x| bf16::widen(bf16::round(x))).collect(),
+        false => x,
+    };
+    let operands = if shape.bf16 && shape.multiplies_less() { 2.02 * (0.5f64).powi(9) } else { 0.0 };
+    let (x, w) = (round(values(seed, pixels * shape.inputs)), round(values(seed + 1, shape.weights())));
+    let dy = round(values(seed + 2, pixels * shape.outputs));
     let (x64, w64, dy64) = (wide(&x), wide(&w), wide(&dy));
     let [y, dx, dw] = exact(shape, images, &x64, &w64, &dy64);
     let [y_size, dx_size, dw_size] = sizes(shape, images, &x64, &w64, &dy64);
@@ -96,14 +111,14 @@ fn check(shape: Shape, images: usize, seed: u64) {
         let mut scratch = vec![f32::NAN; shape.forward_scratch().max(shape.turned().forward_scratch())];
         let mut found = vec![f32::NAN; y.len()];
         forward(set, shape, &x, &forth, &mut found, &mut scratch);
-        close(&format!("{set:?} {shape:?} y"), &found, &y, &y_size, terms(shape));
+        close(&format!("{set:?} {shape:?} y"), &found, &y, &y_size, terms(shape), operands);
         let mut again = vec![f32::NAN; y.len()];
         in_single_parts(|| forward(set, shape, &x, &forth, &mut again, &mut scratch));
         assert!(found == again, "{set:?} {shape:?}: the division of the work changed bits");
 
         let mut found = vec![f32::NAN; dx.len()];
         forward(set, shape.turned(), &dy, &back, &mut found, &mut scratch);
-        close(&format!("{set:?} {shape:?} dx"), &found, &dx, &dx_size, terms(shape.turned()));
+        close(&format!("{set:?} {shape:?} dx"), &found, &dx, &dx_size, terms(shape.turned()), operands);
 
         let depth = shape.depth();
         let mut scratch = vec![f32::NAN; shape.whole_gradient_scratch()];
@@ -115,7 +130,7 @@ fn check(shape: Shape, images: usize, seed: u64) {
             sum[i] += f64::from(*start);
             size[i] += f64::from(start.abs());
         }
-        close(&format!("{set:?} {shape:?} whole dw"), &found, &sum, &size, pixels + TRANSFORMS);
+        close(&format!("{set:?} {shape:?} whole dw"), &found, &sum, &size, pixels + TRANSFORMS, operands);
         let mut again = start;
         in_single_parts(|| whole_weight_gradient(set, shape, &x, &dy, &mut again, &mut scratch));
         assert!(found == again, "{set:?} {shape:?}: the division of the work changed bits of dw");
@@ -123,7 +138,7 @@ fn check(shape: Shape, images: usize, seed: u64) {
         let mut scratch = vec![f32::NAN; shape.gradient_scratch(depth)];
         let mut found = vec![0f32; dw.len()];
         weight_gradient(set, shape, &x, &dy, 0..depth, &mut found, &mut scratch);
-        close(&format!("{set:?} {shape:?} dw"), &found, &dw, &direct_dw_size, pixels);
+        close(&format!("{set:?} {shape:?} dw"), &found, &dw, &direct_dw_size, pixels, 0.0);
         let mut parts = vec![0f32; dw.len()];
         for cut in [0..depth / 3, depth / 3..depth / 3 + depth / 2, depth / 3 + depth / 2..depth] {
             let part = &mut parts[cut.start * shape.outputs..cut.end * shape.outputs];
@@ -140,23 +155,23 @@ proptest! {
         height in 1usize..9, width in 1usize..9, inputs in 1usize..20, outputs in 1usize..40, wide in any::<bool>(),
         images in 1usize..4, seed in any::<u32>(),
     ) {
-        check(Shape { height, width, inputs, outputs, side: if wide { 3 } else { 1 } }, images, seed.into());
+        check(Shape { height, width, inputs, outputs, side: if wide { 3 } else { 1 }, bf16: false }, images, seed.into());
     }
 }
 
 #[test]
 fn tiles_of_pixels_and_of_depth_join() {
     // More pixels than a tile has; more depth than a block of k; more columns than a panel.
-    check(Shape { height: 21, width: 20, inputs: 3, outputs: 33, side: 3 }, 2, 1);
-    check(Shape { height: 12, width: 11, inputs: 49, outputs: 17, side: 3 }, 1, 2);
-    check(Shape { height: 5, width: 5, inputs: 97, outputs: 101, side: 3 }, 6, 3);
-    check(Shape { height: 20, width: 21, inputs: 33, outputs: 40, side: 1 }, 1, 4);
+    check(Shape { height: 21, width: 20, inputs: 3, outputs: 33, side: 3, bf16: false }, 2, 1);
+    check(Shape { height: 12, width: 11, inputs: 49, outputs: 17, side: 3, bf16: false }, 1, 2);
+    check(Shape { height: 5, width: 5, inputs: 97, outputs: 101, side: 3, bf16: false }, 6, 3);
+    check(Shape { height: 20, width: 21, inputs: 33, outputs: 40, side: 1, bf16: false }, 1, 4);
 }
 
 /// A pixel at a corner sees four pixels, at an edge six, inside nine.
 #[test]
 fn the_border_is_zeros() {
-    let shape = Shape { height: 3, width: 3, inputs: 1, outputs: 1, side: 3 };
+    let shape = Shape { height: 3, width: 3, inputs: 1, outputs: 1, side: 3, bf16: false };
     for set in KernelSet::runnable() {
         let (packed, mut y) = (packs(shape, &[1.0; 9], false), [0f32; 9]);
         forward(set, shape, &[1.0; 9], &packed, &mut y, &mut vec![0.0; shape.forward_scratch()]);
@@ -168,17 +183,21 @@ fn the_border_is_zeros() {
 #[test]
 fn fewer_multiplications_give_the_same() {
     for (side, images) in [(3, 9), (4, 1), (5, 4), (7, 7), (10, 3), (14, 2), (21, 1), (28, 1)] {
-        check(Shape { height: side, width: side, inputs: 16, outputs: 19, side: 3 }, images, side as u64);
+        check(
+            Shape { height: side, width: side, inputs: 16, outputs: 19, side: 3, bf16: false },
+            images,
+            side as u64,
+        );
     }
-    check(Shape { height: 9, width: 14, inputs: 64, outputs: 64, side: 3 }, 2, 5);
-    check(Shape { height: 6, width: 5, inputs: 70, outputs: 33, side: 3 }, 3, 6);
+    check(Shape { height: 9, width: 14, inputs: 64, outputs: 64, side: 3, bf16: false }, 2, 5);
+    check(Shape { height: 6, width: 5, inputs: 70, outputs: 33, side: 3, bf16: false }, 3, 6);
 }
 
 /// The plain loops of both, in f64.
 #[test]
 fn winograds_twin_is_the_convolution() {
     for (height, width) in [(1, 1), (2, 3), (5, 4), (7, 7)] {
-        let shape = Shape { height, width, inputs: 2, outputs: 3, side: 3 };
+        let shape = Shape { height, width, inputs: 2, outputs: 3, side: 3, bf16: false };
         let [x, w, dy] =
             [2 * height * width, shape.weights(), 3 * height * width].map(|n| wide(&values(9, n)));
         let [y, _, dw] = exact(shape, 1, &x, &w, &dy);
@@ -198,7 +217,8 @@ fn winograds_error_is_of_the_size_of_the_direct_ones() {
     for (channels, relu) in
         [16, 64, 128].into_iter().flat_map(|channels| [(channels, false), (channels, true)])
     {
-        let shape = Shape { height: 14, width: 14, inputs: channels, outputs: channels, side: 3 };
+        let shape =
+            Shape { height: 14, width: 14, inputs: channels, outputs: channels, side: 3, bf16: false };
         let (mut x, w) = (values(1, 196 * channels), values(2, shape.weights()));
         if relu {
             x.iter_mut().for_each(|x| *x = x.max(0.0));
@@ -234,7 +254,7 @@ fn winograds_error_is_of_the_size_of_the_direct_ones() {
 
 #[test]
 fn gradients_are_the_limits_of_differences() {
-    let shape = Shape { height: 3, width: 4, inputs: 2, outputs: 3, side: 3 };
+    let shape = Shape { height: 3, width: 4, inputs: 2, outputs: 3, side: 3, bf16: false };
     let (mut x, mut w) = (wide(&values(1, 24)), wide(&values(2, shape.weights())));
     let dy = wide(&values(3, 36));
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; w.len()]);
@@ -269,6 +289,6 @@ fn gradients_are_the_limits_of_differences() {
 #[test]
 #[should_panic(expected = "no whole images")]
 fn a_part_of_an_image_is_refused() {
-    let shape = Shape { height: 2, width: 2, inputs: 3, outputs: 4, side: 1 };
+    let shape = Shape { height: 2, width: 2, inputs: 3, outputs: 4, side: 1, bf16: false };
     forward(KernelSet::Portable, shape, &[0.0; 9], &[0.0; 96], &mut [0.0; 12], &mut []);
 }

@@ -19,9 +19,13 @@
 //! `DECISIONS.md`).
 
 use super::Shape;
+use crate::bf16;
 use crate::matmul::{Init, Left, PANEL, Right, multiply};
-use crate::set::{KernelSet, dispatch};
-use crate::simd::{Simd, load_n, store_n, sweep};
+use crate::set::KernelSet;
+use crate::tiles::{CELL, Cells, SIDE, cells, convert, product};
+use transforms::Tiles;
+
+mod transforms;
 
 /// Multiplications of a tile.
 const PLANES: usize = 16;
@@ -29,6 +33,8 @@ const PLANES: usize = 16;
 const PAD: usize = 80;
 /// Floats of a block's planes, in and out.
 const BLOCK: usize = 96 * 1024;
+/// u16 between planes of cells beyond their own, for the same reason.
+const CELL_PAD: usize = 5 * SIDE;
 /// Tiles of a block: with fewer the weights would be read too often, with more nothing is won.
 const FEWEST_TILES: usize = 24;
 const MOST_TILES: usize = 96;
@@ -172,36 +178,62 @@ impl Shape {
         self.height.div_ceil(2) * self.tiles_across()
     }
     fn tiles_at_once(&self) -> usize {
-        (BLOCK / (PLANES * (self.inputs + self.outputs))).clamp(FEWEST_TILES, MOST_TILES)
+        let (inputs, most) =
+            if self.bf16 { (self.inputs / 2, MOST_TILES / SIDE) } else { (self.inputs, MOST_TILES) };
+        let tiles = BLOCK / (PLANES * (inputs + self.outputs));
+        if self.bf16 { (tiles / SIDE).clamp(1, most) * SIDE } else { tiles.clamp(FEWEST_TILES, most) }
     }
     /// Floats from one plane of `channels` channels to the next.
     fn plane(&self, channels: usize) -> usize {
         self.tiles_at_once() * channels + PAD
     }
-    /// Zeros that stand for pixels outside, and the planes of both sides.
-    fn block(&self) -> [usize; 3] {
-        let zeros = self.inputs.max(self.outputs).next_multiple_of(PANEL);
-        [zeros, PLANES * self.plane(self.inputs), PLANES * self.plane(self.outputs)]
+    /// Elements from one plane of `channels` channels in cells to the next.
+    fn cell_plane(&self, channels: usize) -> usize {
+        cells(self.tiles_at_once()) * cells(channels) * CELL + CELL_PAD
+    }
+    /// Zeros that stand for pixels outside.
+    fn zeros(&self) -> usize {
+        self.inputs.max(self.outputs).next_multiple_of(PANEL)
+    }
+    /// Floats of the planes of `channels` channels that are operands of products.
+    fn operands(&self, channels: usize) -> usize {
+        PLANES * if self.bf16 { self.cell_plane(channels) / 2 } else { self.plane(channels) }
+    }
+    /// Zeros, planes in, planes out: what [`forward`] needs.
+    fn forward_parts(&self) -> [usize; 3] {
+        [self.zeros(), self.operands(self.inputs), PLANES * self.plane(self.outputs)]
+    }
+    /// Zeros, planes of both sides, the sums of all planes; and in bf16 a plane of each side in another order.
+    fn gradient_parts(&self) -> [usize; 6] {
+        let sums = PLANES * self.inputs * self.outputs;
+        let turned = |channels: usize| if self.bf16 { self.cell_plane(channels) / 2 } else { 0 };
+        let [first, second] = [self.inputs, self.outputs];
+        [self.zeros(), self.operands(first), self.operands(second), sums, turned(first), turned(second)]
     }
 }
 
 /// Floats of scratch that [`forward`] needs.
 pub(super) fn forward_scratch(shape: Shape) -> usize {
-    shape.block().iter().sum()
+    shape.forward_parts().iter().sum()
 }
 
-/// Floats of scratch that [`weight_gradient`] needs: beside the same, the sums of all planes.
+/// Floats of scratch that [`weight_gradient`] needs.
 pub(super) fn gradient_scratch(shape: Shape) -> usize {
-    forward_scratch(shape) + PLANES * shape.inputs * shape.outputs
+    shape.gradient_parts().iter().sum()
 }
 
 /// Floats of one panel of a pack.
 pub(super) fn panel_len(shape: Shape) -> usize {
-    PLANES * shape.inputs * PANEL
+    PLANES * if shape.bf16 { cells(shape.inputs) * CELL / 2 } else { shape.inputs * PANEL }
 }
 
-/// One panel of G·g·Gᵀ, `out[16,I,32]`; `row(tap, i, out)` writes up to 32 elements of row i of that tap.
-pub(super) fn pack(inputs: usize, out: &mut [f32], row: impl Fn(usize, usize, &mut [f32; PANEL])) {
+/// One panel of G·g·Gᵀ, `out[16,I,32]`, or 16 times the right cells of as much; `row(tap, i, out)` writes up to 32
+/// elements of row i of that tap.
+pub(super) fn pack(shape: Shape, out: &mut [f32], row: impl Fn(usize, usize, &mut [f32; PANEL])) {
+    let inputs = shape.inputs;
+    if shape.bf16 && !inputs.is_multiple_of(SIDE) {
+        out.fill(0.0);
+    }
     for i in 0..inputs {
         let mut g = [[[0f32; PANEL]; 3]; 3];
         for (tap, g) in g.iter_mut().flatten().enumerate() {
@@ -215,8 +247,25 @@ pub(super) fn pack(inputs: usize, out: &mut [f32], row: impl Fn(usize, usize, &m
         for (a, row) in rows.iter().enumerate() {
             let along = half_sums([&row[0], &row[1], &row[2]]);
             for (b, along) in along.iter().enumerate() {
-                out[((a * 4 + b) * inputs + i) * PANEL..][..PANEL].copy_from_slice(along);
+                let plane = a * 4 + b;
+                if shape.bf16 {
+                    let out: &mut [u16] = bytemuck::cast_slice_mut(out);
+                    let cell = (plane * cells(inputs) + i / SIDE) * CELL;
+                    put_right(&mut out[cell..cell + CELL], i % SIDE, along);
+                } else {
+                    out[(plane * inputs + i) * PANEL..][..PANEL].copy_from_slice(along);
+                }
             }
+        }
+    }
+}
+
+/// Row k of a right cell.
+pub(super) fn put_right(cell: &mut [u16], k: usize, row: &[f32; PANEL]) {
+    for (half, row) in row.chunks_exact(16).enumerate() {
+        let to = &mut cell[half * 512 + k / 2 * 32 + k % 2..][..31];
+        for (j, &x) in row.iter().enumerate() {
+            to[2 * j] = bf16::round(x);
         }
     }
 }
@@ -242,20 +291,25 @@ pub(super) fn forward(
     scratch: &mut [f32],
 ) {
     let (n, m) = (shape.inputs, shape.outputs);
-    let tiles = x.len() / (shape.pixels() * n) * shape.tiles();
-    let [zeros, v, sums] = cut(scratch, shape.block());
-    let planes = [shape.plane(n), shape.plane(m)];
-    for first in (0..tiles).step_by(shape.tiles_at_once()) {
-        let count = shape.tiles_at_once().min(tiles - first);
-        input(set, shape, (first, count), x, zeros, v);
+    let [zeros, v, sums] = cut(scratch, shape.forward_parts());
+    for tiles in blocks(shape, x) {
+        transforms::input(set, shape, tiles, x, zeros, v);
         for k in 0..PLANES {
-            let left = Left::rows(&v[k * planes[0]..], n);
-            let right =
-                Right { data: &packed[k * n * PANEL..], panel_stride: panel_len(shape), k_stride: PANEL };
-            let sums = &mut sums[k * planes[1]..][..count * m];
-            multiply(set, (count, m, n), left, right, sums, m, Init::Zero);
+            let sums = &mut sums[k * shape.plane(m)..][..tiles.count * m];
+            let dims = (tiles.count, m, n);
+            if shape.bf16 {
+                let left = Cells::whole(&bytemuck::cast_slice(v)[k * shape.cell_plane(n)..], n);
+                let packed = &bytemuck::cast_slice(packed)[k * cells(n) * CELL..];
+                let right = Cells { data: packed, stride: PLANES * cells(n) };
+                product::rows(set, dims, left, right, None, None, sums, m);
+            } else {
+                let left = Left::rows(&v[k * shape.plane(n)..], n);
+                let packed = &packed[k * n * PANEL..];
+                let right = Right { data: packed, panel_stride: panel_len(shape), k_stride: PANEL };
+                multiply(set, dims, left, right, sums, m, Init::Zero);
+            }
         }
-        output(set, shape, (first, count), sums, y);
+        transforms::output(set, shape, tiles, sums, y);
     }
 }
 
@@ -269,251 +323,44 @@ pub(super) fn weight_gradient(
     scratch: &mut [f32],
 ) {
     let (n, m) = (shape.inputs, shape.outputs);
-    let tiles = x.len() / (shape.pixels() * n) * shape.tiles();
-    let (block, sums) = scratch.split_at_mut(forward_scratch(shape));
-    let sums = &mut sums[..PLANES * n * m];
-    let [zeros, v, d] = cut(block, shape.block());
-    let planes = [shape.plane(n), shape.plane(m)];
-    for first in (0..tiles).step_by(shape.tiles_at_once()) {
-        let count = shape.tiles_at_once().min(tiles - first);
-        input(set, shape, (first, count), x, zeros, v);
-        output_gradient(set, shape, (first, count), dy, zeros, d);
-        let init = if first == 0 { Init::Zero } else { Init::Accumulate };
+    let [zeros, v, d, sums, turned, paired] = cut(scratch, shape.gradient_parts());
+    for tiles in blocks(shape, x) {
+        transforms::input(set, shape, tiles, x, zeros, v);
+        transforms::output_gradient(set, shape, tiles, dy, zeros, d);
         for (k, sums) in sums.chunks_exact_mut(n * m).enumerate() {
-            let left = Left::transposed(&v[k * planes[0]..], n);
-            let right = Right::rows(&d[k * planes[1]..], m);
-            multiply(set, (n, m, count), left, right, sums, m, init);
+            if shape.bf16 {
+                let left = Cells::whole(&bytemuck::cast_slice(v)[k * shape.cell_plane(n)..], n);
+                let d = &bytemuck::cast_slice(d)[k * shape.cell_plane(m)..];
+                let (turned, paired) = (bytemuck::cast_slice_mut(turned), bytemuck::cast_slice_mut(paired));
+                convert::interleave(set, d, (tiles.rows, m), paired);
+                let right = Cells::whole(paired, tiles.rows);
+                let start = if tiles.first == 0 { product::Start::Zero } else { product::Start::Accumulate };
+                let operand = |_| (left, right, tiles.rows);
+                product::weight_gradient(set, (n, m), 0..n, 1, operand, turned, start, sums);
+            } else {
+                let left = Left::transposed(&v[k * shape.plane(n)..], n);
+                let right = Right::rows(&d[k * shape.plane(m)..], m);
+                let init = if tiles.first == 0 { Init::Zero } else { Init::Accumulate };
+                multiply(set, (n, m, tiles.count), left, right, sums, m, init);
+            }
         }
     }
-    dispatch!(set.with_vectors(), windows_simd(sums: &[f32], dw: &mut [f32]));
+    transforms::windows(set, sums, dw);
+}
+
+/// All tiles of the images `x`, so many at once. In bf16 they are steps of a product's k, and fill whole cells.
+fn blocks(shape: Shape, x: &[f32]) -> impl Iterator<Item = Tiles> {
+    let (most, all) = (shape.tiles_at_once(), x.len() / (shape.pixels() * shape.inputs) * shape.tiles());
+    (0..all).step_by(most).map(move |first| {
+        let count = most.min(all - first);
+        Tiles { first, count, rows: if shape.bf16 { count.next_multiple_of(SIDE) } else { count } }
+    })
 }
 
 /// The parts of a scratch, the first one of zeros.
-fn cut(scratch: &mut [f32], [zeros, first, second]: [usize; 3]) -> [&mut [f32]; 3] {
-    let (zeros, rest) = scratch.split_at_mut(zeros);
-    let (first, rest) = rest.split_at_mut(first);
-    zeros.fill(0.0);
-    [zeros, first, &mut rest[..second]]
-}
-
-/// The N×N pixels of a tile, from `before` pixels before it on: where each lies in `x` with `c` channels, or zeros.
-#[inline(always)]
-fn pixels<const N: usize>(
-    shape: Shape,
-    tile: usize,
-    before: usize,
-    (x, c): (&[f32], usize),
-    zeros: &[f32],
-) -> [[*const f32; N]; N] {
-    let (h, w) = (shape.height, shape.width);
-    let (image, tile) = (tile / shape.tiles(), tile % shape.tiles());
-    let (row, col) = (2 * (tile / shape.tiles_across()), 2 * (tile % shape.tiles_across()));
-    let mut at = [[zeros[..c].as_ptr(); N]; N];
-    // Loops, for closures over arrays are not inlined here.
-    for a in 0..N {
-        let y = (row + a).wrapping_sub(before);
-        for b in 0..N {
-            let column = (col + b).wrapping_sub(before);
-            if y < h && column < w {
-                at[a][b] = x[((image * h + y) * w + column) * c..][..c].as_ptr();
-            }
-        }
-    }
-    at
-}
-
-/// `v[16,T,I] = Bᵀ·d·B` of `count` tiles from `first` on.
-fn input(set: KernelSet, shape: Shape, tiles: (usize, usize), x: &[f32], zeros: &[f32], v: &mut [f32]) {
-    dispatch!(
-        set.with_vectors(),
-        input_simd(shape: Shape, tiles: (usize, usize), x: &[f32], zeros: &[f32], v: &mut [f32])
-    );
-}
-
-/// Bᵀ times four vectors.
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-unsafe fn differences<S: Simd>(d: [S::V; 4]) -> [S::V; 4] {
-    // SAFETY: registers only.
-    unsafe { [S::sub(d[0], d[2]), S::add(d[1], d[2]), S::sub(d[2], d[1]), S::sub(d[1], d[3])] }
-}
-
-#[inline(always)]
-unsafe fn input_simd<S: Simd>(
-    shape: Shape,
-    (first, count): (usize, usize),
-    x: &[f32],
-    zeros: &[f32],
-    v: &mut [f32],
-) {
-    let n = shape.inputs;
-    let plane = shape.plane(n);
-    assert!(v.len() >= PLANES * plane && count * n <= plane);
-    for t in 0..count {
-        let from = pixels::<4>(shape, first + t, 1, (x, n), zeros);
-        sweep!(S, n, |i, lanes| {
-            // SAFETY: each pixel has n ≥ i + lanes channels; a plane has count rows of n floats.
-            unsafe {
-                let mut rows = [[S::splat(0.0); 4]; 4];
-                for b in 0..4 {
-                    let at = |a: usize| load_n::<S>(from[a][b].add(i), lanes);
-                    let column = differences::<S>([at(0), at(1), at(2), at(3)]);
-                    for a in 0..4 {
-                        rows[a][b] = column[a];
-                    }
-                }
-                let to = v.as_mut_ptr().add(t * n + i);
-                for a in 0..4 {
-                    let row = differences::<S>(rows[a]);
-                    for b in 0..4 {
-                        store_n::<S>(to.add((a * 4 + b) * plane), row[b], lanes);
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// `y = Aᵀ·sums·A` of `count` tiles from `first` on, `sums[16,T,O]`.
-fn output(set: KernelSet, shape: Shape, tiles: (usize, usize), sums: &[f32], y: &mut [f32]) {
-    dispatch!(
-        set.with_vectors(),
-        output_simd(shape: Shape, tiles: (usize, usize), sums: &[f32], y: &mut [f32])
-    );
-}
-
-#[inline(always)]
-unsafe fn output_simd<S: Simd>(shape: Shape, (first, count): (usize, usize), sums: &[f32], y: &mut [f32]) {
-    let (h, w, m) = (shape.height, shape.width, shape.outputs);
-    let plane = shape.plane(m);
-    assert!(sums.len() >= PLANES * plane && count * m <= plane);
-    for t in 0..count {
-        let (image, tile) = ((first + t) / shape.tiles(), (first + t) % shape.tiles());
-        let (row, col) = (2 * (tile / shape.tiles_across()), 2 * (tile % shape.tiles_across()));
-        let (rows, cols) = ((h - row).min(2), (w - col).min(2));
-        let start = ((image * h + row) * w + col) * m;
-        let y = &mut y[start..start + ((rows - 1) * w + cols) * m];
-        sweep!(S, m, |i, lanes| {
-            // SAFETY: a plane has count rows of m ≥ i + lanes floats; y ends with the tile's last pixel.
-            unsafe {
-                let from = sums.as_ptr().add(t * m + i);
-                let mut halves = [[S::splat(0.0); 4]; 2];
-                for b in 0..4 {
-                    let at = |a: usize| load_n::<S>(from.add((a * 4 + b) * plane), lanes);
-                    let (second, third) = (at(1), at(2));
-                    halves[0][b] = S::add(at(0), S::add(second, third));
-                    halves[1][b] = S::sub(S::sub(second, third), at(3));
-                }
-                for a in 0..2 {
-                    if a == rows {
-                        break;
-                    }
-                    let [first, second, third, fourth] = halves[a];
-                    let to = y.as_mut_ptr().add(a * w * m + i);
-                    store_n::<S>(to, S::add(first, S::add(second, third)), lanes);
-                    if cols > 1 {
-                        store_n::<S>(to.add(m), S::sub(S::sub(second, third), fourth), lanes);
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// `d[16,T,O] = A·dy·Aᵀ` of `count` tiles from `first` on.
-fn output_gradient(
-    set: KernelSet,
-    shape: Shape,
-    tiles: (usize, usize),
-    dy: &[f32],
-    zeros: &[f32],
-    d: &mut [f32],
-) {
-    dispatch!(
-        set.with_vectors(),
-        output_gradient_simd(shape: Shape, tiles: (usize, usize), dy: &[f32], zeros: &[f32], d: &mut [f32])
-    );
-}
-
-/// A times two vectors.
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-unsafe fn spread<S: Simd>([a, b]: [S::V; 2]) -> [S::V; 4] {
-    // SAFETY: registers only.
-    unsafe { [a, S::add(a, b), S::sub(a, b), S::sub(S::splat(0.0), b)] }
-}
-
-#[inline(always)]
-unsafe fn output_gradient_simd<S: Simd>(
-    shape: Shape,
-    (first, count): (usize, usize),
-    dy: &[f32],
-    zeros: &[f32],
-    d: &mut [f32],
-) {
-    let m = shape.outputs;
-    let plane = shape.plane(m);
-    assert!(d.len() >= PLANES * plane && count * m <= plane);
-    for t in 0..count {
-        let from = pixels::<2>(shape, first + t, 0, (dy, m), zeros);
-        sweep!(S, m, |i, lanes| {
-            // SAFETY: each pixel has m ≥ i + lanes channels; a plane has count rows of m floats.
-            unsafe {
-                let at = |a: usize, b: usize| load_n::<S>(from[a][b].add(i), lanes);
-                let (left, right) = (spread::<S>([at(0, 0), at(1, 0)]), spread::<S>([at(0, 1), at(1, 1)]));
-                let to = d.as_mut_ptr().add(t * m + i);
-                for a in 0..4 {
-                    let row = spread::<S>([left[a], right[a]]);
-                    for b in 0..4 {
-                        store_n::<S>(to.add((a * 4 + b) * plane), row[b], lanes);
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// Gᵀ times four vectors.
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-unsafe fn joined<S: Simd>(u: [S::V; 4]) -> [S::V; 3] {
-    // SAFETY: registers only.
-    unsafe {
-        let half = S::splat(0.5);
-        let (sum, difference) = (S::mul(half, S::add(u[1], u[2])), S::mul(half, S::sub(u[1], u[2])));
-        [S::add(u[0], sum), difference, S::add(sum, u[3])]
-    }
-}
-
-/// `dw[3,3,I·O] += Gᵀ·sums·G` of `sums[16,I·O]`.
-#[inline(always)]
-unsafe fn windows_simd<S: Simd>(sums: &[f32], dw: &mut [f32]) {
-    let len = dw.len() / 9;
-    assert!(dw.len() == 9 * len && sums.len() == PLANES * len);
-    sweep!(S, len, |i, lanes| {
-        // SAFETY: i + lanes ≤ the length of a plane and of a tap.
-        unsafe {
-            let mut rows = [[S::splat(0.0); 4]; 3];
-            for b in 0..4 {
-                let at = |a: usize| load_n::<S>(sums.as_ptr().add((a * 4 + b) * len + i), lanes);
-                let column = joined::<S>([at(0), at(1), at(2), at(3)]);
-                for a in 0..3 {
-                    rows[a][b] = column[a];
-                }
-            }
-            for a in 0..3 {
-                let row = joined::<S>(rows[a]);
-                for b in 0..3 {
-                    let to = dw.as_mut_ptr().add((a * 3 + b) * len + i);
-                    store_n::<S>(to, S::add(load_n::<S>(to, lanes), row[b]), lanes);
-                }
-            }
-        }
-    });
+fn cut<const N: usize>(mut scratch: &mut [f32], parts: [usize; N]) -> [&mut [f32]; N] {
+    let parts =
+        parts.map(|len| scratch.split_off_mut(..len).expect("the scratch was planned for these parts"));
+    parts[0].fill(0.0);
+    parts
 }

@@ -6,9 +6,9 @@ use super::task::MODEL_TYPE;
 use crate::error::UserError;
 use crate::machine::processor;
 use crate::stop::Stop;
-use isoflop_base::EpisodeShape;
 use isoflop_base::fewshot::FewShotSpec;
 use isoflop_base::tensor::WeightsOnly;
+use isoflop_base::{EpisodeShape, Precision};
 use isoflop_data::images::{self, Index, Picture};
 use isoflop_nn::Engine as _;
 use isoflop_nn::conv::{
@@ -137,7 +137,14 @@ fn open(dir: &Path) -> anyhow::Result<(FewShotEngine, FewShotSpec)> {
         clip: 0.0,
     };
     let cpu = processor()?;
-    let options = ConvOptions { kernels: cpu.kernels, threads: cpu.threads, images: 1, seed: 0 };
+    let options = ConvOptions {
+        kernels: cpu.kernels,
+        threads: cpu.threads,
+        images: 1,
+        seed: 0,
+        // Whatever it was trained in: of a few pictures the time is nothing, and every processor can.
+        precision: Precision::F32,
+    };
     let mut engine = FewShotEngine::new(&config, &options).map_err(UserError::from_error)?;
     engine.load(&mut WeightsOnly(&mut checkpoint))?;
     Ok((engine, model))

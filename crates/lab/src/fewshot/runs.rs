@@ -7,7 +7,7 @@ use isoflop_base::identity::RunIdentity;
 use isoflop_base::study::{
     DataSpec, InitFrom, MachineSpec, ModelSpec, Resolution, Role, RunSpec, TrainSpec, Warmup,
 };
-use isoflop_base::{Backbone, EpisodeShape, HeadKind, Optimizer, Precision, Recompute, ScheduleKind};
+use isoflop_base::{Backbone, EpisodeShape, HeadKind, Optimizer, Recompute, ScheduleKind};
 use isoflop_data::images::ImageSet;
 use isoflop_nn::conv::ConvConfig;
 use isoflop_nn::conv::learner::LearnerConfig;
@@ -366,7 +366,7 @@ impl Layout<'_> {
             batch_tokens: batch,
             branch: None,
             micro_batch: pass as usize,
-            precision: Precision::F32,
+            precision: self.asked.precision,
             optimizer: Optimizer::AdamW,
             schedule: ScheduleKind::Cosine,
             decay: 0.0,

@@ -3,6 +3,7 @@
 //! Nothing is made of it here but values: [`super::runs`] lays out the runs.
 
 use crate::error::UserError;
+use crate::machine::Hardware;
 use crate::study::device;
 use crate::study::instruments::instruments;
 use crate::study::raw::RawStudy;
@@ -10,7 +11,7 @@ use crate::study::resolve::{self, Machine, Notes};
 use isoflop_base::fewshot::Augment;
 use isoflop_base::study::MachineSpec;
 use isoflop_base::units::{parse_count, parse_seconds, parse_whole};
-use isoflop_base::{Backbone, HeadKind};
+use isoflop_base::{Backbone, HeadKind, Precision};
 use std::path::PathBuf;
 
 /// What is compared.
@@ -242,6 +243,8 @@ pub struct Asked {
     pub test: Test,
     /// What is varied.
     pub sweep: Sweep,
+    /// What convolutions multiply in.
+    pub precision: Precision,
     /// Largest norm of a gradient; 0 for none.
     pub clip: f64,
     /// Share of a run between two evaluations on validation classes.
@@ -291,6 +294,7 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
         },
         methods,
         episodes,
+        precision: precision(raw, machine, &mut notes)?,
         clip: raw.number("train.clip", 0.0, |x| x >= 0.0, "0 for none, or a norm such as 10")?,
         eval_every: raw.number("train.eval_every", 0.1, share, "a share above 0, at most 1")?,
         eval_episodes: raw.whole("train.eval_episodes", 200)?,
@@ -304,6 +308,21 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
     };
     check_methods(raw, &asked)?;
     Ok(asked)
+}
+
+/// What convolutions multiply in: on cards f32 alone, else as for language models.
+fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<Precision, UserError> {
+    if !Hardware::is_cards(&raw.text("train.device")?.unwrap_or_default()) {
+        return device::precision(raw, machine, notes);
+    }
+    match raw.text("train.precision")?.as_deref() {
+        None | Some("auto" | "f32") => Ok(Precision::F32),
+        Some(other) => Err(UserError::new(format!(
+            "{}: graphics cards train few-shot networks in f32, not in {other}",
+            raw.place("train.precision")
+        ))
+        .hint("leave precision out")),
+    }
 }
 
 /// That every method has something to start from.

@@ -95,7 +95,13 @@ fn options(
     machine: &MachineSpec,
     images: usize,
 ) -> Result<(Hardware, ConvOptions), UserError> {
-    let options = ConvOptions { kernels: kernels(spec)?, threads: machine.threads, images, seed: spec.seed };
+    let options = ConvOptions {
+        kernels: kernels(spec)?,
+        threads: machine.threads,
+        images,
+        seed: spec.seed,
+        precision: spec.train.precision,
+    };
     let hardware = match Hardware::is_cards(&machine.device) {
         true => Hardware::cards(&machine.device)?,
         false => Hardware::Cpu(Cpu { kernels: options.kernels, threads: options.threads }),

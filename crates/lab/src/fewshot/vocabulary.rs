@@ -72,6 +72,7 @@ const OWN: &[&str] = &[
     "sweep.widths",
     "sweep.per_step",
     "train.device",
+    "train.precision",
     "train.threads",
     "train.clip",
     "train.eval_every",

@@ -33,11 +33,11 @@ pub fn machine_of(cards: Option<&Hardware>, machine: &Machine) -> Machine {
     }
 }
 
-pub(super) fn precision(
-    raw: &RawStudy,
-    machine: &Machine,
-    notes: &mut Notes,
-) -> Result<Precision, UserError> {
+/// What a study's numbers are multiplied in.
+///
+/// # Errors
+/// No such precision, or one that is not computed here.
+pub fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<Precision, UserError> {
     let text = raw.text("train.precision")?.unwrap_or_else(|| "auto".to_owned());
     match text.as_str() {
         "auto" => {

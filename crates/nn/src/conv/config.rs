@@ -2,6 +2,7 @@
 
 use super::ConvError;
 use super::parameters::{Order, Parameters, Start};
+use crate::Precision;
 use isoflop_kernels::conv::Shape;
 
 /// One block: `convs` times convolution 3×3, batch norm, leaky ReLU; then max-pooling 2×2.
@@ -154,6 +155,7 @@ impl Architecture {
                 inputs,
                 outputs: block.width,
                 side: window,
+                bf16: false,
             };
             let main = (0..block.convs).map(|i| {
                 let inputs = if i == 0 { inputs } else { block.width };
@@ -171,6 +173,25 @@ impl Architecture {
             Features::Mean => inputs,
         };
         Ok(network)
+    }
+
+    /// The same with convolutions that multiply in this precision.
+    ///
+    /// # Errors
+    /// [`ConvError::Setting`]: fp16, whose gradients would need a loss that is scaled.
+    pub fn in_precision(mut self, precision: Precision) -> Result<Self, ConvError> {
+        if precision == Precision::Fp16 {
+            return Err(ConvError::Setting {
+                what: "convolutions in fp16".into(),
+                hint: "f32 and bf16 are what images are trained in",
+            });
+        }
+        for block in &mut self.blocks {
+            for unit in block.main.iter_mut().chain(&mut block.shortcut) {
+                unit.shape.bf16 = precision == Precision::Bf16;
+            }
+        }
+        Ok(self)
     }
 
     fn unit(&mut self, shape: Shape, (conv, norm): (String, String)) -> Unit {

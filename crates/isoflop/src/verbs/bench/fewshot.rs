@@ -6,7 +6,7 @@ use isoflop_base::units::{bytes, si};
 use isoflop_base::{Backbone, EpisodeShape, HeadKind, Precision};
 use isoflop_data::episodes::{Episode, EpisodeClass, Episodes};
 use isoflop_lab::UserError;
-use isoflop_lab::machine::processor;
+use isoflop_lab::machine::{choice::precision_of, processor};
 use isoflop_nn::conv::{
     ConvConfig, ConvOptions, FewShotConfig, FewShotEngine, Head, HeadConfig, ImageBatch, LearnerConfig, Norm,
     OptimizerConfig, Targets,
@@ -54,6 +54,9 @@ pub(crate) struct FewShotBenchArgs {
     /// Threads [default: one per usable core].
     #[arg(long)]
     threads: Option<usize>,
+    /// What convolutions multiply in, f32 or bf16 [default: the faster one of this processor]
+    #[arg(long, value_parser = word::<Precision>())]
+    precision: Option<Precision>,
     /// Draw and judge so many episodes on features that lie in memory instead of training.
     #[arg(long, value_name = "EPISODES")]
     evaluate: Option<usize>,
@@ -107,10 +110,11 @@ fn train(args: &FewShotBenchArgs, shape: EpisodeShape, ctx: &Context) -> anyhow:
         clip: 0.0,
     };
     let images = args.episodes * shape.images();
-    let options = ConvOptions { kernels: cpu.kernels, threads, images, seed: 1 };
+    let precision = args.precision.unwrap_or_else(|| precision_of(cpu.kernels).precision);
+    let options = ConvOptions { kernels: cpu.kernels, threads, images, seed: 1, precision };
     let planned = FewShotEngine::plan(&config, &options).map_err(UserError::from_error)?.total();
     check_memory(planned as f64)?;
-    let peak = peak_flops_per_s(cpu.kernels, Precision::F32, threads);
+    let peak = peak_flops_per_s(cpu.kernels, precision, threads);
     let system = isoflop_meter::System::real();
     let before = system.peak_memory();
     let mut engine = FewShotEngine::new(&config, &options).map_err(UserError::from_error)?;
@@ -144,7 +148,7 @@ fn train(args: &FewShotBenchArgs, shape: EpisodeShape, ctx: &Context) -> anyhow:
             "episodes_per_s": episodes_per_s, "images_per_s": images as f64 / seconds,
             "flops_per_s": flops_per_s, "peak_flops_per_s": peak, "share_of_peak": flops_per_s / peak,
             "peak_memory_bytes": used, "planned_memory_bytes": planned, "kernels": cpu.kernels.name(),
-            "threads": threads,
+            "precision": precision.word(), "threads": threads,
         });
         println!("{document:#}");
         return Ok(ExitCode::SUCCESS);
@@ -160,11 +164,12 @@ fn train(args: &FewShotBenchArgs, shape: EpisodeShape, ctx: &Context) -> anyhow:
         1e3 * seconds
     );
     println!(
-        "{}FLOP/s, {:.0} % of the {}FLOP/s that {threads} threads reach at most ({}, f32)",
+        "{}FLOP/s, {:.0} % of the {}FLOP/s that {threads} threads reach at most ({}, {})",
         si(flops_per_s),
         100.0 * flops_per_s / peak,
         si(peak),
-        cpu.kernels.name()
+        cpu.kernels.name(),
+        precision.word()
     );
     let used = used.map_or_else(|| "not measured here".to_owned(), bytes);
     println!("memory planned {}, measured {used}", bytes(planned));

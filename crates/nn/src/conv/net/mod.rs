@@ -16,7 +16,7 @@ mod statistics;
 
 use super::ConvError;
 use super::config::{Architecture, ConvConfig};
-use crate::MemoryPlan;
+use crate::{MemoryPlan, Precision};
 use isoflop_kernels::{AlignedBuffer, Chunks, KernelSet, Pool, conv};
 use sizes::Sizes;
 use statistics::Channels;
@@ -41,6 +41,8 @@ pub struct ConvOptions {
     pub images: usize,
     /// Seed of the initial weights.
     pub seed: u64,
+    /// What convolutions multiply in: f32, or bf16 with sums in f32. All else is f32 either way.
+    pub precision: Precision,
 }
 
 /// A network with its weights, gradients and running statistics.
@@ -86,7 +88,7 @@ impl ConvNet {
         if let Err(why) = set.supported() {
             return Err(isoflop_kernels::KernelError::Unsupported { name: set.name(), why }.into());
         }
-        let network = Architecture::new(config)?;
+        let network = Architecture::new(config)?.in_precision(options.precision)?;
         let sizes = Sizes::new(&network, options)?;
         let pool = Pool::new(options.threads.max(1)).map_err(ConvError::Threads)?;
         let all = |lens: &[usize]| lens.iter().map(|&len| AlignedBuffer::zeroed(len)).collect();
@@ -122,7 +124,7 @@ impl ConvNet {
     /// # Errors
     /// An impossible network or batch.
     pub fn plan(config: &ConvConfig, options: &ConvOptions) -> Result<MemoryPlan, ConvError> {
-        let network = Architecture::new(config)?;
+        let network = Architecture::new(config)?.in_precision(options.precision)?;
         Ok(Sizes::new(&network, options)?.plan(&network))
     }
 

@@ -1,0 +1,204 @@
+//! Windows 3×3 over a few channels, such as the first ones over an image: `D = 9·I` is too short for patches to be worth
+//! their copies. Pixels are broadcast from the image itself, in f32 whatever the precision.
+//!
+//! An image is copied once into a frame of zeros, `[H+2, W+2, I]`; element e of a patch then lies the same number of
+//! floats behind a pixel's first one, wherever the pixel is:
+//!
+//! ```text
+//!   y[p,o] = Σ over e of frame[p + offset(e)]·w[e,o]        dw[e,o] += Σ over p of frame[p + offset(e)]·dy[p,o]
+//! ```
+
+use super::Shape;
+use crate::matmul::PANEL;
+use crate::set::{KernelSet, dispatch};
+use crate::simd::{Simd, load_n, store_n};
+
+/// Most channels in.
+pub(super) const MOST_CHANNELS: usize = 4;
+/// Elements of a patch whose sums over pixels are kept in registers, times two vectors of outputs.
+const ELEMENTS: usize = 9;
+/// Pixels whose gradients stay in the cache while all sums are made of them, about.
+const STRIP: usize = 512;
+
+/// Floats of a frame.
+pub(super) fn scratch(shape: Shape) -> usize {
+    (shape.height + 2) * (shape.width + 2) * shape.inputs
+}
+
+/// Where the elements of a patch lie behind its first one.
+fn offsets(shape: Shape) -> [usize; 9 * MOST_CHANNELS] {
+    let (n, row) = (shape.inputs, (shape.width + 2) * shape.inputs);
+    std::array::from_fn(|e| e / (3 * n) * row + e % (3 * n))
+}
+
+/// Copies an image into its frame.
+fn frame(shape: Shape, image: &[f32], frame: &mut [f32]) {
+    let (n, wide) = (shape.inputs, shape.width * shape.inputs);
+    frame.fill(0.0);
+    let rows = frame.chunks_exact_mut(wide + 2 * n).skip(1);
+    for (to, from) in rows.zip(image.chunks_exact(wide)) {
+        to[n..n + wide].copy_from_slice(from);
+    }
+}
+
+/// `y[G,P,O] = x[G,P,I] * w`, w as panels `[D,32]`. Lengths were checked.
+pub(super) fn forward(
+    set: KernelSet,
+    shape: Shape,
+    x: &[f32],
+    packed: &[f32],
+    y: &mut [f32],
+    space: &mut [f32],
+) {
+    let space = &mut space[..scratch(shape)];
+    let images = x.chunks_exact(shape.pixels() * shape.inputs);
+    for (image, y) in images.zip(y.chunks_exact_mut(shape.pixels() * shape.outputs)) {
+        frame(shape, image, space);
+        let frame = &*space;
+        dispatch!(
+            set.with_vectors(),
+            forward_simd(shape: Shape, frame: &[f32], packed: &[f32], y: &mut [f32])
+        );
+    }
+}
+
+#[inline(always)]
+unsafe fn forward_simd<S: Simd>(shape: Shape, frame: &[f32], packed: &[f32], y: &mut [f32]) {
+    let (n, m, w, depth) = (shape.inputs, shape.outputs, shape.width, shape.depth());
+    let offsets = &offsets(shape)[..depth];
+    assert!(frame.len() >= scratch(shape) && y.len() == shape.pixels() * m);
+    assert!(packed.len() >= m.div_ceil(PANEL) * depth * PANEL);
+    // With 32 registers twelve pixels, with 16 six: each keeps two vectors of outputs.
+    let many = if S::LANES == 8 { 6 } else { 12 };
+    for row in 0..shape.height {
+        for o in (0..m).step_by(2 * S::LANES) {
+            // SAFETY: column o of a panel, for panels have whole pairs of vectors; pixels of one row of the image, whose
+            // patches end inside the frame.
+            unsafe {
+                let weights = packed.as_ptr().add(o / PANEL * depth * PANEL + o % PANEL);
+                let mut col = 0;
+                while col < w {
+                    let from = frame.as_ptr().add((row * (w + 2) + col) * n);
+                    let to = y.as_mut_ptr().add((row * w + col) * m + o);
+                    let left = w - col;
+                    col += if left >= many && many == 12 {
+                        pixels::<S, 12>(from, n, offsets, weights, to, (m, m - o))
+                    } else if left >= 6 {
+                        pixels::<S, 6>(from, n, offsets, weights, to, (m, m - o))
+                    } else if left >= 2 {
+                        pixels::<S, 2>(from, n, offsets, weights, to, (m, m - o))
+                    } else {
+                        pixels::<S, 1>(from, n, offsets, weights, to, (m, m - o))
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Two vectors of outputs of P pixels beside each other; returns P. Of `stride` floats of a pixel of y, `rest` follow.
+///
+/// # Safety
+/// As [`Simd`]; pointers as the caller says.
+#[inline(always)]
+unsafe fn pixels<S: Simd, const P: usize>(
+    from: *const f32,
+    n: usize,
+    offsets: &[usize],
+    weights: *const f32,
+    to: *mut f32,
+    (stride, rest): (usize, usize),
+) -> usize {
+    // SAFETY: as the caller's.
+    unsafe {
+        let mut sums = [[S::splat(0.0); 2]; P];
+        for (e, offset) in offsets.iter().enumerate() {
+            let w = [S::load(weights.add(e * PANEL)), S::load(weights.add(e * PANEL + S::LANES))];
+            for p in 0..P {
+                let x = S::splat(*from.add(offset + p * n));
+                sums[p] = [S::fma(x, w[0], sums[p][0]), S::fma(x, w[1], sums[p][1])];
+            }
+        }
+        for p in 0..P {
+            for v in 0..2 {
+                let at = v * S::LANES;
+                if at < rest {
+                    store_n::<S>(to.add(p * stride + at), sums[p][v], S::LANES.min(rest - at));
+                }
+            }
+        }
+    }
+    P
+}
+
+/// `dw[D,O] += Σ over images and pixels of patch·dy`, in their order. Lengths were checked.
+pub(super) fn weight_gradient(
+    set: KernelSet,
+    shape: Shape,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    space: &mut [f32],
+) {
+    let space = &mut space[..scratch(shape)];
+    let images = x.chunks_exact(shape.pixels() * shape.inputs);
+    for (image, dy) in images.zip(dy.chunks_exact(shape.pixels() * shape.outputs)) {
+        frame(shape, image, space);
+        let frame = &*space;
+        dispatch!(
+            set.with_vectors(),
+            gradient_simd(shape: Shape, frame: &[f32], dy: &[f32], dw: &mut [f32])
+        );
+    }
+}
+
+#[inline(always)]
+unsafe fn gradient_simd<S: Simd>(shape: Shape, frame: &[f32], dy: &[f32], dw: &mut [f32]) {
+    let (n, m, w, depth) = (shape.inputs, shape.outputs, shape.width, shape.depth());
+    let offsets = &offsets(shape)[..depth];
+    assert!(frame.len() >= scratch(shape) && dy.len() == shape.pixels() * m && dw.len() == depth * m);
+    let strip = (STRIP / w).max(1);
+    for first in (0..shape.height).step_by(strip) {
+        let rows = first..shape.height.min(first + strip);
+        for o in (0..m).step_by(2 * S::LANES) {
+            for (block, offsets) in offsets.chunks_exact(ELEMENTS).enumerate() {
+                let counts = [(m - o).min(S::LANES), (m - o).saturating_sub(S::LANES).min(S::LANES)];
+                // SAFETY: pixels of these rows, whose patches end inside the frame; outputs below m, of which counts
+                // are left; a pixel's second vector is read where it has one.
+                unsafe {
+                    let mut sums = [[S::splat(0.0); 2]; ELEMENTS];
+                    for row in rows.clone() {
+                        for col in 0..w {
+                            let d = dy.as_ptr().add((row * w + col) * m + o);
+                            let d = [load_n::<S>(d, counts[0]), second::<S>(d, counts[1])];
+                            let from = frame.as_ptr().add((row * (w + 2) + col) * n);
+                            for e in 0..ELEMENTS {
+                                let x = S::splat(*from.add(offsets[e]));
+                                sums[e] = [S::fma(x, d[0], sums[e][0]), S::fma(x, d[1], sums[e][1])];
+                            }
+                        }
+                    }
+                    for e in 0..ELEMENTS {
+                        for v in 0..2 {
+                            if counts[v] > 0 {
+                                let to = dw.as_mut_ptr().add((block * ELEMENTS + e) * m + o + v * S::LANES);
+                                let sum = S::add(load_n::<S>(to, counts[v]), sums[e][v]);
+                                store_n::<S>(to, sum, counts[v]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The vector behind the one at `p`, of which `count` lanes are left.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn second<S: Simd>(p: *const f32, count: usize) -> S::V {
+    // SAFETY: reads `count` elements that the caller says are there.
+    unsafe { if count == 0 { S::splat(0.0) } else { load_n::<S>(p.add(S::LANES), count) } }
+}
