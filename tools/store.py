@@ -14,7 +14,7 @@ from isoflop.files import records, settings, status  # noqa: E402
 __all__ = ["records", "rows", "runs", "scalars", "settings", "status"]
 
 # Numbers of a row that a tracker plots; the others say where the row belongs.
-SCALARS = ("train_loss", "val_loss", "lr", "grad_norm", "tokens_per_s", "data_wait")
+SCALARS = ("train_loss", "val_loss", "lr", "grad_norm", "tokens_per_s", "data_wait", "skipped")
 
 
 def runs(store, names=()):

@@ -53,6 +53,7 @@ lr = {lr}
 [test]
 episodes = {test}
 [train]
+precision = "{precision}"
 eval_episodes = 4
 eval_every = 1
 """
@@ -200,6 +201,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--optimizer", choices=["adamw", "sgd"], default="adamw")
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="ours; PyTorch's is f32")
     args = parser.parse_args()
     torch.manual_seed(0)
     pixels, splits = icons()

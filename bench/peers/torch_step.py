@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""One whole training step of a GPT-2 in PyTorch on the CPU, timed.
+"""One whole training step of a GPT-2 in PyTorch, on the CPU or a graphics card, timed.
 
 Forward, backward, `clip_grad_norm_` at 1, AdamW, `zero_grad(set_to_none=True)`; pre-norm blocks with a fused qkv
 projection, `scaled_dot_product_attention`, GELU (tanh), learned positions, a tied head. Written to be PyTorch's best:
-fused AdamW, no dropout, no data loader (the tokens are made beforehand), stock allocator and denormal settings.
+fused AdamW, no dropout, no data loader (the tokens are made beforehand), stock allocator and denormal settings. On a
+card a step ends when the card has ended it, fp16 scales its loss, and the peak is that of PyTorch's allocator.
 
     torch_step.py --layers 4 --width 128 --heads 4 --vocab 4096 --context 256 --batch 16 --mode bf16-compiled --json
     torch_step.py ... --serve     # stays alive: "run STEPS UNTIMED" on stdin, one JSON line back, until stdin closes
@@ -21,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-MODES = ("f32-eager", "f32-compiled", "bf16-eager", "bf16-compiled")
+MODES = ("f32-eager", "f32-compiled", "bf16-eager", "bf16-compiled", "fp16-eager", "fp16-compiled")
+NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Block(nn.Module):
@@ -85,27 +87,46 @@ class Trainer:
     def __init__(self, args: argparse.Namespace):
         torch.manual_seed(0)
         self.before = resident("VmHWM")
-        self.bf16 = args.mode.startswith("bf16")
+        self.device = torch.device(args.device)
+        self.narrow = NARROW.get(args.mode.split("-")[0])
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=args.mode.startswith("fp16"))
         self.tokens_per_step = args.batch * args.context
-        self.model = Gpt(args.layers, args.width, args.heads, args.vocab, args.context).train()
+        self.model = Gpt(args.layers, args.width, args.heads, args.vocab, args.context).train().to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, **{args.adamw: True}
         )
         self.loss_of = torch.compile(self.model) if args.mode.endswith("compiled") else self.model
-        drawn = torch.randint(args.vocab, (4, args.batch, args.context + 1))
+        drawn = torch.randint(args.vocab, (4, args.batch, args.context + 1), device=self.device)
         self.batches = [(d[:, :-1].contiguous(), d[:, 1:].contiguous()) for d in drawn]
         self.done = 0
 
     def step(self) -> torch.Tensor:
         inputs, targets = self.batches[self.done % len(self.batches)]
         self.done += 1
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, dtype=self.narrow, enabled=self.narrow is not None):
             loss = self.loss_of(inputs, targets)
-        loss.backward()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
+
+    def finish(self) -> None:
+        """A card works behind the program's back."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak(self) -> int | None:
+        """Most bytes held since the peak was forgotten: of the process, or of the card by PyTorch."""
+        return torch.cuda.max_memory_reserved(self.device) if self.device.type == "cuda" else resident("VmHWM")
+
+    def forget_peak(self) -> bool:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return True
+        return forget_peak()
 
     def warm_up(self) -> dict:
         """Two steps at least (the first compiles), more while they are short. Then the peak is counted anew."""
@@ -116,10 +137,11 @@ class Trainer:
         while count < 2 or (count < 10 and time.perf_counter() - compiled < 1.0):
             start = time.perf_counter()
             self.step()
+            self.finish()
             last_s = time.perf_counter() - start
             count += 1
-        whole_life = resident("VmHWM")
-        steady = forget_peak()
+        whole_life = self.peak()
+        steady = self.forget_peak()
         return {
             "first_step_s": compiled - begin,
             "step_s": last_s,
@@ -133,18 +155,24 @@ class Trainer:
     def run(self, steps: int, untimed: int) -> dict:
         for _ in range(untimed):
             self.step()
-        seconds = []
+        self.finish()
+        seconds, begin = [], time.perf_counter()
         for _ in range(steps):
             start = time.perf_counter()
             loss = self.step()
-            seconds.append(time.perf_counter() - start)
+            # Each step by itself on a processor; on a card they follow each other without a pause, as in training.
+            if self.device.type != "cuda":
+                seconds.append(time.perf_counter() - start)
+        if self.device.type == "cuda":
+            self.finish()
+            seconds = [(time.perf_counter() - begin) / steps] * steps
         return {
             "steps": steps,
             "seconds_per_step": sum(seconds) / steps,
             "tokens_per_s": self.tokens_per_step * steps / sum(seconds),
             "median_tokens_per_s": self.tokens_per_step / statistics.median(seconds),
             "loss": loss.item(),
-            "peak_resident_bytes": resident("VmHWM"),
+            "peak_resident_bytes": self.peak(),
         }
 
 
@@ -156,6 +184,7 @@ def versions() -> dict:
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        **({"card": torch.cuda.get_device_name(), "cuda": torch.version.cuda} if torch.cuda.is_available() else {}),
         **{name: match[1] for name, match in found.items() if match},
     }
 
@@ -165,6 +194,7 @@ def main() -> None:
     for name, default in dict(layers=4, width=128, heads=None, vocab=4096, context=256, batch=16, steps=20, threads=2).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--mode", choices=MODES, default="f32-eager")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--adamw", choices=("fused", "foreach"), default="fused")
     parser.add_argument("--simdlen", type=int, help="bits of the vectors torch.compile may use")
     parser.add_argument("--serve", action="store_true", help="stay alive and time when asked")

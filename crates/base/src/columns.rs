@@ -146,6 +146,7 @@ pub const CURVE_COLUMNS: &[CurveColumn] = &[
     curve("noise_big_tokens", Kind::Whole, |r| r.noise.map(|n| n.big_tokens).into()),
     curve("noise_big_sq", Kind::Real, |r| r.noise.map(|n| n.big_sq).into()),
     curve("data_wait", Kind::Real, |r| r.data_wait.into()),
+    curve("skipped", Kind::Whole, |r| r.skipped.into()),
 ];
 
 /// Where a reading comes from, in words: `measured`, or why it is an estimate or missing.
@@ -366,6 +367,7 @@ mod tests {
             tokens_per_s: Some(1e5),
             noise: Some(pairs),
             data_wait: Some(0.25),
+            skipped: Some(3),
         }
     }
 
@@ -442,11 +444,11 @@ mod tests {
         assert_eq!(
             header.join(","),
             "run,segment,step,tokens,flops,train_loss,val_loss,lr,grad_norm,decayed,tokens_per_s,noise_pairs,\
-             noise_small_tokens,noise_small_sq,noise_big_tokens,noise_big_sq,data_wait"
+             noise_small_tokens,noise_small_sq,noise_big_tokens,noise_big_sq,data_wait,skipped"
         );
-        assert_eq!(line(&frame), "a,trunk,1,8,1,2,2.5,0.1,1,true,100000,4,8,7,32,4.5,0.25");
-        let bare = CurveRow { val_loss: None, noise: None, data_wait: None, ..row() };
-        assert_eq!(line(&Frame::of_curves([&bare])), "a,trunk,1,8,1,2,,0.1,1,true,100000,,,,,,");
+        assert_eq!(line(&frame), "a,trunk,1,8,1,2,2.5,0.1,1,true,100000,4,8,7,32,4.5,0.25,3");
+        let bare = CurveRow { val_loss: None, noise: None, data_wait: None, skipped: None, ..row() };
+        assert_eq!(line(&Frame::of_curves([&bare])), "a,trunk,1,8,1,2,,0.1,1,true,100000,,,,,,,");
     }
 
     #[test]

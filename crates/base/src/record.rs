@@ -285,6 +285,9 @@ pub struct CurveRow {
     /// Share of the interval's steps that was spent waiting for batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_wait: Option<f64>,
+    /// In fp16: steps so far whose gradients overflowed, so that they were skipped. They are among `step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
     /// Gradient norms of a small and a big batch since the row before, if any step measured them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<NoisePairs>,
@@ -299,7 +302,7 @@ mod tests {
         let old = r#"{"run":"a","segment":"trunk","step":1,"tokens":8,"flops":1.0,"train_loss":2.0,"val_loss":null,
             "lr":0.1,"grad_norm":1.0,"decayed":false,"tokens_per_s":null}"#;
         let row: CurveRow = serde_json::from_str(old).unwrap();
-        assert_eq!((row.noise, row.data_wait), (None, None));
+        assert_eq!((row.noise, row.data_wait, row.skipped), (None, None, None));
         assert!(
             !serde_json::to_string(&row).unwrap().contains("noise"),
             "rows without pairs stay as they were"

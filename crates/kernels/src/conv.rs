@@ -24,7 +24,7 @@ use crate::{Real, matmul};
 use std::ops::Range;
 
 mod cells;
-mod thin;
+pub mod thin;
 pub mod winograd;
 
 /// Floats of patches that are made at once, if that is at least [`FEWEST_PIXELS`] pixels.
@@ -89,7 +89,7 @@ impl Shape {
     }
 
     /// Whether the window is 3×3 over so few channels in that no patches are made.
-    fn is_thin(&self) -> bool {
+    pub fn is_thin(&self) -> bool {
         self.side == 3 && self.inputs <= thin::MOST_CHANNELS
     }
 
@@ -102,7 +102,7 @@ impl Shape {
     pub fn forward_scratch(&self) -> usize {
         match self.side {
             _ if self.multiplies_less() => winograd::forward_scratch(*self),
-            _ if self.is_thin() => thin::scratch(*self),
+            _ if self.is_thin() => thin::frame_len(*self),
             _ if self.bf16 => cells::forward_scratch(*self, self.tile()),
             1 => 0,
             _ => self.tile() * self.depth(),
@@ -122,7 +122,7 @@ impl Shape {
     pub fn whole_gradient_scratch(&self) -> usize {
         match self {
             _ if self.multiplies_less() => winograd::gradient_scratch(*self),
-            _ if self.is_thin() => thin::scratch(*self),
+            _ if self.is_thin() => thin::frame_len(*self),
             _ => self.gradient_scratch(self.depth()),
         }
     }

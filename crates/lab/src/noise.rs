@@ -66,6 +66,7 @@ mod tests {
             decayed: false,
             tokens_per_s: None,
             data_wait: None,
+            skipped: None,
             noise: Some(NoisePairs {
                 pairs: 1,
                 small_tokens: 100,

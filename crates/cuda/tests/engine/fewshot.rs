@@ -10,7 +10,7 @@ use isoflop_nn::conv::{
     BlockConfig, ConvConfig, ConvOptions, Features, FewShotConfig, FewShotEngine, HeadConfig, ImageBatch,
     LearnerConfig, Norm, OptimizerConfig, Targets,
 };
-use isoflop_nn::{Engine as _, EngineError, KernelSet, SingleDevice, Update};
+use isoflop_nn::{Engine as _, EngineError, KernelSet, Precision, SingleDevice, Update};
 
 const SHAPE: EpisodeShape = EpisodeShape { ways: 2, shots: 2, queries: 1 };
 /// An odd side, so that pooling leaves rows and columns over.

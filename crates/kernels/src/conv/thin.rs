@@ -12,6 +12,7 @@ use super::Shape;
 use crate::matmul::PANEL;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n};
+use std::ops::Range;
 
 /// Most channels in.
 pub(super) const MOST_CHANNELS: usize = 4;
@@ -21,7 +22,7 @@ const ELEMENTS: usize = 9;
 const STRIP: usize = 512;
 
 /// Floats of a frame.
-pub(super) fn scratch(shape: Shape) -> usize {
+pub fn frame_len(shape: Shape) -> usize {
     (shape.height + 2) * (shape.width + 2) * shape.inputs
 }
 
@@ -31,8 +32,9 @@ fn offsets(shape: Shape) -> [usize; 9 * MOST_CHANNELS] {
     std::array::from_fn(|e| e / (3 * n) * row + e % (3 * n))
 }
 
-/// Copies an image into its frame.
-fn frame(shape: Shape, image: &[f32], frame: &mut [f32]) {
+/// Copies an image `[P,I]` into its frame. Panics if a slice does not fit the shape.
+pub fn frame(shape: Shape, image: &[f32], frame: &mut [f32]) {
+    assert!(image.len() == shape.pixels() * shape.inputs && frame.len() == frame_len(shape));
     let (n, wide) = (shape.inputs, shape.width * shape.inputs);
     frame.fill(0.0);
     let rows = frame.chunks_exact_mut(wide + 2 * n).skip(1);
@@ -50,27 +52,34 @@ pub(super) fn forward(
     y: &mut [f32],
     space: &mut [f32],
 ) {
-    let space = &mut space[..scratch(shape)];
+    let space = &mut space[..frame_len(shape)];
     let images = x.chunks_exact(shape.pixels() * shape.inputs);
     for (image, y) in images.zip(y.chunks_exact_mut(shape.pixels() * shape.outputs)) {
         frame(shape, image, space);
-        let frame = &*space;
-        dispatch!(
-            set.with_vectors(),
-            forward_simd(shape: Shape, frame: &[f32], packed: &[f32], y: &mut [f32])
-        );
+        rows(set, shape, space, 0..shape.height, packed, y);
     }
 }
 
+/// Some rows of pixels of one image's output from its frame, `y[rows·W,O]`; w as all panels of [`super::pack`].
+///
+/// Panics if the shape is not thin, or a slice does not fit it.
+pub fn rows(set: KernelSet, shape: Shape, frame: &[f32], rows: Range<usize>, packed: &[f32], y: &mut [f32]) {
+    assert!(shape.is_thin() && rows.end <= shape.height && frame.len() == frame_len(shape));
+    assert!(y.len() == rows.len() * shape.width * shape.outputs);
+    assert!(packed.len() == shape.panels() * shape.panel_len());
+    dispatch!(
+        set.with_vectors(),
+        rows_simd(shape: Shape, frame: &[f32], rows: Range<usize>, packed: &[f32], y: &mut [f32])
+    );
+}
+
 #[inline(always)]
-unsafe fn forward_simd<S: Simd>(shape: Shape, frame: &[f32], packed: &[f32], y: &mut [f32]) {
+unsafe fn rows_simd<S: Simd>(shape: Shape, frame: &[f32], rows: Range<usize>, packed: &[f32], y: &mut [f32]) {
     let (n, m, w, depth) = (shape.inputs, shape.outputs, shape.width, shape.depth());
     let offsets = &offsets(shape)[..depth];
-    assert!(frame.len() >= scratch(shape) && y.len() == shape.pixels() * m);
-    assert!(packed.len() >= m.div_ceil(PANEL) * depth * PANEL);
-    // With 32 registers twelve pixels, with 16 six: each keeps two vectors of outputs.
-    let many = if S::LANES == 8 { 6 } else { 12 };
-    for row in 0..shape.height {
+    // Of 32 registers eight pixels take 16 for their two vectors of outputs, eight for themselves; of 16 half as many.
+    let many = if S::LANES == 8 { 4 } else { 8 };
+    for row in rows.clone() {
         for o in (0..m).step_by(2 * S::LANES) {
             // SAFETY: column o of a panel, for panels have whole pairs of vectors; pixels of one row of the image, whose
             // patches end inside the frame.
@@ -79,14 +88,12 @@ unsafe fn forward_simd<S: Simd>(shape: Shape, frame: &[f32], packed: &[f32], y: 
                 let mut col = 0;
                 while col < w {
                     let from = frame.as_ptr().add((row * (w + 2) + col) * n);
-                    let to = y.as_mut_ptr().add((row * w + col) * m + o);
+                    let to = y.as_mut_ptr().add(((row - rows.start) * w + col) * m + o);
                     let left = w - col;
-                    col += if left >= many && many == 12 {
-                        pixels::<S, 12>(from, n, offsets, weights, to, (m, m - o))
-                    } else if left >= 6 {
-                        pixels::<S, 6>(from, n, offsets, weights, to, (m, m - o))
-                    } else if left >= 2 {
-                        pixels::<S, 2>(from, n, offsets, weights, to, (m, m - o))
+                    col += if left >= 8 && many == 8 {
+                        pixels::<S, 8>(from, n, offsets, weights, to, (m, m - o))
+                    } else if left >= 4 {
+                        pixels::<S, 4>(from, n, offsets, weights, to, (m, m - o))
                     } else {
                         pixels::<S, 1>(from, n, offsets, weights, to, (m, m - o))
                     };
@@ -140,51 +147,71 @@ pub(super) fn weight_gradient(
     dw: &mut [f32],
     space: &mut [f32],
 ) {
-    let space = &mut space[..scratch(shape)];
+    let space = &mut space[..frame_len(shape)];
     let images = x.chunks_exact(shape.pixels() * shape.inputs);
+    let strip = (STRIP / shape.width).max(1);
     for (image, dy) in images.zip(dy.chunks_exact(shape.pixels() * shape.outputs)) {
         frame(shape, image, space);
-        let frame = &*space;
-        dispatch!(
-            set.with_vectors(),
-            gradient_simd(shape: Shape, frame: &[f32], dy: &[f32], dw: &mut [f32])
-        );
+        for (number, dy) in dy.chunks(strip * shape.width * shape.outputs).enumerate() {
+            let rows = number * strip..shape.height.min((number + 1) * strip);
+            rows_gradient(set, shape, space, rows, dy, dw);
+        }
     }
 }
 
+/// `dw[D,O] +=` what some rows of pixels of one image add to it, from its frame and `dy[rows·W,O]`.
+///
+/// Panics if the shape is not thin, or a slice does not fit it.
+pub fn rows_gradient(
+    set: KernelSet,
+    shape: Shape,
+    frame: &[f32],
+    rows: Range<usize>,
+    dy: &[f32],
+    dw: &mut [f32],
+) {
+    assert!(shape.is_thin() && rows.end <= shape.height && frame.len() == frame_len(shape));
+    assert!(dy.len() == rows.len() * shape.width * shape.outputs && dw.len() == shape.weights());
+    dispatch!(
+        set.with_vectors(),
+        gradient_simd(shape: Shape, frame: &[f32], rows: Range<usize>, dy: &[f32], dw: &mut [f32])
+    );
+}
+
 #[inline(always)]
-unsafe fn gradient_simd<S: Simd>(shape: Shape, frame: &[f32], dy: &[f32], dw: &mut [f32]) {
+unsafe fn gradient_simd<S: Simd>(
+    shape: Shape,
+    frame: &[f32],
+    rows: Range<usize>,
+    dy: &[f32],
+    dw: &mut [f32],
+) {
     let (n, m, w, depth) = (shape.inputs, shape.outputs, shape.width, shape.depth());
     let offsets = &offsets(shape)[..depth];
-    assert!(frame.len() >= scratch(shape) && dy.len() == shape.pixels() * m && dw.len() == depth * m);
-    let strip = (STRIP / w).max(1);
-    for first in (0..shape.height).step_by(strip) {
-        let rows = first..shape.height.min(first + strip);
-        for o in (0..m).step_by(2 * S::LANES) {
-            for (block, offsets) in offsets.chunks_exact(ELEMENTS).enumerate() {
-                let counts = [(m - o).min(S::LANES), (m - o).saturating_sub(S::LANES).min(S::LANES)];
-                // SAFETY: pixels of these rows, whose patches end inside the frame; outputs below m, of which counts
-                // are left; a pixel's second vector is read where it has one.
-                unsafe {
-                    let mut sums = [[S::splat(0.0); 2]; ELEMENTS];
-                    for row in rows.clone() {
-                        for col in 0..w {
-                            let d = dy.as_ptr().add((row * w + col) * m + o);
-                            let d = [load_n::<S>(d, counts[0]), second::<S>(d, counts[1])];
-                            let from = frame.as_ptr().add((row * (w + 2) + col) * n);
-                            for e in 0..ELEMENTS {
-                                let x = S::splat(*from.add(offsets[e]));
-                                sums[e] = [S::fma(x, d[0], sums[e][0]), S::fma(x, d[1], sums[e][1])];
-                            }
+    for o in (0..m).step_by(2 * S::LANES) {
+        let counts = [(m - o).min(S::LANES), (m - o).saturating_sub(S::LANES).min(S::LANES)];
+        for (block, offsets) in offsets.chunks_exact(ELEMENTS).enumerate() {
+            // SAFETY: pixels of these rows, whose patches end inside the frame; outputs below m, of which counts are
+            // left; a pixel's second vector is read where it has one.
+            unsafe {
+                let mut sums = [[S::splat(0.0); 2]; ELEMENTS];
+                for row in rows.clone() {
+                    for col in 0..w {
+                        let d = dy.as_ptr().add(((row - rows.start) * w + col) * m + o);
+                        let d = [load_n::<S>(d, counts[0]), second::<S>(d, counts[1])];
+                        let from = frame.as_ptr().add((row * (w + 2) + col) * n);
+                        for e in 0..ELEMENTS {
+                            let x = S::splat(*from.add(offsets[e]));
+                            sums[e] = [S::fma(x, d[0], sums[e][0]), S::fma(x, d[1], sums[e][1])];
                         }
                     }
-                    for e in 0..ELEMENTS {
-                        for v in 0..2 {
-                            if counts[v] > 0 {
-                                let to = dw.as_mut_ptr().add((block * ELEMENTS + e) * m + o + v * S::LANES);
-                                let sum = S::add(load_n::<S>(to, counts[v]), sums[e][v]);
-                                store_n::<S>(to, sum, counts[v]);
-                            }
+                }
+                for e in 0..ELEMENTS {
+                    for v in 0..2 {
+                        if counts[v] > 0 {
+                            let to = dw.as_mut_ptr().add((block * ELEMENTS + e) * m + o + v * S::LANES);
+                            let sum = S::add(load_n::<S>(to, counts[v]), sums[e][v]);
+                            store_n::<S>(to, sum, counts[v]);
                         }
                     }
                 }

@@ -249,6 +249,7 @@ mod tests {
             decayed: false,
             tokens_per_s: Some(1e5 * (1.0 + noise(i))),
             data_wait: None,
+            skipped: None,
             noise: None,
         };
         let mut rows: Vec<CurveRow> = falling(200).into_iter().enumerate().map(|(i, l)| row(i, l)).collect();

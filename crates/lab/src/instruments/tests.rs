@@ -211,6 +211,7 @@ fn rows_are_judged_by_segment_and_everything_is_passed_on() {
         tokens_per_s: None,
         data_wait: None,
         noise: None,
+        skipped: None,
     };
     for step in 0..20 {
         watch.record(&Event::Row(step, &row("trunk", step, 2.0))).unwrap();

@@ -17,7 +17,7 @@ use crate::stop::{Stop, StopReason};
 use crate::task::{Scoring, Task};
 use anyhow::Context as _;
 use isoflop_base::study::RunSpec;
-use isoflop_base::{Cost, CurveRow, NoisePairs, PointKind, Status};
+use isoflop_base::{Cost, CurveRow, NoisePairs, PointKind, Precision, Status};
 use isoflop_nn::engine::{NoisePair, Outcome as Moved};
 use isoflop_nn::{Engine, EngineError, SingleDevice};
 use std::time::Instant;
@@ -286,6 +286,7 @@ impl<'t, T: Task> Training<'t, '_, '_, T> {
             decayed: segment.schedule.decayed(self.place.step - 1),
             tokens_per_s: interval.tokens_per_s(self.job.spec.train.batch_tokens),
             data_wait: interval.data_wait(),
+            skipped: (self.job.spec.train.precision == Precision::Fp16).then_some(self.place.skipped),
             noise: self.place.take_noise(),
         };
         self.place.position += 1;

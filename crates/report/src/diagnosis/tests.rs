@@ -82,6 +82,7 @@ fn curve(index: usize) -> Vec<CurveRow> {
             decayed: segment != "trunk",
             tokens_per_s: None,
             data_wait: Some(0.001),
+            skipped: None,
             noise: Some(pairs(20_000.0)),
         }
     };

@@ -102,6 +102,7 @@ fn curve(index: usize) -> Vec<CurveRow> {
                 tokens_per_s: Some(1e5),
                 noise: None,
                 data_wait: None,
+                skipped: None,
             });
         }
     };

@@ -117,6 +117,7 @@ fn tag(column: &'static str) -> &'static str {
         "noise_small_sq" => "noise/small_sq",
         "noise_big_sq" => "noise/big_sq",
         "data_wait" => "data/wait",
+        "skipped" => "train/skipped",
         other => other,
     }
 }
@@ -143,6 +144,7 @@ mod tests {
             tokens_per_s: None,
             noise: None,
             data_wait: None,
+            skipped: None,
         }
     }
 

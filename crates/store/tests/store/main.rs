@@ -37,6 +37,7 @@ fn row(step: u64) -> CurveRow {
         tokens_per_s: Some(1e5 / 3.0),
         noise: None,
         data_wait: None,
+        skipped: None,
     }
 }
 

@@ -24,6 +24,7 @@ fn row(run: &str, step: u64) -> CurveRow {
         decayed: false,
         tokens_per_s: Some(1600.0),
         data_wait: None,
+        skipped: None,
         noise: None,
     }
 }

@@ -22,15 +22,15 @@ const SUM_BLOCK: usize = 16 * 1024;
 
 /// One task's images of a unit: elements of their inputs and outputs.
 #[derive(Clone, Copy)]
-struct Tasks {
+pub(super) struct Tasks {
     count: usize,
-    from: usize,
+    pub(super) from: usize,
     to: usize,
-    group: usize,
+    pub(super) group: usize,
 }
 
 impl Tasks {
-    fn of(unit: &Unit, count: usize) -> Self {
+    pub(super) fn of(unit: &Unit, count: usize) -> Self {
         let shape = unit.shape;
         Self {
             count,
@@ -39,10 +39,10 @@ impl Tasks {
             group: group(unit),
         }
     }
-    fn number(&self) -> usize {
+    pub(super) fn number(&self) -> usize {
         self.count.div_ceil(self.group)
     }
-    fn images(&self, t: usize) -> std::ops::Range<usize> {
+    pub(super) fn images(&self, t: usize) -> std::ops::Range<usize> {
         t * self.group..self.count.min((t + 1) * self.group)
     }
     fn inputs(&self, t: usize) -> std::ops::Range<usize> {
@@ -56,7 +56,7 @@ impl Tasks {
 }
 
 /// `z = norm-backward(z, d)` of some rows.
-fn norm_backward(set: KernelSet, channels: &Channels, unit: &Unit, d: &[f32], z: &mut [f32]) {
+pub(super) fn norm_backward(set: KernelSet, channels: &Channels, unit: &Unit, d: &[f32], z: &mut [f32]) {
     let own = unit.channel..unit.channel + unit.shape.outputs;
     let [scale, by_x, rest] =
         [&channels.scale, &channels.by_x, &channels.rest].map(|buffer| &buffer[own.clone()]);
@@ -64,22 +64,29 @@ fn norm_backward(set: KernelSet, channels: &Channels, unit: &Unit, d: &[f32], z:
 }
 
 /// A share of (Σ d, Σ d·x̂).
-fn share_sums(set: KernelSet, channels: &Channels, unit: &Unit, z: &[f32], d: &[f32], share: &mut [f32]) {
+pub(super) fn share_sums(
+    set: KernelSet,
+    channels: &Channels,
+    unit: &Unit,
+    z: &[f32],
+    d: &[f32],
+    share: &mut [f32],
+) {
     let own = unit.channel..unit.channel + unit.shape.outputs;
     let share = bytemuck::cast_slice_mut(&mut share[..4 * unit.shape.outputs]);
     batchnorm::sums(set, z, d, &channels.mean[own.clone()], &channels.rstd[own], share);
 }
 
 /// Two rows of an image, which pooling reads together; the last one of an odd height alone.
-struct Strip {
+pub(super) struct Strip {
     /// Elements of the convolution's output.
-    wide: std::ops::Range<usize>,
+    pub(super) wide: std::ops::Range<usize>,
     /// Elements of the pooled output.
-    pooled: std::ops::Range<usize>,
-    rows: usize,
+    pub(super) pooled: std::ops::Range<usize>,
+    pub(super) rows: usize,
 }
 
-fn strips(shape: Shape) -> impl Iterator<Item = Strip> {
+pub(super) fn strips(shape: Shape) -> impl Iterator<Item = Strip> {
     let (wide, pooled) = (shape.width * shape.outputs, shape.width / 2 * shape.outputs);
     (0..shape.height).step_by(2).map(move |first| {
         let rows = (shape.height - first).min(2);
@@ -92,7 +99,7 @@ fn strips(shape: Shape) -> impl Iterator<Item = Strip> {
 }
 
 /// `d` of one strip: the gradient of the sum before a block's last activation `a`, which is made again in its space.
-fn before_pooling(
+pub(super) fn before_pooling(
     (set, slope): (KernelSet, f32),
     (rows, width): (usize, usize),
     z: Normed<'_>,
@@ -116,7 +123,8 @@ impl ConvNet {
         assert_eq!(images.len(), count * self.network.input, "the images of the last forward pass");
         assert_eq!(dfeatures.len(), count * self.network.features, "one gradient a feature");
         self.spread(dfeatures, count);
-        for b in (0..self.network.blocks.len()).rev() {
+        let remade = self.sizes.remade;
+        for b in (usize::from(remade.is_some())..self.network.blocks.len()).rev() {
             self.end_sums(b, count, norm);
             self.end_back(b, count);
             let block = self.network.blocks[b].clone();
@@ -137,6 +145,10 @@ impl ConvNet {
                     self.back_to_block(b - 1, unit, count, block.shortcut.is_some() && unit == first);
                 }
             }
+        }
+        if let Some(unit) = &remade {
+            self.first_sums(unit, images, count, norm);
+            self.first_gradient(unit, images, count);
         }
     }
 
@@ -246,7 +258,7 @@ impl ConvNet {
     }
 
     /// Gradients of a norm from the shares that begin at `first`.
-    fn join_sums(&mut self, unit: &Unit, first: usize, count: usize, norm: Norm) {
+    pub(super) fn join_sums(&mut self, unit: &Unit, first: usize, count: usize, norm: Norm) {
         let (c, layout) = (unit.shape.outputs, &self.network.parameters);
         let shares = self.shares.chunks_exact(self.sizes.share).take(Tasks::of(unit, count).number());
         let shares = shares.map(|share| bytemuck::cast_slice::<f32, f64>(&share[first..first + 4 * c]));
@@ -373,7 +385,7 @@ enum Input {
 }
 
 /// `dw = Σ over groups`, in order.
-fn join_groups(pool: &isoflop_kernels::Pool, groups: &[f32], dw: &mut [f32]) {
+pub(super) fn join_groups(pool: &isoflop_kernels::Pool, groups: &[f32], dw: &mut [f32]) {
     let len = dw.len();
     let parts = Chunks::new(dw, SUM_BLOCK);
     pool.run(len.div_ceil(SUM_BLOCK), |t, _| {

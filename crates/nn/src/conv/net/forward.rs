@@ -6,6 +6,7 @@ use super::{ConvNet, Norm};
 use crate::conv::ConvError;
 use crate::conv::config::{Block, Features, Unit};
 use isoflop_kernels::batchnorm::{self, Normed};
+use isoflop_kernels::conv::Shape;
 use isoflop_kernels::{AlignedBuffer, Chunks, KernelSet, conv, pooling};
 
 /// What a convolution reads: images as they lie, or the activation of another unit's output.
@@ -27,14 +28,27 @@ pub(super) fn pool_image(
 ) {
     let shape = block.last().shape;
     let (w, c) = (shape.width, shape.outputs);
-    let pair = &mut pair[..2 * w * c];
     for (row, out) in out.chunks_exact_mut(w / 2 * c).enumerate().take(shape.height / 2) {
         let at = row * 2 * w * c..(row + 1) * 2 * w * c;
         let (a, b) =
             (Normed { x: &z.x[at.clone()], ..z }, round.map(|r| Normed { x: &r.x[at.clone()], ..r }));
-        batchnorm::normalise(set, a, b, slope, pair);
-        pooling::max_forward(set, (2, w, c), pair, out);
+        pool_pair(set, shape, a, b, slope, pair, out);
     }
+}
+
+/// The same of two rows `z[2·W,O]`.
+pub(super) fn pool_pair(
+    set: KernelSet,
+    shape: Shape,
+    z: Normed<'_>,
+    round: Option<Normed<'_>>,
+    slope: f32,
+    pair: &mut [f32],
+    out: &mut [f32],
+) {
+    let pair = &mut pair[..2 * shape.width * shape.outputs];
+    batchnorm::normalise(set, z, round, slope, pair);
+    pooling::max_forward(set, (2, shape.width, shape.outputs), pair, out);
 }
 
 /// Features `[d]` of an image's last pixels `x[P,C]`.
@@ -57,7 +71,12 @@ impl ConvNet {
     /// [`ConvError::Batch`] if these are no whole images, or more than the network was built for.
     pub fn forward(&mut self, images: &[f32], norm: Norm) -> Result<&[f32], ConvError> {
         let count = self.count(images)?;
-        for b in 0..self.network.blocks.len() {
+        let remade = self.sizes.remade;
+        if let Some(unit) = &remade {
+            self.first_statistics(unit, images, count, norm);
+            self.first_pooled(unit, images, count);
+        }
+        for b in usize::from(remade.is_some())..self.network.blocks.len() {
             for i in 0..self.network.blocks[b].main.len() {
                 self.convolve(b, Some(i), images, count, norm);
             }
@@ -121,18 +140,24 @@ impl ConvNet {
                 batchnorm::moments(set, &z, bytemuck::cast_slice_mut(share));
             }
         });
+        self.statistics_of(&unit, count, norm);
+    }
+
+    /// What a unit's outputs are normalised with: the running statistics, or the shares that its tasks left.
+    pub(super) fn statistics_of(&mut self, unit: &Unit, count: usize, norm: Norm) {
         let layout = &self.network.parameters;
         let gamma = layout.of(&self.weights, unit.gamma);
         let beta = layout.of(&self.weights, unit.gamma + 1);
+        let (shape, group) = (unit.shape, group(unit));
         match norm {
-            Norm::Running => self.channels.freeze(&unit, &self.running, gamma, beta),
+            Norm::Running => self.channels.freeze(unit, &self.running, gamma, beta),
             Norm::Batch => {
-                let shares =
-                    self.shares.chunks_exact(sizes.share).take(tasks).enumerate().map(|(t, share)| {
-                        let rows = group.min(count - t * group) * shape.pixels();
-                        (&bytemuck::cast_slice::<f32, f64>(share)[..2 * shape.outputs], rows)
-                    });
-                self.channels.join(&unit, shares, &mut self.running, gamma, beta);
+                let shares = self.shares.chunks_exact(self.sizes.share).take(count.div_ceil(group));
+                let shares = shares.enumerate().map(|(t, share)| {
+                    let rows = group.min(count - t * group) * shape.pixels();
+                    (&bytemuck::cast_slice::<f32, f64>(share)[..2 * shape.outputs], rows)
+                });
+                self.channels.join(unit, shares, &mut self.running, gamma, beta);
             }
         }
     }

@@ -3,14 +3,15 @@
 //! A batch norm needs every image before the next convolution may begin, so the walk is by layer: each convolution is
 //! one phase whose tasks are a few images. A task normalises and activates what the convolution reads in its own
 //! scratch, multiplies, and takes its share of the statistics while the output is in its cache. What is kept for the
-//! backward pass is the output of each convolution and of each block; activations are computed again, and gradients
-//! take the place of what they are the gradients of.
+//! backward pass is the output of each convolution (but a first one over few channels, which [`remade`] makes again)
+//! and of each block; activations are computed again, and gradients take the place of what they are the gradients of.
 //!
 //! Tasks and the groups in which weight gradients are added are functions of the shapes, not of the threads: the same
 //! bits for any number of them. All memory is allocated by [`ConvNet::new`], in the sizes of [`sizes`].
 
 mod backward;
 mod forward;
+mod remade;
 mod sizes;
 mod statistics;
 
@@ -63,7 +64,7 @@ pub struct ConvNet {
     frozen: Channels,
     /// Packed weights of each unit, for the way forth and the way back.
     packs: Vec<[AlignedBuffer; 2]>,
-    /// Output of each convolution, then its gradient.
+    /// Output of each convolution that is kept, then its gradient.
     z: Vec<AlignedBuffer>,
     /// Output of each block, then its gradient.
     outs: Vec<AlignedBuffer>,

@@ -1,6 +1,7 @@
 //! Every length of a network's memory, and how its work is divided: functions of the shapes and the batch alone.
 
 use super::ConvOptions;
+use super::remade::{remade, scratch};
 use super::statistics::Channels;
 use crate::MemoryPlan;
 use crate::conv::ConvError;
@@ -51,6 +52,8 @@ pub(super) struct Sizes {
     pub(super) threads: usize,
     /// Of each unit: the pack for the way forth, and back.
     pub(super) packs: Vec<[usize; 2]>,
+    /// The unit whose outputs are not kept.
+    pub(super) remade: Option<Unit>,
     /// Of each unit: its outputs.
     pub(super) z: Vec<usize>,
     /// Of each block: its pooled output.
@@ -117,11 +120,15 @@ impl Sizes {
             if deep { most(&output).max(most(&strip)) } else { most(&strip) },
             if blocks().any(|block| block.shortcut.is_some()) { most(&output) } else { 0 },
         ];
+        let remade = remade(network);
+        let kept = |unit: &Unit| if remade == Some(*unit) { 0 } else { batch * output(unit) };
+        let task = |unit: &Unit| if remade == Some(*unit) { scratch(unit.shape) } else { task(unit) };
         let share = 8 * most(&|unit| unit.shape.outputs);
         Ok(Self {
             threads: options.threads.max(1),
             packs: units.iter().map(|unit| packs(unit)).collect(),
-            z: units.iter().map(|unit| batch * output(unit)).collect(),
+            z: units.iter().map(|unit| kept(unit)).collect(),
+            remade,
             outs,
             features: batch * network.features,
             inner: batch * inner.map(|block| output(block.last())).max().unwrap_or(0),
