@@ -18,12 +18,15 @@
 
 use crate::matmul::{Init, Left, PANEL, Right, multiply, pack_transposed};
 use crate::set::{KernelSet, dispatch};
-use crate::simd::{Simd, load_n, store_n, sweep};
+use crate::simd::{Simd, store_n, sweep};
 use crate::weight_gradient::{Rows, accumulate};
 use crate::{Real, matmul};
+use pixels::Element;
+pub use pixels::Pixels;
 use std::ops::Range;
 
 mod cells;
+pub mod pixels;
 pub mod thin;
 pub mod winograd;
 
@@ -122,7 +125,7 @@ impl Shape {
     pub fn whole_gradient_scratch(&self) -> usize {
         match self {
             _ if self.multiplies_less() => winograd::gradient_scratch(*self),
-            _ if self.is_thin() => thin::frame_len(*self),
+            _ if self.is_thin() => thin::gradient_scratch(*self),
             _ => self.gradient_scratch(self.depth()),
         }
     }
@@ -250,7 +253,15 @@ pub fn pack_turned(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
 /// gradient of the input from that of the output. Rows of an element's sum are added in the order of w.
 ///
 /// `scratch` has at least [`Shape::forward_scratch`] floats. Panics if a slice does not fit the shape.
-pub fn forward(set: KernelSet, shape: Shape, x: &[f32], packed: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+pub fn forward<'a>(
+    set: KernelSet,
+    shape: Shape,
+    x: impl Into<Pixels<'a>>,
+    packed: &[f32],
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let x = x.into();
     shape.check();
     let (depth, outputs) = (shape.depth(), shape.outputs);
     let pixels = x.len() / shape.inputs;
@@ -273,6 +284,7 @@ pub fn forward(set: KernelSet, shape: Shape, x: &[f32], packed: &[f32], y: &mut 
         }
         return;
     }
+    let x = in_f32(x);
     let weights = Right::packed(packed, depth);
     if shape.side == 1 {
         let dims = (pixels, outputs, depth);
@@ -281,7 +293,7 @@ pub fn forward(set: KernelSet, shape: Shape, x: &[f32], packed: &[f32], y: &mut 
     for first in (0..pixels).step_by(tile) {
         let count = tile.min(pixels - first);
         let patches = &mut scratch[..count * depth];
-        gather(set, shape, x, first, 0..depth, patches);
+        gather(set, shape, Pixels::F32(x), first, 0..depth, patches);
         let y = &mut y[first * outputs..(first + count) * outputs];
         multiply(set, (count, outputs, depth), Left::rows(patches, depth), weights, y, outputs, Init::Zero);
     }
@@ -291,15 +303,16 @@ pub fn forward(set: KernelSet, shape: Shape, x: &[f32], packed: &[f32], y: &mut 
 /// `dy[G,P,O]`. Images and pixels are added in order, whatever rows a call is given.
 ///
 /// `scratch` has at least [`Shape::gradient_scratch`] floats. Panics if a slice does not fit the shape.
-pub fn weight_gradient(
+pub fn weight_gradient<'a>(
     set: KernelSet,
     shape: Shape,
-    x: &[f32],
-    dy: &[f32],
+    x: impl Into<Pixels<'a>>,
+    dy: impl Into<Pixels<'a>>,
     rows: Range<usize>,
     dw: &mut [f32],
     scratch: &mut [f32],
 ) {
+    let (x, dy) = (x.into(), dy.into());
     shape.check();
     let outputs = shape.outputs;
     let pixels = x.len() / shape.inputs;
@@ -315,6 +328,7 @@ pub fn weight_gradient(
     if shape.bf16 {
         return cells::weight_gradient(set, shape, x, dy, rows, dw, scratch);
     }
+    let (x, dy) = (in_f32(x), in_f32(dy));
     let dims = (rows.len(), outputs);
     if shape.side == 1 {
         let operands = |_| {
@@ -326,7 +340,7 @@ pub fn weight_gradient(
     for first in (0..pixels).step_by(GRADIENT_PIXELS) {
         let count = GRADIENT_PIXELS.min(pixels - first);
         let patches = &mut scratch[..count * rows.len()];
-        gather(set, shape, x, first, rows.clone(), patches);
+        gather(set, shape, Pixels::F32(x), first, rows.clone(), patches);
         let (patches, dy) = (&*patches, &dy[first * outputs..]);
         let operands =
             |_| (Rows { data: patches, stride: rows.len() }, Rows { data: dy, stride: outputs }, count);
@@ -338,14 +352,15 @@ pub fn weight_gradient(
 /// [`Shape::multiplies_less`]; images and pixels in order.
 ///
 /// `scratch` has at least [`Shape::whole_gradient_scratch`] floats. Panics if a slice does not fit the shape.
-pub fn whole_weight_gradient(
+pub fn whole_weight_gradient<'a>(
     set: KernelSet,
     shape: Shape,
-    x: &[f32],
-    dy: &[f32],
+    x: impl Into<Pixels<'a>>,
+    dy: impl Into<Pixels<'a>>,
     dw: &mut [f32],
     scratch: &mut [f32],
 ) {
+    let (x, dy) = (x.into(), dy.into());
     if !shape.multiplies_less() && !shape.is_thin() {
         return weight_gradient(set, shape, x, dy, 0..shape.depth(), dw, scratch);
     }
@@ -361,19 +376,64 @@ pub fn whole_weight_gradient(
     }
 }
 
+/// What a shape in f32 reads.
+fn in_f32(x: Pixels<'_>) -> &[f32] {
+    match x {
+        Pixels::F32(x) => x,
+        Pixels::Bf16(_) => panic!("a convolution in f32 reads f32"),
+    }
+}
+
 /// Columns `columns` of the patches of the pixels from `first` on, counted over all images:
 /// `patches[…, columns] = x[window]`, zero beyond an image's border.
-fn gather(set: KernelSet, shape: Shape, x: &[f32], first: usize, columns: Range<usize>, patches: &mut [f32]) {
-    dispatch!(
-        set.with_vectors(),
-        gather_simd(shape: Shape, x: &[f32], first: usize, columns: Range<usize>, patches: &mut [f32])
-    );
+fn gather(
+    set: KernelSet,
+    shape: Shape,
+    x: Pixels<'_>,
+    first: usize,
+    columns: Range<usize>,
+    patches: &mut [f32],
+) {
+    match x {
+        Pixels::F32(x) => dispatch!(
+            set.with_vectors(),
+            gather_rows(shape: Shape, x: &[f32], first: usize, columns: Range<usize>, patches: &mut [f32])
+        ),
+        Pixels::Bf16(x) => dispatch!(
+            set.with_vectors(),
+            gather_kept(shape: Shape, x: &[u16], first: usize, columns: Range<usize>, patches: &mut [f32])
+        ),
+    }
 }
 
 #[inline(always)]
-unsafe fn gather_simd<S: Simd>(
+unsafe fn gather_rows<S: Simd>(
     shape: Shape,
     x: &[f32],
+    first: usize,
+    columns: Range<usize>,
+    patches: &mut [f32],
+) {
+    // SAFETY: as the caller's.
+    unsafe { gather_simd::<S, f32>(shape, x, first, columns, patches) }
+}
+
+#[inline(always)]
+unsafe fn gather_kept<S: Simd>(
+    shape: Shape,
+    x: &[u16],
+    first: usize,
+    columns: Range<usize>,
+    patches: &mut [f32],
+) {
+    // SAFETY: as the caller's.
+    unsafe { gather_simd::<S, u16>(shape, x, first, columns, patches) }
+}
+
+#[inline(always)]
+unsafe fn gather_simd<S: Simd, E: Element>(
+    shape: Shape,
+    x: &[E],
     first: usize,
     columns: Range<usize>,
     patches: &mut [f32],
@@ -412,7 +472,7 @@ unsafe fn gather_simd<S: Simd>(
             sweep!(S, out.len(), |i, count| {
                 // SAFETY: i + count ≤ the common length of both slices.
                 unsafe {
-                    store_n::<S>(out.as_mut_ptr().add(i), load_n::<S>(from.as_ptr().add(i), count), count);
+                    store_n::<S>(out.as_mut_ptr().add(i), E::load::<S>(from.as_ptr().add(i), count), count);
                 }
             });
         }

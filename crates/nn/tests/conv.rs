@@ -161,8 +161,8 @@ fn the_engine_in_f32_is_pytorch_within_rounding() {
     }
 }
 
-/// What is multiplied has eight bits; sums, norms and all that is kept are f32. Of a dozen images of a few pixels, whose
-/// norms divide by small deviations, the gradient as a whole then lies within a tenth of the exact one; sets, which
+/// What is multiplied and what is kept has eight bits; sums and norms are f32. Of a dozen images of a few pixels, whose
+/// norms divide by small deviations, the gradient as a whole lies within a seventh of the exact one; sets, which
 /// differ by the order of sums alone, lie twenty times closer to each other.
 #[test]
 fn the_engine_in_bf16_is_pytorch_within_its_rounding() {
@@ -178,11 +178,9 @@ fn the_engine_in_bf16_is_pytorch_within_its_rounding() {
             let features = distance(net.forward(&images, Norm::Batch).unwrap(), golden.get("features"));
             net.backward(&images, &dfeatures);
             let gradient = distance(net.gradients(), &exact);
-            // Windows over so few channels are multiplied in f32.
-            let rounded = net.network().units().any(|unit| unit.shape.inputs > 4);
-            assert_eq!(features > 1e-4 && gradient > 1e-4, rounded, "{what}: {features:e} {gradient:e}");
+            assert!(features > 1e-4 && gradient > 1e-4, "{what}: nothing was rounded");
             assert!(features < 0.015, "{what}: features {features:e}");
-            assert!(gradient < 0.1, "{what}: gradient {gradient:e}");
+            assert!(gradient < 0.15, "{what}: gradient {gradient:e}");
             let found: Vec<f64> = net.gradients().iter().map(|&g| f64::from(g)).collect();
             let apart = distance(net.gradients(), first.get_or_insert(found));
             assert!(apart < 5e-3, "{what}: {apart:e} from the first set");

@@ -27,6 +27,13 @@ fn close(what: &str, fast: &[f32], exact: &[f64], size: &[f64], terms: usize, op
     }
 }
 
+/// As bits of bf16.
+fn kept(set: KernelSet, x: &[f32]) -> Vec<u16> {
+    let mut out = vec![0; x.len()];
+    pixels::narrow(set, x, &mut out);
+    out
+}
+
 fn absolute(x: &[f64]) -> Vec<f64> {
     x.iter().map(|x| x.abs()).collect()
 }
@@ -115,10 +122,18 @@ fn check_in(shape: Shape, images: usize, seed: u64) {
         let mut again = vec![f32::NAN; y.len()];
         in_single_parts(|| forward(set, shape, &x, &forth, &mut again, &mut scratch));
         assert!(found == again, "{set:?} {shape:?}: the division of the work changed bits");
+        let y_found = found;
 
         let mut found = vec![f32::NAN; dx.len()];
         forward(set, shape.turned(), &dy, &back, &mut found, &mut scratch);
         close(&format!("{set:?} {shape:?} dx"), &found, &dx, &dx_size, terms(shape.turned()), operands);
+
+        let (kept_x, kept_dy) = (kept(set, &x), kept(set, &dy));
+        if shape.bf16 {
+            let mut again = vec![f32::NAN; y.len()];
+            forward(set, shape, Pixels::Bf16(&kept_x), &forth, &mut again, &mut scratch);
+            assert!(y_found == again, "{set:?} {shape:?}: y of what is kept in bf16");
+        }
 
         let depth = shape.depth();
         let mut scratch = vec![f32::NAN; shape.whole_gradient_scratch()];
@@ -131,6 +146,12 @@ fn check_in(shape: Shape, images: usize, seed: u64) {
             size[i] += f64::from(start.abs());
         }
         close(&format!("{set:?} {shape:?} whole dw"), &found, &sum, &size, pixels + TRANSFORMS, operands);
+        if shape.bf16 {
+            let mut again = start.clone();
+            let (x, dy) = (Pixels::Bf16(&kept_x), Pixels::Bf16(&kept_dy));
+            whole_weight_gradient(set, shape, x, dy, &mut again, &mut scratch);
+            assert!(found == again, "{set:?} {shape:?}: dw of what is kept in bf16");
+        }
         let mut again = start;
         in_single_parts(|| whole_weight_gradient(set, shape, &x, &dy, &mut again, &mut scratch));
         assert!(found == again, "{set:?} {shape:?}: the division of the work changed bits of dw");
@@ -174,7 +195,7 @@ fn the_border_is_zeros() {
     let shape = Shape { height: 3, width: 3, inputs: 1, outputs: 1, side: 3, bf16: false };
     for set in KernelSet::runnable() {
         let (packed, mut y) = (packs(shape, &[1.0; 9], false), [0f32; 9]);
-        forward(set, shape, &[1.0; 9], &packed, &mut y, &mut vec![0.0; shape.forward_scratch()]);
+        forward(set, shape, &[1.0; 9][..], &packed, &mut y, &mut vec![0.0; shape.forward_scratch()]);
         assert_eq!(y, [4.0, 6.0, 4.0, 6.0, 9.0, 6.0, 4.0, 6.0, 4.0], "{set:?}");
     }
 }
@@ -232,7 +253,7 @@ fn winograds_error_is_of_the_size_of_the_direct_ones() {
         whole_weight_gradient(set, shape, &x, &dy, &mut dfound, &mut scratch);
         // The direct path in the same vectors: patches, one product.
         let mut patches = vec![0f32; 196 * shape.depth()];
-        gather(set, shape, &x, 0, 0..shape.depth(), &mut patches);
+        gather(set, shape, Pixels::F32(&x), 0, 0..shape.depth(), &mut patches);
         let mut direct = vec![0f32; y.len()];
         let (left, right) = (Left::rows(&patches, shape.depth()), Right::rows(&w, channels));
         multiply(set, (196, channels, shape.depth()), left, right, &mut direct, channels, Init::Zero);
@@ -290,5 +311,5 @@ fn gradients_are_the_limits_of_differences() {
 #[should_panic(expected = "no whole images")]
 fn a_part_of_an_image_is_refused() {
     let shape = Shape { height: 2, width: 2, inputs: 3, outputs: 4, side: 1, bf16: false };
-    forward(KernelSet::Portable, shape, &[0.0; 9], &[0.0; 96], &mut [0.0; 12], &mut []);
+    forward(KernelSet::Portable, shape, &[0.0; 9][..], &[0.0; 96], &mut [0.0; 12], &mut []);
 }

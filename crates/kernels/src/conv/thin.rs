@@ -8,7 +8,7 @@
 //!   y[p,o] = Σ over e of frame[p + offset(e)]·w[e,o]        dw[e,o] += Σ over p of frame[p + offset(e)]·dy[p,o]
 //! ```
 
-use super::Shape;
+use super::{Pixels, Shape, pixels};
 use crate::matmul::PANEL;
 use crate::set::{KernelSet, dispatch};
 use crate::simd::{Simd, load_n, store_n};
@@ -26,6 +26,17 @@ pub fn frame_len(shape: Shape) -> usize {
     (shape.height + 2) * (shape.width + 2) * shape.inputs
 }
 
+/// Floats that [`weight_gradient`] needs: a frame, and the gradients of a strip where they are kept in bf16.
+pub(super) fn gradient_scratch(shape: Shape) -> usize {
+    let strip = if shape.bf16 { strip(shape) * shape.width * shape.outputs } else { 0 };
+    frame_len(shape) + strip
+}
+
+/// Rows of pixels of a strip.
+fn strip(shape: Shape) -> usize {
+    (STRIP / shape.width).max(1)
+}
+
 /// Where the elements of a patch lie behind its first one.
 fn offsets(shape: Shape) -> [usize; 9 * MOST_CHANNELS] {
     let (n, row) = (shape.inputs, (shape.width + 2) * shape.inputs);
@@ -33,13 +44,18 @@ fn offsets(shape: Shape) -> [usize; 9 * MOST_CHANNELS] {
 }
 
 /// Copies an image `[P,I]` into its frame. Panics if a slice does not fit the shape.
-pub fn frame(shape: Shape, image: &[f32], frame: &mut [f32]) {
+pub fn frame<'a>(set: KernelSet, shape: Shape, image: impl Into<Pixels<'a>>, frame: &mut [f32]) {
+    let image = image.into();
     assert!(image.len() == shape.pixels() * shape.inputs && frame.len() == frame_len(shape));
     let (n, wide) = (shape.inputs, shape.width * shape.inputs);
     frame.fill(0.0);
     let rows = frame.chunks_exact_mut(wide + 2 * n).skip(1);
-    for (to, from) in rows.zip(image.chunks_exact(wide)) {
-        to[n..n + wide].copy_from_slice(from);
+    for (row, to) in rows.enumerate().take(shape.height) {
+        let to = &mut to[n..n + wide];
+        match image.slice(row * wide..(row + 1) * wide) {
+            Pixels::F32(from) => to.copy_from_slice(from),
+            Pixels::Bf16(from) => pixels::widen(set, from, to),
+        }
     }
 }
 
@@ -47,15 +63,14 @@ pub fn frame(shape: Shape, image: &[f32], frame: &mut [f32]) {
 pub(super) fn forward(
     set: KernelSet,
     shape: Shape,
-    x: &[f32],
+    x: Pixels<'_>,
     packed: &[f32],
     y: &mut [f32],
     space: &mut [f32],
 ) {
-    let space = &mut space[..frame_len(shape)];
-    let images = x.chunks_exact(shape.pixels() * shape.inputs);
-    for (image, y) in images.zip(y.chunks_exact_mut(shape.pixels() * shape.outputs)) {
-        frame(shape, image, space);
+    let (space, each) = (&mut space[..frame_len(shape)], shape.pixels() * shape.inputs);
+    for (image, y) in y.chunks_exact_mut(shape.pixels() * shape.outputs).enumerate() {
+        frame(set, shape, x.slice(image * each..(image + 1) * each), space);
         rows(set, shape, space, 0..shape.height, packed, y);
     }
 }
@@ -142,18 +157,20 @@ unsafe fn pixels<S: Simd, const P: usize>(
 pub(super) fn weight_gradient(
     set: KernelSet,
     shape: Shape,
-    x: &[f32],
-    dy: &[f32],
+    x: Pixels<'_>,
+    dy: Pixels<'_>,
     dw: &mut [f32],
     space: &mut [f32],
 ) {
-    let space = &mut space[..frame_len(shape)];
-    let images = x.chunks_exact(shape.pixels() * shape.inputs);
-    let strip = (STRIP / shape.width).max(1);
-    for (image, dy) in images.zip(dy.chunks_exact(shape.pixels() * shape.outputs)) {
-        frame(shape, image, space);
-        for (number, dy) in dy.chunks(strip * shape.width * shape.outputs).enumerate() {
-            let rows = number * strip..shape.height.min((number + 1) * strip);
+    let (space, wide) = space.split_at_mut(frame_len(shape));
+    let [from, to] = [shape.inputs, shape.outputs].map(|channels| shape.pixels() * channels);
+    let (strip, row) = (strip(shape), shape.width * shape.outputs);
+    for image in 0..x.len() / from {
+        frame(set, shape, x.slice(image * from..(image + 1) * from), space);
+        let dy = dy.slice(image * to..(image + 1) * to);
+        for first in (0..shape.height).step_by(strip) {
+            let rows = first..shape.height.min(first + strip);
+            let dy = dy.slice(rows.start * row..rows.end * row).read(set, wide);
             rows_gradient(set, shape, space, rows, dy, dw);
         }
     }

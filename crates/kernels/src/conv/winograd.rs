@@ -18,7 +18,7 @@
 //! are added one after the other: against f64 the error is 0.6 to 1.1 times the direct product's (figures in
 //! `DECISIONS.md`).
 
-use super::Shape;
+use super::{Pixels, Shape};
 use crate::bf16;
 use crate::matmul::{Init, Left, PANEL, Right, multiply};
 use crate::set::KernelSet;
@@ -285,7 +285,7 @@ fn half_sums(g: [&[f32; PANEL]; 3]) -> [[f32; PANEL]; 4] {
 pub(super) fn forward(
     set: KernelSet,
     shape: Shape,
-    x: &[f32],
+    x: Pixels<'_>,
     packed: &[f32],
     y: &mut [f32],
     scratch: &mut [f32],
@@ -317,8 +317,8 @@ pub(super) fn forward(
 pub(super) fn weight_gradient(
     set: KernelSet,
     shape: Shape,
-    x: &[f32],
-    dy: &[f32],
+    x: Pixels<'_>,
+    dy: Pixels<'_>,
     dw: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -349,7 +349,7 @@ pub(super) fn weight_gradient(
 }
 
 /// All tiles of the images `x`, so many at once. In bf16 they are steps of a product's k, and fill whole cells.
-fn blocks(shape: Shape, x: &[f32]) -> impl Iterator<Item = Tiles> {
+fn blocks(shape: Shape, x: Pixels<'_>) -> impl Iterator<Item = Tiles> {
     let (most, all) = (shape.tiles_at_once(), x.len() / (shape.pixels() * shape.inputs) * shape.tiles());
     (0..all).step_by(most).map(move |first| {
         let count = most.min(all - first);

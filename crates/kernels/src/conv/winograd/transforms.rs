@@ -1,6 +1,7 @@
 //! The transforms of tiles: pixels in, planes out, and back. Planes are rows of f32, or left cells of bf16.
 
 use super::super::Shape;
+use super::super::pixels::{Element, Pixels};
 use super::PLANES;
 use crate::lent::Lent;
 use crate::set::{KernelSet, dispatch};
@@ -68,13 +69,13 @@ impl Planes for Left<'_> {
 
 /// The N×N pixels of a tile, from `before` pixels before it on: where each lies in `x` with `c` channels, or zeros.
 #[inline(always)]
-fn pixels<const N: usize>(
+fn pixels<E: Element, const N: usize>(
     shape: Shape,
     tile: Option<usize>,
     before: usize,
-    (x, c): (&[f32], usize),
-    zeros: &[f32],
-) -> [[*const f32; N]; N] {
+    (x, c): (&[E], usize),
+    zeros: &[E],
+) -> [[*const E; N]; N] {
     let mut at = [[zeros[..c].as_ptr(); N]; N];
     let Some(tile) = tile else { return at };
     let (h, w) = (shape.height, shape.width);
@@ -94,20 +95,30 @@ fn pixels<const N: usize>(
 }
 
 /// `v[16,T,I] = Bᵀ·d·B` of some tiles, in rows or, of a shape in bf16, in left cells.
-pub(super) fn input(set: KernelSet, shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], v: &mut [f32]) {
+pub(super) fn input(set: KernelSet, shape: Shape, tiles: Tiles, x: Pixels<'_>, zeros: &[f32], v: &mut [f32]) {
     let channels = shape.inputs;
-    if shape.bf16 {
-        let to = left(shape, tiles, channels, v);
-        dispatch!(
-            set.with_vectors(),
-            input_cells(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Left<'_>)
-        );
-    } else {
-        let to = rows(shape, tiles, channels, v);
-        dispatch!(
-            set.with_vectors(),
-            input_rows(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Rows<'_>)
-        );
+    match x {
+        Pixels::F32(x) if !shape.bf16 => {
+            let to = rows(shape, tiles, channels, v);
+            dispatch!(
+                set.with_vectors(),
+                input_rows(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Rows<'_>)
+            );
+        }
+        Pixels::F32(x) => {
+            let to = left(shape, tiles, channels, v);
+            dispatch!(
+                set.with_vectors(),
+                input_cells(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Left<'_>)
+            );
+        }
+        Pixels::Bf16(x) => {
+            let (to, zeros) = (left(shape, tiles, channels, v), bytemuck::cast_slice(zeros));
+            dispatch!(
+                set.with_vectors(),
+                input_kept(shape: Shape, tiles: Tiles, x: &[u16], zeros: &[u16], to: Left<'_>)
+            );
+        }
     }
 }
 
@@ -130,13 +141,13 @@ fn left<'a>(shape: Shape, tiles: Tiles, channels: usize, planes: &'a mut [f32]) 
 #[inline(always)]
 unsafe fn input_rows<S: Simd>(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Rows<'_>) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { input_simd::<S, _>(shape, tiles, x, zeros, to) }
+    unsafe { input_simd::<S, _, _>(shape, tiles, x, zeros, to) }
 }
 
 #[inline(always)]
 unsafe fn input_cells<S: Simd>(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Left<'_>) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { input_simd::<S, _>(shape, tiles, x, zeros, to) }
+    unsafe { input_simd::<S, _, _>(shape, tiles, x, zeros, to) }
 }
 
 /// Bᵀ times four vectors.
@@ -150,16 +161,28 @@ unsafe fn differences<S: Simd>(d: [S::V; 4]) -> [S::V; 4] {
 }
 
 #[inline(always)]
-unsafe fn input_simd<S: Simd, P: Planes>(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: P) {
+unsafe fn input_kept<S: Simd>(shape: Shape, tiles: Tiles, x: &[u16], zeros: &[u16], to: Left<'_>) {
+    // SAFETY: as the caller's, who made planes for these tiles.
+    unsafe { input_simd::<S, _, _>(shape, tiles, x, zeros, to) }
+}
+
+#[inline(always)]
+unsafe fn input_simd<S: Simd, E: Element, P: Planes>(
+    shape: Shape,
+    tiles: Tiles,
+    x: &[E],
+    zeros: &[E],
+    to: P,
+) {
     let n = shape.inputs;
     for t in 0..tiles.rows {
-        let from = pixels::<4>(shape, tiles.of(t), 1, (x, n), zeros);
+        let from = pixels::<E, 4>(shape, tiles.of(t), 1, (x, n), zeros);
         sweep!(S, n, |i, lanes| {
             // SAFETY: each pixel has n ≥ i + lanes channels; the planes have these rows.
             unsafe {
                 let mut rows = [[S::splat(0.0); 4]; 4];
                 for b in 0..4 {
-                    let at = |a: usize| load_n::<S>(from[a][b].add(i), lanes);
+                    let at = |a: usize| E::load::<S>(from[a][b].add(i), lanes);
                     let column = differences::<S>([at(0), at(1), at(2), at(3)]);
                     for a in 0..4 {
                         rows[a][b] = column[a];
@@ -224,36 +247,46 @@ pub(super) fn output_gradient(
     set: KernelSet,
     shape: Shape,
     tiles: Tiles,
-    dy: &[f32],
+    dy: Pixels<'_>,
     zeros: &[f32],
     d: &mut [f32],
 ) {
     let channels = shape.outputs;
-    if shape.bf16 {
-        let to = left(shape, tiles, channels, d);
-        dispatch!(
-            set.with_vectors(),
-            gradient_cells(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Left<'_>)
-        );
-    } else {
-        let to = rows(shape, tiles, channels, d);
-        dispatch!(
-            set.with_vectors(),
-            gradient_rows(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Rows<'_>)
-        );
+    match dy {
+        Pixels::F32(dy) if !shape.bf16 => {
+            let to = rows(shape, tiles, channels, d);
+            dispatch!(
+                set.with_vectors(),
+                gradient_rows(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Rows<'_>)
+            );
+        }
+        Pixels::F32(dy) => {
+            let to = left(shape, tiles, channels, d);
+            dispatch!(
+                set.with_vectors(),
+                gradient_cells(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Left<'_>)
+            );
+        }
+        Pixels::Bf16(dy) => {
+            let (to, zeros) = (left(shape, tiles, channels, d), bytemuck::cast_slice(zeros));
+            dispatch!(
+                set.with_vectors(),
+                gradient_kept(shape: Shape, tiles: Tiles, dy: &[u16], zeros: &[u16], to: Left<'_>)
+            );
+        }
     }
 }
 
 #[inline(always)]
 unsafe fn gradient_rows<S: Simd>(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Rows<'_>) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { gradient_simd::<S, _>(shape, tiles, dy, zeros, to) }
+    unsafe { gradient_simd::<S, _, _>(shape, tiles, dy, zeros, to) }
 }
 
 #[inline(always)]
 unsafe fn gradient_cells<S: Simd>(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Left<'_>) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { gradient_simd::<S, _>(shape, tiles, dy, zeros, to) }
+    unsafe { gradient_simd::<S, _, _>(shape, tiles, dy, zeros, to) }
 }
 
 /// A times two vectors.
@@ -267,14 +300,26 @@ unsafe fn spread<S: Simd>([a, b]: [S::V; 2]) -> [S::V; 4] {
 }
 
 #[inline(always)]
-unsafe fn gradient_simd<S: Simd, P: Planes>(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: P) {
+unsafe fn gradient_kept<S: Simd>(shape: Shape, tiles: Tiles, dy: &[u16], zeros: &[u16], to: Left<'_>) {
+    // SAFETY: as the caller's, who made planes for these tiles.
+    unsafe { gradient_simd::<S, _, _>(shape, tiles, dy, zeros, to) }
+}
+
+#[inline(always)]
+unsafe fn gradient_simd<S: Simd, E: Element, P: Planes>(
+    shape: Shape,
+    tiles: Tiles,
+    dy: &[E],
+    zeros: &[E],
+    to: P,
+) {
     let m = shape.outputs;
     for t in 0..tiles.rows {
-        let from = pixels::<2>(shape, tiles.of(t), 0, (dy, m), zeros);
+        let from = pixels::<E, 2>(shape, tiles.of(t), 0, (dy, m), zeros);
         sweep!(S, m, |i, lanes| {
             // SAFETY: each pixel has m ≥ i + lanes channels; the planes have these rows.
             unsafe {
-                let at = |a: usize, b: usize| load_n::<S>(from[a][b].add(i), lanes);
+                let at = |a: usize, b: usize| E::load::<S>(from[a][b].add(i), lanes);
                 let (left, right) = (spread::<S>([at(0, 0), at(1, 0)]), spread::<S>([at(0, 1), at(1, 1)]));
                 for a in 0..4 {
                     let row = spread::<S>([left[a], right[a]]);

@@ -9,12 +9,13 @@
 //!   z = norm-backward(z, d)     dw += patches(h)ᵀ·z     h = leaky-backward(h, z * w')
 //! ```
 
-use super::sizes::{Division, group, strip_len};
+use super::kept::{PIECE, Shares, pieces};
+use super::sizes::{Division, four, group, strip_len};
 use super::statistics::Channels;
 use super::{ConvNet, Norm};
 use crate::conv::config::{Features, Unit};
 use isoflop_kernels::batchnorm::{self, Normed};
-use isoflop_kernels::conv::Shape;
+use isoflop_kernels::conv::{Pixels, Shape};
 use isoflop_kernels::{Chunks, KernelSet, conv, leaky_relu, pooling, rows};
 
 /// Elements of a gradient that one task adds up.
@@ -61,20 +62,6 @@ pub(super) fn norm_backward(set: KernelSet, channels: &Channels, unit: &Unit, d:
     let [scale, by_x, rest] =
         [&channels.scale, &channels.by_x, &channels.rest].map(|buffer| &buffer[own.clone()]);
     batchnorm::backward(set, z, d, scale, by_x, rest);
-}
-
-/// A share of (Σ d, Σ d·x̂).
-pub(super) fn share_sums(
-    set: KernelSet,
-    channels: &Channels,
-    unit: &Unit,
-    z: &[f32],
-    d: &[f32],
-    share: &mut [f32],
-) {
-    let own = unit.channel..unit.channel + unit.shape.outputs;
-    let share = bytemuck::cast_slice_mut(&mut share[..4 * unit.shape.outputs]);
-    batchnorm::sums(set, z, d, &channels.mean[own.clone()], &channels.rstd[own], share);
 }
 
 /// Two rows of an image, which pooling reads together; the last one of an odd height alone.
@@ -175,7 +162,7 @@ impl ConvNet {
     /// The sums of the norms at the end of block `b`, from the gradient of its output.
     fn end_sums(&mut self, b: usize, count: usize, norm: Norm) {
         let (set, slope, sizes) = (self.options.kernels, self.config.slope as f32, &self.sizes);
-        let (block, channels) = (&self.network.blocks[b], &self.channels);
+        let (block, channels, keep) = (&self.network.blocks[b], &self.channels, sizes.keep);
         let last = block.last();
         let (shape, tasks) = (last.shape, Tasks::of(last, count));
         let (each, pooled) = (tasks.to, block.pooled() * shape.outputs);
@@ -184,25 +171,36 @@ impl ConvNet {
         let (z, g) = (&self.z, &self.outs[b]);
         self.pool.run(tasks.number(), |t, thread| {
             let (mut scratch, mut share) = (scratch.hold(thread), shares.hold(t));
-            let (a, d) = scratch.split_at_mut(strip_len(shape));
-            let d = &mut d[..tasks.outputs(t).len()];
-            for (image, d) in tasks.images(t).zip(d.chunks_exact_mut(each)) {
-                let (z_at, g_at) = (image * each, image * pooled);
-                for strip in strips(shape) {
-                    let of = |unit: &Unit| {
-                        let z = &z[unit.index][z_at + strip.wide.start..z_at + strip.wide.end];
-                        channels.normed(unit, z)
-                    };
-                    let dout = &g[g_at + strip.pooled.start..g_at + strip.pooled.end];
-                    let (a, d) = (&mut a[..strip.wide.len()], &mut d[strip.wide.clone()]);
-                    let round = block.shortcut.as_ref().map(of);
-                    before_pooling((set, slope), (strip.rows, shape.width), of(last), round, dout, [a, d]);
-                }
-            }
+            let (strips_at, rest) = scratch.split_at_mut(4 * strip_len(shape));
+            let [first, second, a, d] = four(strips_at, strip_len(shape));
             let (own, round) = share.split_at_mut(4 * shape.outputs);
-            share_sums(set, channels, last, &z[last.index][tasks.outputs(t)], d, own);
-            if let Some(unit) = &block.shortcut {
-                share_sums(set, channels, unit, &z[unit.index][tasks.outputs(t)], d, round);
+            let (own_space, round_space) = rest.split_at_mut(4 * shape.outputs);
+            let mut own = Shares::none(set, channels, last, own, own_space);
+            let mut round =
+                block.shortcut.as_ref().map(|unit| Shares::none(set, channels, unit, round, round_space));
+            for image in tasks.images(t) {
+                for strip in strips(shape) {
+                    let wide = image * each + strip.wide.start..image * each + strip.wide.end;
+                    let of = |unit: &Unit| keep.view(&z[unit.index], wide.clone());
+                    let way = of(last).read(set, first);
+                    let other = block.shortcut.as_ref().map(|unit| of(unit).read(set, second));
+                    let dout = &g[image * pooled..][strip.pooled.clone()];
+                    let (a, d) = (&mut a[..way.len()], &mut d[..way.len()]);
+                    let normed = block.shortcut.as_ref().zip(other).map(|(unit, z)| channels.normed(unit, z));
+                    let size = (strip.rows, shape.width);
+                    before_pooling(
+                        (set, slope),
+                        size,
+                        channels.normed(last, way),
+                        normed,
+                        dout,
+                        [a, &mut *d],
+                    );
+                    own.add(way, d);
+                    if let Some((round, other)) = round.as_mut().zip(other) {
+                        round.add(other, d);
+                    }
+                }
             }
         });
         let (last, round) = (*last, block.shortcut);
@@ -215,10 +213,10 @@ impl ConvNet {
     /// The gradients of the outputs of the convolutions at the end of block `b`, in their places.
     fn end_back(&mut self, b: usize, count: usize) {
         let (set, slope, sizes) = (self.options.kernels, self.config.slope as f32, &self.sizes);
-        let (block, channels) = (&self.network.blocks[b], &self.channels);
+        let (block, channels, keep) = (&self.network.blocks[b], &self.channels, sizes.keep);
         let last = block.last();
         let (shape, tasks) = (last.shape, Tasks::of(last, count));
-        let (each, pooled) = (tasks.to, block.pooled() * shape.outputs);
+        let (each, pooled) = (keep.floats(tasks.to), block.pooled() * shape.outputs);
         let (z, behind) = self.z.split_at_mut(last.index + 1);
         let round = block
             .shortcut
@@ -229,7 +227,7 @@ impl ConvNet {
         let g = &self.outs[b];
         self.pool.run(tasks.number(), |t, thread| {
             let mut scratch = scratch.hold(thread);
-            let (a, d) = scratch.split_at_mut(strip_len(shape));
+            let [first, second, a, d] = four(&mut scratch, strip_len(shape));
             for image in tasks.images(t) {
                 let mut z = z.hold(image);
                 let mut round = round.as_ref().map(|(unit, z)| (*unit, z.hold(image)));
@@ -237,21 +235,23 @@ impl ConvNet {
                     let len = strip.wide.len();
                     let (a, d) = (&mut a[..len], &mut d[..len]);
                     let dout = &g[image * pooled..][strip.pooled.clone()];
-                    let of_z = channels.normed(last, &z[strip.wide.clone()]);
-                    let of_round =
-                        round.as_ref().map(|(unit, z)| channels.normed(unit, &z[strip.wide.clone()]));
-                    before_pooling(
-                        (set, slope),
-                        (strip.rows, shape.width),
-                        of_z,
-                        of_round,
-                        dout,
-                        [a, &mut *d],
-                    );
-                    norm_backward(set, channels, last, d, &mut z[strip.wide.clone()]);
-                    if let Some((unit, z)) = &mut round {
-                        norm_backward(set, channels, unit, d, &mut z[strip.wide.clone()]);
-                    }
+                    let mut back = |z: &mut [f32], round: Option<(&Unit, &mut [f32])>| {
+                        let other = round.as_ref().map(|(unit, z)| channels.normed(unit, z));
+                        let (way, size) = (channels.normed(last, z), (strip.rows, shape.width));
+                        before_pooling((set, slope), size, way, other, dout, [&mut *a, &mut *d]);
+                        norm_backward(set, channels, last, d, z);
+                        if let Some((unit, z)) = round {
+                            norm_backward(set, channels, unit, d, z);
+                        }
+                    };
+                    keep.alter(set, &mut z, strip.wide.clone(), first, |z| match &mut round {
+                        None => back(z, None),
+                        Some((unit, other)) => {
+                            keep.alter(set, other, strip.wide.clone(), second, |other| {
+                                back(z, Some((*unit, other)));
+                            });
+                        }
+                    });
                 }
             }
         });
@@ -270,47 +270,69 @@ impl ConvNet {
 
     /// `z = norm-backward(z, h)` over all images.
     fn norm_back(&mut self, unit: &Unit, count: usize) {
-        let (set, tasks) = (self.options.kernels, Tasks::of(unit, count));
-        let (channels, d) = (&self.channels, &self.h);
-        let z = Chunks::new(&mut self.z[unit.index][..count * tasks.to], tasks.group * tasks.to);
-        self.pool.run(tasks.number(), |t, _| {
-            norm_backward(set, channels, unit, &d[tasks.outputs(t)], &mut z.hold(t));
+        let (set, keep, tasks) = (self.options.kernels, self.sizes.keep, Tasks::of(unit, count));
+        let (channels, h) = (&self.channels, &self.h);
+        let z = &mut self.z[unit.index][..keep.floats(count * tasks.to)];
+        let z = Chunks::new(z, keep.floats(tasks.group * tasks.to));
+        let scratch = Chunks::new(&mut self.scratch, self.sizes.scratch());
+        self.pool.run(tasks.number(), |t, thread| {
+            let (mut z, mut scratch) = (z.hold(t), scratch.hold(thread));
+            let (space, other) = scratch.split_at_mut(PIECE.max(unit.shape.outputs));
+            let at = tasks.outputs(t);
+            for piece in pieces(at.len(), unit.shape.outputs) {
+                let d = keep.view(h, at.start + piece.start..at.start + piece.end).read(set, other);
+                keep.alter(set, &mut z, piece, space, |z| norm_backward(set, channels, unit, d, z));
+            }
         });
     }
 
     /// `h`, the activation of a unit's output, which the next one read.
     fn activate(&mut self, unit: &Unit, count: usize) {
         let (set, slope, tasks) = (self.options.kernels, self.config.slope as f32, Tasks::of(unit, count));
-        let of = self.channels.normed(unit, &self.z[unit.index]);
-        let h = Chunks::new(&mut self.h[..count * tasks.to], tasks.group * tasks.to);
-        self.pool.run(tasks.number(), |t, _| {
-            batchnorm::normalise(
-                set,
-                Normed { x: &of.x[tasks.outputs(t)], ..of },
-                None,
-                slope,
-                &mut h.hold(t),
-            );
+        let (channels, keep, z) = (&self.channels, self.sizes.keep, &self.z[unit.index]);
+        let h = &mut self.h[..keep.floats(count * tasks.to)];
+        let h = Chunks::new(h, keep.floats(tasks.group * tasks.to));
+        let scratch = Chunks::new(&mut self.scratch, self.sizes.scratch());
+        self.pool.run(tasks.number(), |t, thread| {
+            let (mut h, mut scratch) = (h.hold(t), scratch.hold(thread));
+            let (space, other) = scratch.split_at_mut(PIECE.max(unit.shape.outputs));
+            let at = tasks.outputs(t);
+            for piece in pieces(at.len(), unit.shape.outputs) {
+                let z = keep.view(z, at.start + piece.start..at.start + piece.end).read(set, other);
+                keep.fill(set, &mut h, piece, space, |h| {
+                    batchnorm::normalise(set, channels.normed(unit, z), None, slope, h);
+                });
+            }
         });
     }
 
     /// In `h`, the gradient of what the unit before gave, and its norm's sums: from the gradient of this unit's output.
     fn back_inside(&mut self, unit: &Unit, before: &Unit, count: usize, norm: Norm) {
         let (set, slope, sizes) = (self.options.kernels, self.config.slope as f32, &self.sizes);
-        let tasks = Tasks::of(unit, count);
+        let (tasks, keep) = (Tasks::of(unit, count), sizes.keep);
         let (turned, packed) = (unit.shape.turned(), &self.packs[unit.index][1]);
-        let h = Chunks::new(&mut self.h[..count * tasks.from], tasks.group * tasks.from);
+        let h = &mut self.h[..keep.floats(count * tasks.from)];
+        let h = Chunks::new(h, keep.floats(tasks.group * tasks.from));
         let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
         let shares = Chunks::new(&mut self.shares, sizes.share);
         let (channels, z, e) = (&self.channels, &self.z[before.index], &self.z[unit.index]);
         self.pool.run(tasks.number(), |t, thread| {
-            let (mut h, mut scratch) = (h.hold(t), scratch.hold(thread));
-            let (d, patches) = scratch.split_at_mut(sizes.images);
-            let d = &mut d[..h.len()];
-            conv::forward(set, turned, &e[tasks.outputs(t)], packed, d, patches);
-            leaky_relu::backward(set, slope, &h, d);
-            share_sums(set, channels, before, &z[tasks.inputs(t)], d, &mut shares.hold(t));
-            h.copy_from_slice(d);
+            let (mut h, mut scratch, mut share) = (h.hold(t), scratch.hold(thread), shares.hold(t));
+            let (space, patches) = scratch.split_at_mut(sizes.images);
+            let at = tasks.inputs(t);
+            let (d, space) = space.split_at_mut(at.len());
+            let (own, space) = space.split_at_mut(4 * before.shape.outputs);
+            conv::forward(set, turned, keep.view(e, tasks.outputs(t)), packed, d, patches);
+            let mut sums = Shares::none(set, channels, before, &mut share, own);
+            for piece in pieces(d.len(), before.shape.outputs) {
+                let d = &mut d[piece.clone()];
+                keep.alter(set, &mut h, piece.clone(), space, |h| {
+                    leaky_relu::backward(set, slope, h, d);
+                    h.copy_from_slice(d);
+                });
+                let z = keep.view(z, at.start + piece.start..at.start + piece.end).read(set, space);
+                sums.add(z, d);
+            }
         });
         self.join_sums(before, 0, count, norm);
     }
@@ -325,7 +347,7 @@ impl ConvNet {
         self.pool.run(tasks.number(), |t, thread| {
             let (mut g, mut scratch) = (g.hold(t), scratch.hold(thread));
             let (image, patches) = scratch.split_at_mut(sizes.images);
-            let e = &e[tasks.outputs(t)];
+            let e = sizes.keep.view(e, tasks.outputs(t));
             if adds {
                 let more = &mut image[..g.len()];
                 conv::forward(set, turned, e, packed, more, patches);
@@ -339,13 +361,14 @@ impl ConvNet {
     /// The gradient of a unit's weights, from what it read and the gradient of its output.
     fn weight_gradient(&mut self, unit: &Unit, input: Input, images: &[f32], count: usize) {
         let (set, shape, sizes) = (self.options.kernels, unit.shape, &self.sizes);
-        let x: &[f32] = match input {
-            Input::Inner => &self.h,
-            Input::Block(0) => images,
-            Input::Block(b) => &self.outs[b - 1],
-        };
         let (from, to) = (shape.pixels() * shape.inputs, shape.pixels() * shape.outputs);
-        let (x, e) = (&x[..count * from], &self.z[unit.index][..count * to]);
+        let keep = sizes.keep;
+        let x = match input {
+            Input::Inner => keep.view(&self.h, 0..count * from),
+            Input::Block(0) => Pixels::F32(images),
+            Input::Block(b) => Pixels::F32(&self.outs[b - 1][..count * from]),
+        };
+        let z = &self.z[unit.index];
         let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
         let dw = self.network.parameters.of_mut(&mut self.gradients, unit.weight);
         match Division::of(unit, count) {
@@ -355,6 +378,7 @@ impl ConvNet {
                     let (mut dw, mut scratch) = (parts.hold(t), scratch.hold(thread));
                     let own = t * rows..shape.depth().min((t + 1) * rows);
                     dw.fill(0.0);
+                    let e = keep.view(z, 0..count * to);
                     conv::weight_gradient(set, shape, x, e, own, &mut dw, &mut scratch[sizes.images..]);
                 });
             }
@@ -365,7 +389,7 @@ impl ConvNet {
                 self.pool.run(groups, |t, thread| {
                     let (mut dw, mut scratch) = (parts.hold(t), scratch.hold(thread));
                     let (first, end) = (t * count / groups, (t + 1) * count / groups);
-                    let (x, e) = (&x[first * from..end * from], &e[first * to..end * to]);
+                    let (x, e) = (x.slice(first * from..end * from), keep.view(z, first * to..end * to));
                     dw.fill(0.0);
                     conv::whole_weight_gradient(set, shape, x, e, &mut dw, &mut scratch[sizes.images..]);
                 });

@@ -1,6 +1,8 @@
 //! The way forth: by layer over a batch in training, image by image when only features are wanted.
 
-use super::sizes::group;
+use super::backward::strips;
+use super::kept::pieces;
+use super::sizes::{four, group, strip_len};
 use super::statistics::Channels;
 use super::{ConvNet, Norm};
 use crate::conv::ConvError;
@@ -13,11 +15,11 @@ use isoflop_kernels::{AlignedBuffer, Chunks, KernelSet, conv, pooling};
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Images(&'a [f32]),
-    Activated(Normed<'a>),
+    Activated(&'a Unit, &'a [f32]),
 }
 
 /// `out[…] = max-pool(leaky(norm(z) + norm(round)))` of one image, two rows at a time through `pair`.
-pub(super) fn pool_image(
+fn pool_image(
     set: KernelSet,
     block: &Block,
     z: Normed<'_>,
@@ -109,7 +111,7 @@ impl ConvNet {
         let source = match i {
             Some(i) if i > 0 => {
                 let last = &block.main[i - 1];
-                Source::Activated(self.channels.normed(last, &before[last.index]))
+                Source::Activated(last, &before[last.index])
             }
             _ if b > 0 => Source::Images(&self.outs[b - 1]),
             _ => Source::Images(images),
@@ -118,27 +120,34 @@ impl ConvNet {
         let (from, to) = (shape.pixels() * shape.inputs, shape.pixels() * shape.outputs);
         let group = group(&unit);
         let tasks = count.div_ceil(group);
-        let z = Chunks::new(&mut own[0][..count * to], group * to);
+        let (keep, channels) = (sizes.keep, &self.channels);
+        let z = Chunks::new(&mut own[0][..keep.floats(count * to)], keep.floats(group * to));
         let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
         let shares = Chunks::new(&mut self.shares, sizes.share);
         let packed = &self.packs[unit.index][0];
         self.pool.run(tasks, |t, thread| {
             let (mut z, mut scratch) = (z.hold(t), scratch.hold(thread));
-            let (image, patches) = scratch.split_at_mut(sizes.images);
-            let at = t * group * from..(t * group + z.len() / to) * from;
+            let (space, patches) = scratch.split_at_mut(sizes.images);
+            let images = group.min(count - t * group);
+            let at = t * group * from..(t * group + images) * from;
+            let (space, output) = space.split_at_mut(images * from);
             let x = match source {
                 Source::Images(x) => &x[at],
-                Source::Activated(of) => {
-                    let h = &mut image[..at.len()];
-                    batchnorm::normalise(set, Normed { x: &of.x[at], ..of }, None, slope, h);
-                    h
+                Source::Activated(unit, z) => {
+                    for piece in pieces(at.len(), shape.inputs) {
+                        let z = keep.view(z, at.start + piece.start..at.start + piece.end).read(set, output);
+                        batchnorm::normalise(set, channels.normed(unit, z), None, slope, &mut space[piece]);
+                    }
+                    space
                 }
             };
-            conv::forward(set, shape, x, packed, &mut z, patches);
-            if norm == Norm::Batch {
-                let share = &mut shares.hold(t)[..4 * shape.outputs];
-                batchnorm::moments(set, &z, bytemuck::cast_slice_mut(share));
-            }
+            keep.fill(set, &mut z, 0..images * to, output, |z| {
+                conv::forward(set, shape, x, packed, z, patches);
+                if norm == Norm::Batch {
+                    let share = &mut shares.hold(t)[..4 * shape.outputs];
+                    batchnorm::moments(set, z, bytemuck::cast_slice_mut(share));
+                }
+            });
         });
         self.statistics_of(&unit, count, norm);
     }
@@ -165,21 +174,27 @@ impl ConvNet {
     /// The last activation of block `b`, pooled.
     fn end_block(&mut self, b: usize, count: usize) {
         let (set, slope, sizes) = (self.options.kernels, self.config.slope as f32, &self.sizes);
-        let (block, channels) = (&self.network.blocks[b], &self.channels);
+        let (block, channels, keep) = (&self.network.blocks[b], &self.channels, sizes.keep);
         let last = block.last();
-        let (each, pooled) = (last.shape.pixels() * last.shape.outputs, block.pooled() * last.shape.outputs);
+        let shape = last.shape;
+        let (each, pooled) = (shape.pixels() * shape.outputs, block.pooled() * shape.outputs);
         let group = group(last);
         let out = Chunks::new(&mut self.outs[b][..count * pooled], group * pooled);
         let scratch = Chunks::new(&mut self.scratch, sizes.scratch());
         let z = &self.z;
         self.pool.run(count.div_ceil(group), |t, thread| {
             let (mut out, mut scratch) = (out.hold(t), scratch.hold(thread));
+            let [first, second, pair, _] = four(&mut scratch, strip_len(shape));
             for (k, out) in out.chunks_exact_mut(pooled).enumerate() {
-                let image = t * group + k;
-                let of =
-                    |unit: &Unit| channels.normed(unit, &z[unit.index][image * each..(image + 1) * each]);
-                let round = block.shortcut.as_ref().map(of);
-                pool_image(set, block, of(last), round, slope, &mut scratch, out);
+                let at = (t * group + k) * each;
+                for strip in strips(shape).filter(|strip| strip.rows == 2) {
+                    let wide = at + strip.wide.start..at + strip.wide.end;
+                    let of = channels.normed(last, keep.view(&z[last.index], wide.clone()).read(set, first));
+                    let round = block.shortcut.as_ref().map(|unit| {
+                        channels.normed(unit, keep.view(&z[unit.index], wide.clone()).read(set, second))
+                    });
+                    pool_pair(set, shape, of, round, slope, pair, &mut out[strip.pooled]);
+                }
             }
         });
     }

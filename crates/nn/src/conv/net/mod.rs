@@ -5,12 +5,14 @@
 //! scratch, multiplies, and takes its share of the statistics while the output is in its cache. What is kept for the
 //! backward pass is the output of each convolution (but a first one over few channels, which [`remade`] makes again)
 //! and of each block; activations are computed again, and gradients take the place of what they are the gradients of.
+//! Outputs are [`kept`] in bf16 where convolutions multiply in it.
 //!
 //! Tasks and the groups in which weight gradients are added are functions of the shapes, not of the threads: the same
 //! bits for any number of them. All memory is allocated by [`ConvNet::new`], in the sizes of [`sizes`].
 
 mod backward;
 mod forward;
+mod kept;
 mod remade;
 mod sizes;
 mod statistics;

@@ -4,8 +4,9 @@
 //! in colour 180 MB), and costs the least to make. Kept, it is written once and read or written five times; made again,
 //! two rows of pixels at a time, it stays in L1. Its gradient is not kept either: the weights are all that need it.
 
-use super::backward::{Strip, Tasks, before_pooling, join_groups, norm_backward, share_sums, strips};
+use super::backward::{Strip, Tasks, before_pooling, join_groups, norm_backward, strips};
 use super::forward::pool_pair;
+use super::kept::Shares;
 use super::sizes::{Division, strip_len};
 use super::{ConvNet, Norm};
 use crate::conv::config::{Architecture, Unit};
@@ -94,7 +95,7 @@ impl ConvNet {
                 let own: &mut [f64] = bytemuck::cast_slice_mut(&mut space.share[..4 * shape.outputs]);
                 let mut before = 0;
                 for image in tasks.images(t) {
-                    thin::frame(shape, &images[image * tasks.from..][..tasks.from], space.frame);
+                    thin::frame(set, shape, &images[image * tasks.from..][..tasks.from], space.frame);
                     for first in (0..shape.height).step_by(tall) {
                         let z = &mut space.strips[..tall.min(shape.height - first) * wide];
                         maker.make(space.frame, first, z);
@@ -122,7 +123,7 @@ impl ConvNet {
             let (mut out, mut scratch) = (out.hold(t), scratch.hold(thread));
             let space = Space::cut(shape, &mut scratch);
             for (image, out) in tasks.images(t).zip(out.chunks_exact_mut(pooled)) {
-                thin::frame(shape, &images[image * tasks.from..][..tasks.from], space.frame);
+                thin::frame(set, shape, &images[image * tasks.from..][..tasks.from], space.frame);
                 for strip in strips(shape).filter(|strip| strip.rows == 2) {
                     let (z, a) = space.strips.split_at_mut(strip_len(shape));
                     maker.make(space.frame, strip.first(shape), z);
@@ -144,20 +145,17 @@ impl ConvNet {
         let shares = Chunks::new(&mut self.shares, sizes.share);
         self.pool.run(tasks.number(), |t, thread| {
             let (mut scratch, mut share) = (scratch.hold(thread), shares.hold(t));
-            let all: &mut [f64] = bytemuck::cast_slice_mut(&mut share[..4 * shape.outputs]);
-            all.fill(0.0);
             let space = Space::cut(shape, &mut scratch);
+            let mut sums = Shares::none(set, channels, unit, &mut share, space.share);
             for image in tasks.images(t) {
-                thin::frame(shape, &images[image * tasks.from..][..tasks.from], space.frame);
+                thin::frame(set, shape, &images[image * tasks.from..][..tasks.from], space.frame);
                 for strip in strips(shape) {
                     let [z, a, d] = three(space.strips, strip_len(shape), strip.wide.len());
                     maker.make(space.frame, strip.first(shape), z);
                     let dout = &g[image * pooled..][strip.pooled.clone()];
                     let of = channels.normed(unit, z);
                     before_pooling((set, slope), (strip.rows, shape.width), of, None, dout, [a, &mut *d]);
-                    share_sums(set, channels, unit, z, d, space.share);
-                    let own: &[f64] = bytemuck::cast_slice(&space.share[..4 * shape.outputs]);
-                    all.iter_mut().zip(own).for_each(|(all, own)| *all += own);
+                    sums.add(z, d);
                 }
             }
         });
@@ -182,7 +180,7 @@ impl ConvNet {
             dw.fill(0.0);
             let space = Space::cut(shape, &mut scratch);
             for image in group * count / groups..(group + 1) * count / groups {
-                thin::frame(shape, &images[image * tasks.from..][..tasks.from], space.frame);
+                thin::frame(set, shape, &images[image * tasks.from..][..tasks.from], space.frame);
                 for strip in strips(shape) {
                     let [z, a, d] = three(space.strips, strip_len(shape), strip.wide.len());
                     let first = strip.first(shape);

@@ -1,6 +1,7 @@
 //! Every length of a network's memory, and how its work is divided: functions of the shapes and the batch alone.
 
 use super::ConvOptions;
+use super::kept::{Keep, PIECE};
 use super::remade::{remade, scratch};
 use super::statistics::Channels;
 use crate::MemoryPlan;
@@ -46,6 +47,12 @@ pub(super) fn strip_len(shape: Shape) -> usize {
     2 * shape.width * shape.outputs
 }
 
+/// Four spaces of `apart` floats each.
+pub(super) fn four(scratch: &mut [f32], apart: usize) -> [&mut [f32]; 4] {
+    let mut rest = scratch;
+    std::array::from_fn(|_| rest.split_off_mut(..apart).expect("a thread's scratch holds four strips"))
+}
+
 /// Lengths in f32.
 #[derive(Debug)]
 pub(super) struct Sizes {
@@ -54,12 +61,14 @@ pub(super) struct Sizes {
     pub(super) packs: Vec<[usize; 2]>,
     /// The unit whose outputs are not kept.
     pub(super) remade: Option<Unit>,
-    /// Of each unit: its outputs.
+    /// How the others' are.
+    pub(super) keep: Keep,
+    /// Of each unit: its outputs, in f32 or in pairs of bf16.
     pub(super) z: Vec<usize>,
     /// Of each block: its pooled output.
     pub(super) outs: Vec<usize>,
     pub(super) features: usize,
-    /// The largest input of a convolution that is not a block's first.
+    /// The largest input of a convolution that is not a block's first, kept as outputs are.
     pub(super) inner: usize,
     /// Shares of all tasks: two units, two f64 a channel.
     pub(super) shares: usize,
@@ -87,6 +96,7 @@ impl Sizes {
         let units: Vec<&Unit> = network.units().collect();
         let most = |f: &dyn Fn(&Unit) -> usize| units.iter().map(|unit| f(unit)).max().unwrap_or(0);
         let output = |unit: &Unit| unit.shape.pixels() * unit.shape.outputs;
+        let widest_channels = |unit: &Unit| unit.shape.outputs.max(unit.shape.inputs);
         let widest = |unit: &Unit| unit.shape.pixels() * unit.shape.outputs.max(unit.shape.inputs);
         let first =
             |unit: &Unit| network.blocks[0].main[0] == *unit || network.blocks[0].shortcut == Some(*unit);
@@ -110,7 +120,13 @@ impl Sizes {
             Division::Images(groups) => groups * unit.shape.weights(),
             Division::Rows(_) => 0,
         };
-        let task = |unit: &Unit| group(unit) * widest(unit) + strip_len(unit.shape);
+        // What a convolution reads beside what it makes or adds to; at the end of a block both ways, what comes before
+        // pooling, its gradient; sums; a piece of what is kept.
+        let convolves = |unit: &Unit| 2 * group(unit) * widest(unit);
+        let ends = |unit: &Unit| 4 * strip_len(unit.shape);
+        let task = |unit: &Unit| {
+            convolves(unit).max(ends(unit)) + 2 * PIECE.max(unit.shape.outputs) + 8 * widest_channels(unit)
+        };
         let blocks = || network.blocks.iter();
         let deep = blocks().any(|block| block.main.len() > 1);
         let strip = |unit: &Unit| strip_len(unit.shape);
@@ -121,7 +137,8 @@ impl Sizes {
             if blocks().any(|block| block.shortcut.is_some()) { most(&output) } else { 0 },
         ];
         let remade = remade(network);
-        let kept = |unit: &Unit| if remade == Some(*unit) { 0 } else { batch * output(unit) };
+        let keep = Keep::of(network);
+        let kept = |unit: &Unit| if remade == Some(*unit) { 0 } else { keep.floats(batch * output(unit)) };
         let task = |unit: &Unit| if remade == Some(*unit) { scratch(unit.shape) } else { task(unit) };
         let share = 8 * most(&|unit| unit.shape.outputs);
         Ok(Self {
@@ -129,9 +146,10 @@ impl Sizes {
             packs: units.iter().map(|unit| packs(unit)).collect(),
             z: units.iter().map(|unit| kept(unit)).collect(),
             remade,
+            keep,
             outs,
             features: batch * network.features,
-            inner: batch * inner.map(|block| output(block.last())).max().unwrap_or(0),
+            inner: keep.floats(batch * inner.map(|block| output(block.last())).max().unwrap_or(0)),
             shares: share * most(&|unit| batch.div_ceil(group(unit))),
             share,
             partial_gradients: most(&partial),
