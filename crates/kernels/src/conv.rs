@@ -130,6 +130,11 @@ impl Shape {
         }
     }
 
+    /// Floats of scratch that [`block_weight_gradient`] needs for so many channels in and out.
+    pub fn block_gradient_scratch(&self, inputs: usize, outputs: usize) -> usize {
+        winograd::gradient_scratch(Self { inputs, outputs, ..*self })
+    }
+
     /// Panels of the pack of [`forward`].
     pub fn panels(&self) -> usize {
         self.outputs.div_ceil(PANEL)
@@ -372,8 +377,33 @@ pub fn whole_weight_gradient<'a>(
     if shape.is_thin() {
         thin::weight_gradient(set, shape, x, dy, dw, scratch);
     } else if images > 0 {
-        winograd::weight_gradient(set, shape, x, dy, dw, scratch);
+        let all = (0..shape.inputs, 0..shape.outputs);
+        winograd::weight_gradient(set, shape, all, x, dy, dw, scratch);
     }
+}
+
+/// Of the same the part between some channels in and some out, `dw[3,3,I',O']`: for gradients too large for each task
+/// to have all of them. Only where [`Shape::multiplies_less`].
+///
+/// `scratch` has at least [`Shape::block_gradient_scratch`] floats. Panics if a slice does not fit.
+pub fn block_weight_gradient<'a>(
+    set: KernelSet,
+    shape: Shape,
+    (inputs, outputs): (Range<usize>, Range<usize>),
+    x: impl Into<Pixels<'a>>,
+    dy: impl Into<Pixels<'a>>,
+    dw: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let (x, dy) = (x.into(), dy.into());
+    shape.check();
+    assert!(shape.multiplies_less(), "only Winograd's transform has blocks of channels");
+    let images = x.len() / (shape.pixels() * shape.inputs);
+    assert!(images > 0 && x.len() == images * shape.pixels() * shape.inputs, "x is no whole images");
+    assert!(dy.len() == images * shape.pixels() * shape.outputs, "dy does not fit x");
+    assert!(inputs.end <= shape.inputs && outputs.end <= shape.outputs, "channels that are not there");
+    assert!(dw.len() == 9 * inputs.len() * outputs.len() && !dw.is_empty(), "dw does not fit its channels");
+    winograd::weight_gradient(set, shape, (inputs, outputs), x, dy, dw, scratch);
 }
 
 /// What a shape in f32 reads.

@@ -152,9 +152,13 @@ fn check_in(shape: Shape, images: usize, seed: u64) {
             whole_weight_gradient(set, shape, x, dy, &mut again, &mut scratch);
             assert!(found == again, "{set:?} {shape:?}: dw of what is kept in bf16");
         }
-        let mut again = start;
+        let mut again = start.clone();
         in_single_parts(|| whole_weight_gradient(set, shape, &x, &dy, &mut again, &mut scratch));
         assert!(found == again, "{set:?} {shape:?}: the division of the work changed bits of dw");
+
+        if less {
+            blocks_join(set, shape, &x, &dy, &start, &found);
+        }
 
         let mut scratch = vec![f32::NAN; shape.gradient_scratch(depth)];
         let mut found = vec![0f32; dw.len()];
@@ -166,6 +170,25 @@ fn check_in(shape: Shape, images: usize, seed: u64) {
             weight_gradient(set, shape, &x, &dy, cut, part, &mut scratch);
         }
         assert!(found == parts, "{set:?} {shape:?}: rows of dw depend on how they are cut");
+    }
+}
+
+/// Blocks of channels of dw are those of all of it, but for the order of its sums: tiles are added in other groups.
+fn blocks_join(set: KernelSet, shape: Shape, x: &[f32], dy: &[f32], start: &[f32], whole: &[f32]) {
+    let (n, m) = (shape.inputs, shape.outputs);
+    for (inputs, outputs) in [(0..n / 2, 0..m), (n / 2..n, m / 3..m), (n - 1..n, 0..1)] {
+        let mut scratch = vec![f32::NAN; shape.block_gradient_scratch(inputs.len(), outputs.len())];
+        let row = |tap: usize, i: usize| (tap * n + i) * m;
+        let rows = || (0..9).flat_map(|tap| inputs.clone().map(move |i| row(tap, i)));
+        let cut = |of: &[f32]| -> Vec<f32> {
+            rows().flat_map(|row| of[row + outputs.start..row + outputs.end].to_vec()).collect()
+        };
+        let (mut found, whole) = (cut(start), cut(whole));
+        block_weight_gradient(set, shape, (inputs.clone(), outputs.clone()), x, dy, &mut found, &mut scratch);
+        for (found, whole) in found.iter().zip(&whole) {
+            let size = whole.abs().max((x.len() as f32).sqrt());
+            assert!((found - whole).abs() < 2e-5 * size, "{set:?} {shape:?}: {found} {whole}");
+        }
     }
 }
 

@@ -23,7 +23,8 @@ use crate::bf16;
 use crate::matmul::{Init, Left, PANEL, Right, multiply};
 use crate::set::KernelSet;
 use crate::tiles::{CELL, Cells, SIDE, cells, convert, product};
-use transforms::Tiles;
+use std::ops::Range;
+use transforms::{Channels, Tiles};
 
 mod transforms;
 
@@ -292,8 +293,9 @@ pub(super) fn forward(
 ) {
     let (n, m) = (shape.inputs, shape.outputs);
     let [zeros, v, sums] = cut(scratch, shape.forward_parts());
-    for tiles in blocks(shape, x) {
-        transforms::input(set, shape, tiles, x, zeros, v);
+    let of = Channels { first: 0, stride: n };
+    for tiles in blocks(shape, x.len() / n) {
+        transforms::input(set, shape, tiles, of, x, zeros, v);
         for k in 0..PLANES {
             let sums = &mut sums[k * shape.plane(m)..][..tiles.count * m];
             let dims = (tiles.count, m, n);
@@ -313,20 +315,26 @@ pub(super) fn forward(
     }
 }
 
-/// `dw[3,3,I,O] += Σ over pixels of x[neighbour,i]·dy[p,o]` over all images. Lengths were checked.
+/// Of `dw[3,3,I,O] += Σ over pixels of x[neighbour,i]·dy[p,o]` over all images the channels `inputs` and `outputs`,
+/// `dw[3,3,I',O']`. Lengths were checked.
 pub(super) fn weight_gradient(
     set: KernelSet,
     shape: Shape,
+    (inputs, outputs): (Range<usize>, Range<usize>),
     x: Pixels<'_>,
     dy: Pixels<'_>,
     dw: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let (n, m) = (shape.inputs, shape.outputs);
+    let of_x = Channels { first: inputs.start, stride: shape.inputs };
+    let of_dy = Channels { first: outputs.start, stride: shape.outputs };
+    let pixels = x.len() / shape.inputs;
+    let (n, m) = (inputs.len(), outputs.len());
+    let shape = Shape { inputs: n, outputs: m, ..shape };
     let [zeros, v, d, sums, turned, paired] = cut(scratch, shape.gradient_parts());
-    for tiles in blocks(shape, x) {
-        transforms::input(set, shape, tiles, x, zeros, v);
-        transforms::output_gradient(set, shape, tiles, dy, zeros, d);
+    for tiles in blocks(shape, pixels) {
+        transforms::input(set, shape, tiles, of_x, x, zeros, v);
+        transforms::output_gradient(set, shape, tiles, of_dy, dy, zeros, d);
         for (k, sums) in sums.chunks_exact_mut(n * m).enumerate() {
             if shape.bf16 {
                 let left = Cells::whole(&bytemuck::cast_slice(v)[k * shape.cell_plane(n)..], n);
@@ -348,9 +356,9 @@ pub(super) fn weight_gradient(
     transforms::windows(set, sums, dw);
 }
 
-/// All tiles of the images `x`, so many at once. In bf16 they are steps of a product's k, and fill whole cells.
-fn blocks(shape: Shape, x: Pixels<'_>) -> impl Iterator<Item = Tiles> {
-    let (most, all) = (shape.tiles_at_once(), x.len() / (shape.pixels() * shape.inputs) * shape.tiles());
+/// All tiles of images of so many pixels, some at once. In bf16 they are steps of a product's k, and fill whole cells.
+fn blocks(shape: Shape, pixels: usize) -> impl Iterator<Item = Tiles> {
+    let (most, all) = (shape.tiles_at_once(), pixels / shape.pixels() * shape.tiles());
     (0..all).step_by(most).map(move |first| {
         let count = most.min(all - first);
         Tiles { first, count, rows: if shape.bf16 { count.next_multiple_of(SIDE) } else { count } }

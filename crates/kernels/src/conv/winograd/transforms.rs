@@ -16,6 +16,13 @@ pub(super) struct Tiles {
     pub(super) rows: usize,
 }
 
+/// Which channels of a pixel are read: as many as the shape has, from `first` on, of `stride` that lie there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Channels {
+    pub(super) first: usize,
+    pub(super) stride: usize,
+}
+
 impl Tiles {
     /// The tile of a row, if there is one.
     #[inline(always)]
@@ -73,7 +80,7 @@ fn pixels<E: Element, const N: usize>(
     shape: Shape,
     tile: Option<usize>,
     before: usize,
-    (x, c): (&[E], usize),
+    (x, c, of): (&[E], usize, Channels),
     zeros: &[E],
 ) -> [[*const E; N]; N] {
     let mut at = [[zeros[..c].as_ptr(); N]; N];
@@ -87,7 +94,8 @@ fn pixels<E: Element, const N: usize>(
         for b in 0..N {
             let column = (col + b).wrapping_sub(before);
             if y < h && column < w {
-                at[a][b] = x[((image * h + y) * w + column) * c..][..c].as_ptr();
+                let pixel = ((image * h + y) * w + column) * of.stride + of.first;
+                at[a][b] = x[pixel..][..c].as_ptr();
             }
         }
     }
@@ -95,28 +103,36 @@ fn pixels<E: Element, const N: usize>(
 }
 
 /// `v[16,T,I] = Bᵀ·d·B` of some tiles, in rows or, of a shape in bf16, in left cells.
-pub(super) fn input(set: KernelSet, shape: Shape, tiles: Tiles, x: Pixels<'_>, zeros: &[f32], v: &mut [f32]) {
+pub(super) fn input(
+    set: KernelSet,
+    shape: Shape,
+    tiles: Tiles,
+    of: Channels,
+    x: Pixels<'_>,
+    zeros: &[f32],
+    v: &mut [f32],
+) {
     let channels = shape.inputs;
     match x {
         Pixels::F32(x) if !shape.bf16 => {
             let to = rows(shape, tiles, channels, v);
             dispatch!(
                 set.with_vectors(),
-                input_rows(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Rows<'_>)
+                input_rows(shape: Shape, tiles: Tiles, of: Channels, x: &[f32], zeros: &[f32], to: Rows<'_>)
             );
         }
         Pixels::F32(x) => {
             let to = left(shape, tiles, channels, v);
             dispatch!(
                 set.with_vectors(),
-                input_cells(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Left<'_>)
+                input_cells(shape: Shape, tiles: Tiles, of: Channels, x: &[f32], zeros: &[f32], to: Left<'_>)
             );
         }
         Pixels::Bf16(x) => {
             let (to, zeros) = (left(shape, tiles, channels, v), bytemuck::cast_slice(zeros));
             dispatch!(
                 set.with_vectors(),
-                input_kept(shape: Shape, tiles: Tiles, x: &[u16], zeros: &[u16], to: Left<'_>)
+                input_kept(shape: Shape, tiles: Tiles, of: Channels, x: &[u16], zeros: &[u16], to: Left<'_>)
             );
         }
     }
@@ -139,15 +155,29 @@ fn left<'a>(shape: Shape, tiles: Tiles, channels: usize, planes: &'a mut [f32]) 
 }
 
 #[inline(always)]
-unsafe fn input_rows<S: Simd>(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Rows<'_>) {
+unsafe fn input_rows<S: Simd>(
+    shape: Shape,
+    tiles: Tiles,
+    of: Channels,
+    x: &[f32],
+    zeros: &[f32],
+    to: Rows<'_>,
+) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { input_simd::<S, _, _>(shape, tiles, x, zeros, to) }
+    unsafe { input_simd::<S, _, _>(shape, tiles, of, x, zeros, to) }
 }
 
 #[inline(always)]
-unsafe fn input_cells<S: Simd>(shape: Shape, tiles: Tiles, x: &[f32], zeros: &[f32], to: Left<'_>) {
+unsafe fn input_cells<S: Simd>(
+    shape: Shape,
+    tiles: Tiles,
+    of: Channels,
+    x: &[f32],
+    zeros: &[f32],
+    to: Left<'_>,
+) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { input_simd::<S, _, _>(shape, tiles, x, zeros, to) }
+    unsafe { input_simd::<S, _, _>(shape, tiles, of, x, zeros, to) }
 }
 
 /// Bᵀ times four vectors.
@@ -161,22 +191,30 @@ unsafe fn differences<S: Simd>(d: [S::V; 4]) -> [S::V; 4] {
 }
 
 #[inline(always)]
-unsafe fn input_kept<S: Simd>(shape: Shape, tiles: Tiles, x: &[u16], zeros: &[u16], to: Left<'_>) {
+unsafe fn input_kept<S: Simd>(
+    shape: Shape,
+    tiles: Tiles,
+    of: Channels,
+    x: &[u16],
+    zeros: &[u16],
+    to: Left<'_>,
+) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { input_simd::<S, _, _>(shape, tiles, x, zeros, to) }
+    unsafe { input_simd::<S, _, _>(shape, tiles, of, x, zeros, to) }
 }
 
 #[inline(always)]
 unsafe fn input_simd<S: Simd, E: Element, P: Planes>(
     shape: Shape,
     tiles: Tiles,
+    of: Channels,
     x: &[E],
     zeros: &[E],
     to: P,
 ) {
     let n = shape.inputs;
     for t in 0..tiles.rows {
-        let from = pixels::<E, 4>(shape, tiles.of(t), 1, (x, n), zeros);
+        let from = pixels::<E, 4>(shape, tiles.of(t), 1, (x, n, of), zeros);
         sweep!(S, n, |i, lanes| {
             // SAFETY: each pixel has n ≥ i + lanes channels; the planes have these rows.
             unsafe {
@@ -247,6 +285,7 @@ pub(super) fn output_gradient(
     set: KernelSet,
     shape: Shape,
     tiles: Tiles,
+    of: Channels,
     dy: Pixels<'_>,
     zeros: &[f32],
     d: &mut [f32],
@@ -257,36 +296,50 @@ pub(super) fn output_gradient(
             let to = rows(shape, tiles, channels, d);
             dispatch!(
                 set.with_vectors(),
-                gradient_rows(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Rows<'_>)
+                gradient_rows(shape: Shape, tiles: Tiles, of: Channels, dy: &[f32], zeros: &[f32], to: Rows<'_>)
             );
         }
         Pixels::F32(dy) => {
             let to = left(shape, tiles, channels, d);
             dispatch!(
                 set.with_vectors(),
-                gradient_cells(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Left<'_>)
+                gradient_cells(shape: Shape, tiles: Tiles, of: Channels, dy: &[f32], zeros: &[f32], to: Left<'_>)
             );
         }
         Pixels::Bf16(dy) => {
             let (to, zeros) = (left(shape, tiles, channels, d), bytemuck::cast_slice(zeros));
             dispatch!(
                 set.with_vectors(),
-                gradient_kept(shape: Shape, tiles: Tiles, dy: &[u16], zeros: &[u16], to: Left<'_>)
+                gradient_kept(shape: Shape, tiles: Tiles, of: Channels, dy: &[u16], zeros: &[u16], to: Left<'_>)
             );
         }
     }
 }
 
 #[inline(always)]
-unsafe fn gradient_rows<S: Simd>(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Rows<'_>) {
+unsafe fn gradient_rows<S: Simd>(
+    shape: Shape,
+    tiles: Tiles,
+    of: Channels,
+    dy: &[f32],
+    zeros: &[f32],
+    to: Rows<'_>,
+) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { gradient_simd::<S, _, _>(shape, tiles, dy, zeros, to) }
+    unsafe { gradient_simd::<S, _, _>(shape, tiles, of, dy, zeros, to) }
 }
 
 #[inline(always)]
-unsafe fn gradient_cells<S: Simd>(shape: Shape, tiles: Tiles, dy: &[f32], zeros: &[f32], to: Left<'_>) {
+unsafe fn gradient_cells<S: Simd>(
+    shape: Shape,
+    tiles: Tiles,
+    of: Channels,
+    dy: &[f32],
+    zeros: &[f32],
+    to: Left<'_>,
+) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { gradient_simd::<S, _, _>(shape, tiles, dy, zeros, to) }
+    unsafe { gradient_simd::<S, _, _>(shape, tiles, of, dy, zeros, to) }
 }
 
 /// A times two vectors.
@@ -300,22 +353,30 @@ unsafe fn spread<S: Simd>([a, b]: [S::V; 2]) -> [S::V; 4] {
 }
 
 #[inline(always)]
-unsafe fn gradient_kept<S: Simd>(shape: Shape, tiles: Tiles, dy: &[u16], zeros: &[u16], to: Left<'_>) {
+unsafe fn gradient_kept<S: Simd>(
+    shape: Shape,
+    tiles: Tiles,
+    of: Channels,
+    dy: &[u16],
+    zeros: &[u16],
+    to: Left<'_>,
+) {
     // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { gradient_simd::<S, _, _>(shape, tiles, dy, zeros, to) }
+    unsafe { gradient_simd::<S, _, _>(shape, tiles, of, dy, zeros, to) }
 }
 
 #[inline(always)]
 unsafe fn gradient_simd<S: Simd, E: Element, P: Planes>(
     shape: Shape,
     tiles: Tiles,
+    of: Channels,
     dy: &[E],
     zeros: &[E],
     to: P,
 ) {
     let m = shape.outputs;
     for t in 0..tiles.rows {
-        let from = pixels::<E, 2>(shape, tiles.of(t), 0, (dy, m), zeros);
+        let from = pixels::<E, 2>(shape, tiles.of(t), 0, (dy, m, of), zeros);
         sweep!(S, m, |i, lanes| {
             // SAFETY: each pixel has m ≥ i + lanes channels; the planes have these rows.
             unsafe {

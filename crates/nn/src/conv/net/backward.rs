@@ -10,7 +10,7 @@
 //! ```
 
 use super::kept::{PIECE, Shares, pieces};
-use super::sizes::{Division, four, group, strip_len};
+use super::sizes::{BLOCK, Division, four, group, strip_len};
 use super::statistics::Channels;
 use super::{ConvNet, Norm};
 use crate::conv::config::{Features, Unit};
@@ -382,6 +382,19 @@ impl ConvNet {
                     conv::weight_gradient(set, shape, x, e, own, &mut dw, &mut scratch[sizes.images..]);
                 });
             }
+            Division::Channels(inputs, outputs) => {
+                let len = 9 * BLOCK * BLOCK;
+                let parts = Chunks::new(&mut self.partial_gradients[..inputs * outputs * len], len);
+                self.pool.run(inputs * outputs, |t, thread| {
+                    let (mut dw, mut scratch) = (parts.hold(t), scratch.hold(thread));
+                    let of = (block_of(t / outputs, shape.inputs), block_of(t % outputs, shape.outputs));
+                    let dw = &mut dw[..9 * of.0.len() * of.1.len()];
+                    let (e, space) = (keep.view(z, 0..count * to), &mut scratch[sizes.images..]);
+                    dw.fill(0.0);
+                    conv::block_weight_gradient(set, shape, of, x, e, dw, space);
+                });
+                join_blocks(&self.pool, shape, &self.partial_gradients, dw);
+            }
             Division::Images(groups) => {
                 let len = shape.weights();
                 let partial = &mut self.partial_gradients[..groups * len];
@@ -406,6 +419,29 @@ enum Input {
     Block(usize),
     /// The activation that `h` holds.
     Inner,
+}
+
+/// The channels of a block.
+fn block_of(block: usize, channels: usize) -> std::ops::Range<usize> {
+    block * BLOCK..channels.min((block + 1) * BLOCK)
+}
+
+/// `dw[3,3,I,O]` from its blocks of channels `[3,3,I',O']`, each in a buffer of a whole one.
+fn join_blocks(pool: &isoflop_kernels::Pool, shape: Shape, blocks: &[f32], dw: &mut [f32]) {
+    let (n, m) = (shape.inputs, shape.outputs);
+    let rows = (SUM_BLOCK / m).max(1);
+    let parts = Chunks::new(dw, rows * m);
+    pool.run((9 * n).div_ceil(rows), |t, _| {
+        for (row, dw) in (t * rows..).zip(parts.hold(t).chunks_exact_mut(m)) {
+            let (tap, i) = (row / n, row % n);
+            let own = block_of(i / BLOCK, n);
+            for (block, dw) in dw.chunks_mut(BLOCK).enumerate() {
+                let first = (i / BLOCK * m.div_ceil(BLOCK) + block) * 9 * BLOCK * BLOCK;
+                let from = first + (tap * own.len() + i - own.start) * dw.len();
+                dw.copy_from_slice(&blocks[from..from + dw.len()]);
+            }
+        }
+    });
 }
 
 /// `dw = Σ over groups`, in order.

@@ -13,24 +13,31 @@ use isoflop_kernels::{AlignedBuffer, Chunks, weight_gradient};
 /// Pixels that a task has about: few images of many pixels, many of few.
 const TASK_PIXELS: usize = 384;
 /// Weights up to which a gradient is added in groups of images, each in a buffer of its own; a larger one is divided
-/// by its rows instead, over all images.
+/// by its channels or its rows instead, over all images.
 const GROUPED: usize = 512 * 1024;
 /// Groups of images of one batch.
 const GROUPS: usize = 16;
+/// Channels in and out of a task's part of a large gradient.
+pub(super) const BLOCK: usize = 64;
 
 /// How the gradient of a unit's weights is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Division {
     /// So many groups of images.
     Images(usize),
+    /// By [`BLOCK`]s of channels in and out: so many of each.
+    Channels(usize, usize),
     /// By rows of the weights, so many in a task.
     Rows(usize),
 }
 
 impl Division {
     pub(super) fn of(unit: &Unit, images: usize) -> Self {
-        if unit.shape.weights() <= GROUPED {
+        let shape = unit.shape;
+        if shape.weights() <= GROUPED {
             Self::Images(GROUPS.min(images))
+        } else if shape.multiplies_less() {
+            Self::Channels(shape.inputs.div_ceil(BLOCK), shape.outputs.div_ceil(BLOCK))
         } else {
             Self::Rows(weight_gradient::ROWS)
         }
@@ -111,6 +118,7 @@ impl Sizes {
         let patches = |unit: &Unit| {
             let gradient = match Division::of(unit, batch) {
                 Division::Images(_) => unit.shape.whole_gradient_scratch(),
+                Division::Channels(..) => unit.shape.block_gradient_scratch(BLOCK, BLOCK),
                 Division::Rows(rows) => unit.shape.gradient_scratch(rows),
             };
             let back = if first(unit) { 0 } else { unit.shape.turned().forward_scratch() };
@@ -118,6 +126,7 @@ impl Sizes {
         };
         let partial = |unit: &Unit| match Division::of(unit, batch) {
             Division::Images(groups) => groups * unit.shape.weights(),
+            Division::Channels(inputs, outputs) => inputs * outputs * 9 * BLOCK * BLOCK,
             Division::Rows(_) => 0,
         };
         // What a convolution reads beside what it makes or adds to; at the end of a block both ways, what comes before
