@@ -54,6 +54,20 @@ fn a_copied_row_counts_once_and_is_named() {
     assert_eq!(of(&once), of(&often));
 }
 
+/// Two runs on a frontier, one of them with a single row, which the estimate passes through: their scores are nothing,
+/// and tell nothing of how another run would lie. As found: an interval of ±0.000001.
+#[test]
+fn two_runs_do_not_make_a_law_certain() {
+    let text = "run,flops,loss\na,86350233600,2.440741\na,172700467200,2.409594\na,345518899200,2.168517\n\
+        a,691155763200,1.936413\nb,1769358753792,1.806496\n";
+    let document = fit(&read(text), &options(&["l_c"], 0)).unwrap();
+    for record in document.fits.iter().filter(|f| f.form == "l_c") {
+        let alpha = record.params.get("alpha").unwrap();
+        let wide = alpha.lo.zip(alpha.hi).is_none_or(|(lo, hi)| hi - lo > 0.05);
+        assert!(wide && !record.identified["alpha"], "{}: {alpha:?}", record.variant);
+    }
+}
+
 #[test]
 fn bits_per_byte_and_effective_parameters_are_read_by_their_names() {
     let text = "FLOPs\tEff_Params\tTokens\tRatio\tVal_BPB\n\

@@ -9,7 +9,7 @@ use crate::study::instruments::instruments;
 use crate::study::raw::RawStudy;
 use crate::study::resolve::{self, Machine, Notes};
 use isoflop_base::fewshot::Augment;
-use isoflop_base::study::MachineSpec;
+use isoflop_base::study::{MachineSpec, PROCESSOR};
 use isoflop_base::units::{parse_count, parse_seconds, parse_whole};
 use isoflop_base::{Backbone, HeadKind, Precision};
 use std::path::PathBuf;
@@ -300,7 +300,7 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
         eval_episodes: raw.whole("train.eval_episodes", 200)?,
         machine: MachineSpec {
             threads: device::threads(raw, machine, &mut notes)?,
-            device: raw.text("train.device")?.unwrap_or_else(|| isoflop_base::study::PROCESSOR.to_owned()),
+            device: raw.text("train.device")?.unwrap_or_else(|| PROCESSOR.to_owned()),
             checkpoint_every_s: raw.parsed("train.checkpoint_every", parse_seconds)?.unwrap_or(60.0),
             instruments: instruments(raw)?,
         },
@@ -312,7 +312,8 @@ pub fn asked(raw: &RawStudy, machine: &Machine) -> Result<Asked, UserError> {
 
 /// What convolutions multiply in: on cards f32 alone, else as for language models.
 fn precision(raw: &RawStudy, machine: &Machine, notes: &mut Notes) -> Result<Precision, UserError> {
-    if !Hardware::is_cards(&raw.text("train.device")?.unwrap_or_default()) {
+    let device = raw.text("train.device")?.unwrap_or_else(|| PROCESSOR.to_owned());
+    if !Hardware::is_cards(&device) {
         return device::precision(raw, machine, notes);
     }
     match raw.text("train.precision")?.as_deref() {

@@ -7,6 +7,7 @@ use super::vocabulary::KEYS;
 use crate::fewshot::study::asked;
 use crate::fewshot::vocabulary::VOCABULARY;
 use crate::open::resolve;
+use isoflop_base::Precision;
 use isoflop_base::study::Study;
 use isoflop_data::Corpus;
 use proptest::prelude::*;
@@ -248,6 +249,26 @@ proptest! {
         let place = format!("t.toml:{line}: unknown key `{wrong}`");
         prop_assert!(message.contains(&place) && message.contains("hint: did you mean"), "{message}");
     }
+}
+
+/// As of language models on a processor, and f32 alone on cards.
+#[test]
+fn few_shot_studies_multiply_in_what_is_faster() {
+    let of = |bf16: bool, keys: &[(&str, &str)]| {
+        let sets: Vec<_> = keys.iter().map(|(key, value)| set(key, &format!("\"{value}\""))).collect();
+        let machine = Machine { bf16, ..machine() };
+        RawStudy::parse_as(&VOCABULARY, "f.toml", "kind = \"fewshot\"\n", &sets)
+            .and_then(|raw| asked(&raw, &machine).map(|asked| asked.precision))
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(of(true, &[]), Ok(Precision::Bf16));
+    assert_eq!(of(false, &[]), Ok(Precision::F32));
+    assert_eq!(of(true, &[("train.precision", "f32")]), Ok(Precision::F32));
+    assert!(of(false, &[("train.precision", "bf16")]).unwrap_err().contains("train.precision"));
+    let card = ("train.device", "RTX 4080");
+    assert_eq!(of(true, &[card]), Ok(Precision::F32));
+    let refused = of(true, &[card, ("train.precision", "bf16")]).unwrap_err();
+    assert!(refused.contains("in f32, not in bf16") && refused.contains("hint: "), "{refused}");
 }
 
 #[test]

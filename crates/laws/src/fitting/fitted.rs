@@ -55,6 +55,9 @@ pub(crate) struct Fitted<'a> {
     level: f64,
 }
 
+/// Degrees of freedom below which refits alone are not trusted to scatter.
+const FEWEST: f64 = 2.0;
+
 impl Fitted<'_> {
     /// How many pieces of evidence there are: runs, or rows where all are of one run.
     pub(crate) fn units(&self) -> usize {
@@ -78,7 +81,9 @@ impl Fitted<'_> {
             let (runs, p) = (self.data.runs as f64, self.form.p() as f64);
             scale.ratio *= libm::pow((runs - p).max(1.0) / runs, self.linear);
             if spread > 0.0 {
-                scale.lambda = spread * spread * scale.ratio / information;
+                let refitted = spread * spread * scale.ratio / information;
+                // Refits of a kinked objective pass through the same rows whatever the weights of two runs.
+                scale.lambda = if scale.dof < FEWEST { refitted.max(scale.lambda) } else { refitted };
             }
         }
         Some((scale, self.quantile_at(scale.dof)))
