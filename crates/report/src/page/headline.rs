@@ -92,7 +92,9 @@ fn exponent_tile(laws: Option<&LawDocument>) -> Option<String> {
     let alpha = fit.params.get("alpha")?;
     let ends = alpha.lo.zip(alpha.hi).map(|(lo, hi)| interval(lo, hi, 3));
     let at = tokens_of(fit).map(|d| format!(" at D = {}", count(d))).unwrap_or_default();
-    let r2 = fit.r2_loglog.map(|r| format!("<br>R² {} log-log", fixed(r, 4))).unwrap_or_default();
+    // The same R² as the verdict on straightness: of the mean of each size, not of each row.
+    let r2 = fit.straight.as_ref().and_then(|s| s.r2).or(fit.r2_loglog);
+    let r2 = r2.map(|r| format!("<br>R² {} log-log", fixed(r, 4))).unwrap_or_default();
     let level = fixed(100.0 * fit.level, 0);
     let ends = ends.map(|e| format!("{level}\u{202f}%: {}{r2}", escape(&e)));
     Some(tile(&format!("exponent α{at}"), &fixed(alpha.value, 3), &ends.unwrap_or(r2)))
