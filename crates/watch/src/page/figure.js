@@ -368,8 +368,10 @@ function paint(pen, content, width, height, colours, alone = false) {
   const labels = content.labels ? Math.min(narrow ? 90 : 150, 12 + Math.max(0, ...content.series.map((s) => pen.width(s.label || "", 11)))) : 0;
   const inner = { left: narrow ? 52 : 64, right: width - 12 - labels, top: alone ? 40 : 12, bottom: height - 44 };
   const [xr, yr] = ranges(content);
-  const x = new Axis(xr[0], xr[1], content.x.log, inner.left, inner.right, content.x.kind);
   const y = new Axis(yr[0], yr[1], content.y.log, inner.bottom, inner.top, content.y.kind);
+  // Many digits push the figure to the right, not into the words beside them.
+  inner.left = Math.max(inner.left, 28 + Math.max(0, ...y.ticks(narrow ? 5 : 7).map(([, label]) => pen.width(label, 11))));
+  const x = new Axis(xr[0], xr[1], content.x.log, inner.left, inner.right, content.x.kind);
   if (alone) pen.text(content.title, inner.left, 24, { colour: colours.ink, size: 15, bold: true });
   if (!content.series.length) {
     pen.text(content.nothing || "nothing to draw yet", width / 2, height / 2, { colour: colours.muted, size: 13, anchor: "middle" });
