@@ -8,7 +8,9 @@
 # container toolkit the driver's libraries are there, which it loads at run time. tools/image.sh makes a smaller image,
 # from scratch, that cannot load any.
 
-FROM rust:1.95-slim-bookworm AS build
+# The tags say what the digests are: indexes for several processors, of Rust 1.95 and of Debian 12.15. Another base is
+# another tag and its digest (`docker buildx imagetools inspect TAG`), together.
+FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -16,7 +18,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --locked --release -p isoflop \
     && install -D target/release/isoflop /out/isoflop
 
-FROM debian:bookworm-slim
+FROM debian:bookworm-slim@sha256:88200866dfff7ea7f5cbcb6ec7c8a701889efe6fe859fe64d6990e4b07ea4171
 LABEL org.opencontainers.image.title="isoflop" \
       org.opencontainers.image.description="A scaling-law laboratory in one binary" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"

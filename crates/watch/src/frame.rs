@@ -138,7 +138,10 @@ fn heading(seen: &Seen, now: f64, look: Look) -> String {
         parts.push(format!("about {} left", duration(eta)));
     }
     if newest > 0.0 {
-        parts.push(format!("updated {} ago", duration((now - newest).max(0.0))));
+        // Whole seconds: a picture in which nothing else moved is not sent again and again.
+        let ago = (now - newest).max(0.0).floor();
+        let ago = if ago < 10.0 { format!("{ago}s") } else { duration(ago) };
+        parts.push(format!("updated {ago} ago"));
     }
     let (read, of) = seen.read_so_far();
     if read < of {

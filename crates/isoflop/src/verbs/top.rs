@@ -71,7 +71,7 @@ pub(crate) fn run(args: TopArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let colour = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let screen = Screen::enter()?;
+    let mut screen = Screen::enter()?;
     let (mut chosen, mut log) = (None::<usize>, true);
     let mut next_look = Instant::now();
     loop {
@@ -86,7 +86,7 @@ pub(crate) fn run(args: TopArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
         let mut picture = frame(&seen, now(), look(chosen, log, colour));
         picture.truncate(look(None, log, colour).height);
-        screen.show(&picture);
+        screen.show(picture);
         let patience = next_look.saturating_duration_since(Instant::now()).min(LOOK_EVERY);
         match screen.key(patience) {
             Some(Key::Letter('q')) => return Ok(ExitCode::SUCCESS),

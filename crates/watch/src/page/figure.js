@@ -365,11 +365,13 @@ function search(xs, v) {
 /** Draws content with any pen; where everything stands. */
 function paint(pen, content, width, height, colours, alone = false) {
   const narrow = width < 560;
-  const labels = content.labels ? Math.min(narrow ? 64 : 150, 12 + Math.max(0, ...content.series.map((s) => pen.width(s.label || "", 11)))) : 0;
+  const labels = content.labels ? Math.min(narrow ? 90 : 150, 12 + Math.max(0, ...content.series.map((s) => pen.width(s.label || "", 11)))) : 0;
   const inner = { left: narrow ? 52 : 64, right: width - 12 - labels, top: alone ? 40 : 12, bottom: height - 44 };
   const [xr, yr] = ranges(content);
-  const x = new Axis(xr[0], xr[1], content.x.log, inner.left, inner.right, content.x.kind);
   const y = new Axis(yr[0], yr[1], content.y.log, inner.bottom, inner.top, content.y.kind);
+  // Many digits push the figure to the right, not into the words beside them.
+  inner.left = Math.max(inner.left, 28 + Math.max(0, ...y.ticks(narrow ? 5 : 7).map(([, label]) => pen.width(label, 11))));
+  const x = new Axis(xr[0], xr[1], content.x.log, inner.left, inner.right, content.x.kind);
   if (alone) pen.text(content.title, inner.left, 24, { colour: colours.ink, size: 15, bold: true });
   if (!content.series.length) {
     pen.text(content.nothing || "nothing to draw yet", width / 2, height / 2, { colour: colours.muted, size: 13, anchor: "middle" });
@@ -401,7 +403,7 @@ function paint(pen, content, width, height, colours, alone = false) {
     for (const s of content.series) bands(pen, s, frame);
     for (const s of content.series) stroke(pen, s, frame, colours, 1);
   });
-  if (labels) nameLines(pen, content, frame, colours);
+  if (labels) nameLines(pen, content, frame, width, colours);
   return frame;
 }
 
@@ -428,7 +430,7 @@ function stroke(pen, series, { x, y }, colours, more) {
 }
 
 /** Names at the lines' ends, none upon another. */
-function nameLines(pen, content, { x, y, inner }, colours) {
+function nameLines(pen, content, { x, y, inner }, width, colours) {
   const ends = [];
   for (const s of content.series) {
     const line = s.lines.find((l) => !l.faint && l.xs.length) || { xs: s.points.map((p) => p.x), ys: s.points.map((p) => p.y) };
@@ -449,8 +451,15 @@ function nameLines(pen, content, { x, y, inner }, colours) {
   if (over > 0) ends.forEach((end) => (end.at -= Math.min(over, Math.max(0, end.at - inner.top))));
   for (const { s, at } of ends) {
     pen.mark(s.mark, inner.right + 9, at, 3.6, { colour: s.colour, ground: colours.paper });
-    pen.text(s.label, inner.right + 16, at + 4, { colour: colours.ink, size: 11 });
+    pen.text(within(pen, s.label, width - inner.right - 18, 11), inner.right + 16, at + 4, { colour: colours.ink, size: 11 });
   }
+}
+
+/** Words cut to a width. */
+function within(pen, words, width, size) {
+  let cut = words;
+  while (cut && pen.width(cut, size) > width) cut = cut.slice(0, -1);
+  return cut === words ? words : cut.slice(0, -1) + "…";
 }
 
 /** What the axes reach over: the zoom, else all; y what is visible, without outliers if they are not wanted. */

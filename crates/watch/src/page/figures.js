@@ -179,9 +179,9 @@ const budget = (lines, values = 20_000) => Math.max(24, Math.round(values / Math
 // ---- the law
 
 const LAW = {
-  n: { label: "parameters N, without embeddings", short: "N" },
-  d: { label: "training tokens D", short: "D" },
-  c: { label: "training FLOPs C", short: "C" },
+  n: { label: "parameters N, without embeddings", short: "N", line: "Lines: a power of N at each D, without a floor." },
+  d: { label: "training tokens D", short: "D", line: "Lines: a power of D at each N, without a floor." },
+  c: { label: "training FLOPs C", short: "C", line: "Line: a power of C, without a floor." },
 };
 
 /** Whether two levels are one: as in the fit, 0.5 % apart at most. */
@@ -244,7 +244,7 @@ function law(look) {
   return {
     title: "The law as it forms", file: `law-${view.law}`, series, labels: true, allOutliers: true,
     x: { ...LAW[view.law], kind: "count", log: view.lawx, zoom: "law." + view.law, pad: 0.06 }, y: { label: `held-out loss, ${unit}`, kind: "plain", log: view.lawy, zoom: "law.y" },
-    note: [...notes, series.some((s) => s.bands?.length) ? "Bands, 95 %: of the law, and of one new run." : ""].filter(Boolean).join(" "),
+    note: [series.some((s) => s.lines.length) ? LAW[view.law].line : "", ...notes, series.some((s) => s.bands?.length) ? "Bands, 95 %: of the law, and of one new run." : ""].filter(Boolean).join(" "),
     nothing: "no point is finished yet",
   };
 }

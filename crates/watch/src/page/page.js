@@ -1,7 +1,7 @@
 // The page: listens to the store's news, and keeps heading, figures, table and controls up to date.
 
 import { known, now, refine, takeNews, takeWhole } from "./data.js";
-import { ago, clock, duration, el, percent } from "./words.js";
+import { ago, clock, done, duration, el } from "./words.js";
 import { AXES, QUANTITIES, change, matcher, onView, pin, read, shown, toggle, view } from "./view.js";
 import { drawSoon, focus } from "./figure.js";
 import { QUANTITY, makeFigures, missingReadings, nextAxis, shortName, xName } from "./figures.js";
@@ -123,7 +123,7 @@ function heading() {
   if (!h) parts.push(connected ? "reading …" : "connecting …");
   else {
     parts.push(s.words);
-    if (s.share !== null && s.words !== "finished") parts.push(percent(s.share));
+    if (s.share !== null && s.words !== "finished") parts.push(done(s.share));
     if (s.eta !== null) parts.push(`about ${duration(s.eta)} left`);
     if (s.updated) parts.push(`updated ${ago(now() - s.updated)}`);
     if (h.reading) parts.push(`reading run ${h.reading[0]} of ${h.reading[1]}`);
@@ -135,11 +135,11 @@ function heading() {
   at("state").classList.toggle("lost", !!h && !connected);
   at("name").textContent = view.study || (h ? (h.studies.length === 1 && h.studies[0].name) || h.store : "isoflop");
   const title = h ? at("name").textContent : "isoflop watch";
-  document.title = s.share !== null && s.words !== "finished" ? `${percent(s.share)} ${title}` : `${s.words === "finished" ? "✓ " : ""}${title}`;
+  document.title = s.share !== null && s.words !== "finished" ? `${done(s.share)} ${title}` : `${s.words === "finished" ? "✓ " : ""}${title}`;
   const bar = at("progress");
   bar.hidden = s.share === null;
   bar.firstChild.style.width = `${100 * (s.share || 0)}%`;
-  bar.setAttribute("aria-valuenow", Math.round(100 * (s.share || 0)));
+  bar.setAttribute("aria-valuenow", Math.floor(100 * (s.share || 0)));
   if (h) at("about").textContent = `isoflop ${h.version} watches ${h.path}, and only reads it.`;
 }
 

@@ -2,7 +2,7 @@
 // jumps under the pointer.
 
 import { known, now } from "./data.js";
-import { duration, el, figures, isNumber, loss, percent, si } from "./words.js";
+import { done, duration, el, figures, isNumber, loss, percent, si } from "./words.js";
 import { change, isolate, listed, pin, toggle, view } from "./view.js";
 import { focus, setFocus, swatch } from "./figure.js";
 import { looks, shortName } from "./figures.js";
@@ -53,7 +53,7 @@ function statusCell(run) {
   const words = statusWords(run);
   const bar = el("span", { className: "bar", title: run.why || "" }, el("i"));
   bar.firstChild.style.width = `${100 * (isNumber(share) ? share : 0)}%`;
-  return [bar, el("span", { className: `word ${run.status}${isSilent(run) ? " silent" : ""}` }, `${words}${isNumber(share) && share < 1 ? " " + percent(share) : ""}`), run.why ? el("small", { className: "why" }, run.why) : null];
+  return [bar, el("span", { className: `word ${run.status}${isSilent(run) ? " silent" : ""}` }, `${words}${isNumber(share) && share < 1 ? " " + done(share) : ""}`), run.why ? el("small", { className: "why" }, run.why) : null];
 }
 
 /** Runs of one setting as one row: mean and spread over their seeds. */

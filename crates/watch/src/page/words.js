@@ -26,6 +26,8 @@ export function figures(v, digits = 4) {
 
 export const loss = (v) => (isNumber(v) ? v.toFixed(4) : "–");
 export const percent = (v, digits = 0) => (isNumber(v) ? (100 * v).toFixed(digits) + "\u202f%" : "–");
+/** How much of the work is done; all of it only when it is. */
+export const done = (share) => percent(Math.floor(100 * share) / 100);
 /** A whole number with all its digits, in groups. */
 export const whole = (v) => (isNumber(v) ? Math.round(v).toString().replace(/\B(?=(\d{3})+$)/g, "\u202f") : "–");
 
