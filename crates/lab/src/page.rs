@@ -62,6 +62,8 @@ pub struct Page<'a> {
     pub gathered: Gathered,
     /// Their training curves.
     pub curves: Vec<CurveRow>,
+    /// Points of all runs that differ from those in nothing but the rate.
+    pub swept: Vec<Point>,
     /// What the study's kind says.
     pub findings: Findings,
     /// What all runs cost, as a section.
@@ -102,6 +104,8 @@ impl Page<'_> {
             machine: machine_facts(study),
             study: serde_json::to_value(study)?,
             study_toml: toml::to_string(study).context("writing the resolved study as TOML")?,
+            answer: self.findings.answer,
+            swept: self.swept,
             sections,
             judged: self.findings.verdicts,
             ledger: ledger(study),

@@ -2,7 +2,7 @@
 //! same page can be drawn again, byte for byte.
 
 use crate::claims::Verdict;
-use crate::section::Section;
+use crate::section::{Answer, Section};
 use isoflop_base::study::ClaimSpec;
 use isoflop_base::{CurveRow, Measured, ModelShape, Point, Status};
 use isoflop_laws::{Forecast, LawDocument, Table};
@@ -47,6 +47,10 @@ pub struct ReportInput {
     pub seed_variance: Option<SeedVariance>,
     /// One prompt completed by every size.
     pub completions: Vec<Completion>,
+    /// What the study's kind answers to its question; the page begins with it.
+    pub answer: Option<Answer>,
+    /// Finished points that differ from the series' in their learning rate alone: what the rate is judged by.
+    pub swept: Vec<Point>,
     /// What the study's kind found.
     pub sections: Vec<Section>,
     /// What the study's kind says of published claims.
@@ -82,6 +86,8 @@ impl Default for ReportInput {
             forecasts: Vec::new(),
             seed_variance: None,
             completions: Vec::new(),
+            answer: None,
+            swept: Vec::new(),
             sections: Vec::new(),
             judged: Vec::new(),
             claims: Vec::new(),

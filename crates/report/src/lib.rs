@@ -22,7 +22,7 @@ pub use input::{
     Completion, Corpus, Fact, ForecastRow, LearningRate, LedgerRow, Preset, REPORT_SCHEMA, ReportError,
     ReportInput, RunRow, SeedVariance, Totals,
 };
-pub use section::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Section};
+pub use section::{Answer, Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Section};
 
 /// The page of a study: one HTML file that needs no network and reads well without JavaScript.
 pub fn render(input: &ReportInput) -> String {

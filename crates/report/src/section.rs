@@ -2,6 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a study found: the first things its page says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answer {
+    /// The page's heading: the answer to the study's question in one sentence, without a full stop.
+    pub title: String,
+    /// The answer with its intervals, a paragraph each.
+    pub words: Vec<String>,
+}
+
 /// A section of the page.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

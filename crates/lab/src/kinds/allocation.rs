@@ -1,10 +1,10 @@
 //! What the three approaches say of where compute is best spent, as a section of the page.
 
-use super::words::counts;
+use super::words::{self, counts};
 use isoflop_base::units::si;
 use isoflop_laws::LawDocument;
 use isoflop_laws::document::{Allocation, Optimum};
-use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Section};
+use isoflop_report::{Answer, Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Section};
 
 /// Approaches of the section by their id in a law document, with the words for them, in the order of Hoffmann et al.
 const APPROACHES: [(&str, &str); 3] = [
@@ -16,6 +16,30 @@ const APPROACHES: [(&str, &str); 3] = [
 /// Corners of a drawn line.
 const CORNERS: usize = 2;
 
+/// Where the largest budget is best spent.
+pub(super) fn answer(laws: &LawDocument) -> Option<Answer> {
+    let found = approaches(laws);
+    let last = *budgets(&found).last()?;
+    let sizes = found.iter().map(|f| f.allocation.at(last).n);
+    let (lo, hi) = sizes.fold((f64::INFINITY, 0.0f64), |(lo, hi), n| (lo.min(n), hi.max(n)));
+    let sizes = if lo < hi { format!("{} to {}", si(lo), si(hi)) } else { si(lo) };
+    let approaches = match found.len() {
+        1 => "by the one approach that found its lowest loss",
+        2 => "by two approaches",
+        _ => "by three approaches",
+    };
+    let title = format!("{last:.0e} FLOP are best spent on a model of {sizes} parameters, {approaches}");
+    words::answer(title, best(&found, last))
+}
+
+fn approaches(laws: &LawDocument) -> Vec<Found<'_>> {
+    let found = APPROACHES.iter().filter_map(|(id, words)| {
+        let allocation = laws.allocation.iter().find(|a| a.approach == *id)?;
+        Some(Found { words, allocation })
+    });
+    found.collect()
+}
+
 /// The section of an isoFLOP study.
 pub(super) fn section(laws: &LawDocument) -> Section {
     let mut section = Section {
@@ -23,13 +47,7 @@ pub(super) fn section(laws: &LawDocument) -> Section {
         title: "Where a budget is best spent".to_owned(),
         ..Section::default()
     };
-    let found: Vec<Found<'_>> = APPROACHES
-        .iter()
-        .filter_map(|(id, words)| {
-            let allocation = laws.allocation.iter().find(|a| a.approach == *id)?;
-            Some(Found { words, allocation })
-        })
-        .collect();
+    let found = approaches(laws);
     let budgets = budgets(&found);
     let [first, .., last] = budgets[..] else {
         section.paragraphs.push(
@@ -38,7 +56,6 @@ pub(super) fn section(laws: &LawDocument) -> Section {
         );
         return section;
     };
-    section.paragraphs.push(best(&found, last));
     section.paragraphs.push(agreement(&found, last));
     section.paragraphs.push(exponents(&found, laws));
     section.charts.push(chart(&found, &budgets, first, 10.0 * last));
@@ -265,19 +282,25 @@ mod tests {
         // ln 2 / 2 as a standard error: a factor of two either way.
         let factor_two = (0.5 * 2f64.ln()).powi(2);
         let parabola = made("parabola", 0.02, Some(factor_two));
-        let found = of(vec![parabola.clone(), made("surface", 0.025, Some(factor_two))]);
-        let first = &found.paragraphs[0];
+        let both = vec![parabola.clone(), made("surface", 0.025, Some(factor_two))];
+        let said = answer(&LawDocument { allocation: both.clone(), ..LawDocument::default() }).unwrap();
+        assert_eq!(
+            said.title,
+            "4e12 FLOP are best spent on a model of 40.0 k to 50.0 k parameters, by two approaches"
+        );
+        let first = &said.words[0];
+        let found = of(both);
         let start =
             "4.00e12 FLOP, the largest budget tried, are best spent on 40.0 k parameters (20.0 k to 80.0 k)";
         assert!(first.starts_with(start), "{first}");
         assert!(first.contains("126 k parameters (63.2 k to 253 k)"), "{first}");
         assert!(
-            found.paragraphs[1].contains("intervals of two approaches overlap"),
+            found.paragraphs[0].contains("intervals of two approaches overlap"),
             "{:?}",
             found.paragraphs
         );
         assert!(
-            found.paragraphs[2].contains("0.50 (0.41 to 0.63) by the parabola per budget"),
+            found.paragraphs[1].contains("0.50 (0.41 to 0.63) by the parabola per budget"),
             "{:?}",
             found.paragraphs
         );
@@ -289,14 +312,16 @@ mod tests {
         assert_eq!(drawn.points.len(), 1, "an optimum at the edge is a bound, no point");
         assert!((drawn.line[1].0 - 4e13).abs() < 1e6 && drawn.points[0].interval.is_some());
         let far = of(vec![parabola, made("surface", 0.5, Some(factor_two))]);
-        assert!(far.paragraphs[1].contains("disagree"), "{:?}", far.paragraphs);
+        assert!(far.paragraphs[0].contains("disagree"), "{:?}", far.paragraphs);
     }
 
     #[test]
     fn what_is_not_known_is_said() {
-        let found = of(vec![made("parabola", 0.02, None)]);
-        assert!(found.paragraphs[0].contains("(no interval)"), "{:?}", found.paragraphs);
-        assert!(found.paragraphs[1].contains("cannot be told"), "{:?}", found.paragraphs);
+        let allocation = vec![made("parabola", 0.02, None)];
+        let said = answer(&LawDocument { allocation: allocation.clone(), ..LawDocument::default() }).unwrap();
+        assert!(said.words[0].contains("(no interval)"), "{said:?}");
+        let found = of(allocation);
+        assert!(found.paragraphs[0].contains("cannot be told"), "{:?}", found.paragraphs);
         assert!(of(Vec::new()).paragraphs[0].starts_with("Nothing can be said yet"));
     }
 }

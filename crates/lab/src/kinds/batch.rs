@@ -4,7 +4,7 @@
 //! arXiv:1812.06162), whose bend is the critical batch B_crit = E_min/S_min.
 
 use super::branches;
-use super::words::{LEAST_STEPS, LEVEL, counts, maybe, verdict};
+use super::words::{self, LEAST_STEPS, LEVEL, count, counts, maybe, verdict};
 use super::{Findings, Found, Kind};
 use crate::error::UserError;
 use crate::noise::noise_scale;
@@ -62,17 +62,16 @@ impl Kind for Batch {
             title: "Which batch to train with".to_owned(),
             ..Section::default()
         };
-        section.paragraphs.push(answer(&targets));
         section.paragraphs.push(critical(&targets));
         section.paragraphs.push(noise_in_words(&noise, &targets));
         section.charts.push(tokens_chart(&targets));
         section.charts.push(critical_chart(&targets));
         section.tables.push(critical_table(&targets));
         section.tables.push(cost_table(&targets));
-        let Findings { mut sections, mut verdicts } = branches;
+        let Findings { mut sections, mut verdicts, .. } = branches;
         sections.insert(0, section);
         verdicts.splice(0..0, claims(&targets));
-        Findings { sections, verdicts }
+        Findings { answer: words::answer(title(&targets), answer(found, &targets)), sections, verdicts }
     }
 }
 
@@ -85,7 +84,8 @@ struct Cost {
     rate: f64,
     /// Whether that multiple lies inside those that were tried.
     inside: bool,
-    /// Training tokens per second of that run, where measured.
+    /// Training tokens per second of the fastest run of this batch: all do the same work, and what else the machine
+    /// was busy with can only slow one.
     tokens_per_s: Option<f64>,
 }
 
@@ -190,12 +190,12 @@ fn cost(found: &Found<'_>, runs: &[&RunSpec], batch: u64, loss: f64) -> Option<C
     let mut rates: Vec<f64> = own.iter().filter_map(|run| rate(run)).collect();
     rates.sort_by(f64::total_cmp);
     let reached = own.iter().filter_map(|run| match reaches(&curve(found, &run.id), loss)? {
-        Reached::At(tokens) => Some((tokens, rate(run)?, run.id.as_str())),
+        Reached::At(tokens) => Some((tokens, rate(run)?)),
         Reached::Before(_) | Reached::After(_) => None,
     });
-    let (tokens, best, id) = reached.min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let speed =
-        found.points.iter().rfind(|f| f.run.id == id).and_then(|f| f.point.tokens_per_s.value().copied());
+    let (tokens, best) = reached.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let timed = found.points.iter().filter(|f| own.iter().any(|run| run.id == f.run.id));
+    let speed = timed.filter_map(|f| f.point.tokens_per_s.value().copied()).reduce(f64::max);
     let inside = rates.first().is_some_and(|lo| best > *lo) && rates.last().is_some_and(|hi| best < *hi);
     Some(Cost { batch: batch as f64, tokens, rate: best, inside, tokens_per_s: speed })
 }
@@ -287,29 +287,54 @@ fn noise_in_words(noise: &[Noise], targets: &[Target]) -> String {
     )
 }
 
-/// The batch to use, and what others waste.
-fn answer(targets: &[Target]) -> String {
-    let hardest: Vec<&Target> = {
-        let mut sizes: Vec<f64> = targets.iter().map(|t| t.params).collect();
-        sizes.dedup();
-        let of = |n: &f64| {
-            targets
-                .iter()
-                .filter(|t| t.params == *n)
-                .min_by(|a, b| a.loss.total_cmp(&b.loss))
-                .expect("one of it")
-        };
-        sizes.iter().map(of).collect()
+/// Of each size the lowest loss that was aimed at.
+fn hardest(targets: &[Target]) -> Vec<&Target> {
+    let mut sizes: Vec<f64> = targets.iter().map(|t| t.params).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
+    let lowest = |n: &f64| {
+        let of_size = targets.iter().filter(|t| t.params == *n);
+        of_size.min_by(|a, b| a.loss.total_cmp(&b.loss)).expect("one of it")
     };
+    sizes.iter().map(lowest).collect()
+}
+
+/// The batch that reaches a loss soonest, where runs were timed.
+fn soonest(target: &Target) -> Option<(&Cost, f64)> {
+    let timed = target.costs.iter().filter_map(|c| Some((c, c.seconds()?)));
+    timed.min_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// `512`, or `512 to 2.05 k`.
+fn range(values: impl Iterator<Item = f64>) -> Option<String> {
+    let (lo, hi) = values.fold((f64::INFINITY, 0.0f64), |(lo, hi), v| (lo.min(v), hi.max(v)));
+    (lo <= hi).then(|| if lo < hi { format!("{} to {}", si(lo), si(hi)) } else { si(lo) })
+}
+
+/// The batch to use and the critical one, in one sentence.
+fn title(targets: &[Target]) -> String {
+    let quick = range(hardest(targets).into_iter().filter_map(|t| Some(soonest(t)?.0.batch)));
+    let critical = range(targets.iter().filter_map(|t| Some(t.fit.as_ref()?.critical.value)));
+    match (quick, critical) {
+        (Some(quick), Some(critical)) => {
+            format!("Train with {quick} tokens a step on this machine; the critical batch is {critical}")
+        }
+        (None, Some(critical)) => format!("The critical batch is {critical} tokens"),
+        (Some(quick), None) => format!("Train with {quick} tokens a step on this machine"),
+        (None, None) => "Which batch to train with cannot be said of these rates".to_owned(),
+    }
+}
+
+/// The batch to use, and what others waste.
+fn answer(found: &Found<'_>, targets: &[Target]) -> String {
     let one = |target: &&Target| {
         let fewest = target.fewest();
         let by_tokens =
             target.costs.iter().min_by(|a, b| a.tokens.total_cmp(&b.tokens)).expect("three of them");
-        let timed: Vec<(&Cost, f64)> = target.costs.iter().filter_map(|c| Some((c, c.seconds()?))).collect();
-        let by_time = timed.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-        let words = match by_time {
-            Some((cost, seconds)) => {
-                let slow = timed.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("not empty");
+        let timed = target.costs.iter().filter_map(|c| Some((c, c.seconds()?)));
+        let slowest = timed.max_by(|a, b| a.1.total_cmp(&b.1));
+        let words = match soonest(target).zip(slowest) {
+            Some(((cost, seconds), slow)) => {
                 format!(
                     "use {} tokens a step here: {:.0} s to reach {:.3}, with {:.1} times the fewest tokens; a batch of {} \
                      takes {:.1} times as long",
@@ -333,7 +358,12 @@ fn answer(targets: &[Target]) -> String {
             largest.tokens / fewest
         )
     };
-    format!("{}.", hardest.iter().map(one).collect::<Vec<_>>().join(". "))
+    let seeds: std::collections::BTreeSet<u64> = found.study.runs.iter().map(|run| run.seed).collect();
+    format!(
+        "{}. ({}; speeds are those of the fastest run of each batch.)",
+        hardest(targets).iter().map(one).collect::<Vec<_>>().join(". "),
+        count(seeds.len(), "seed")
+    )
 }
 
 fn critical(targets: &[Target]) -> String {

@@ -3,7 +3,7 @@
 use isoflop_base::study::{RunSpec, Study};
 use isoflop_base::{CurveRow, Point, Status};
 use isoflop_laws::{LawDocument, Options, Table};
-use isoflop_report::{Section, Verdict};
+use isoflop_report::{Answer, Section, Verdict};
 use isoflop_store::Collected;
 
 /// The finished points of a study's runs, with their place in it.
@@ -32,6 +32,8 @@ pub struct Finished<'a> {
 /// What a kind of study says.
 #[derive(Default)]
 pub struct Findings {
+    /// The answer to the study's question, which its page begins with.
+    pub answer: Option<Answer>,
     /// Sections of the page.
     pub sections: Vec<Section>,
     /// Published claims that its runs can judge.

@@ -54,7 +54,8 @@ impl Kind for Isoflop {
 
     fn findings(&self, found: &Found<'_>) -> Findings {
         let sections = found.laws.map(super::allocation::section).into_iter().collect();
-        Findings { sections, ..Findings::default() }
+        let answer = found.laws.and_then(super::allocation::answer);
+        Findings { answer, sections, ..Findings::default() }
     }
 }
 

@@ -3,7 +3,7 @@
 //! are then power laws of size, length and batch. Points of several lengths come from the same trunks, so sizes are the
 //! units of evidence of the exponents of length and batch.
 
-use super::words::{LEAST_STEPS, LEVEL, count, interval, list, maybe, verdict};
+use super::words::{self, LEAST_STEPS, LEVEL, count, interval, list, maybe, verdict};
 use super::{Findings, Found, Kind};
 use crate::error::UserError;
 use crate::study::arms;
@@ -44,14 +44,17 @@ impl Kind for Lr {
             title: "The best learning rate".to_owned(),
             ..Section::default()
         };
-        section.paragraphs.push(answer(&sweeps, &laws));
         section.paragraphs.push(how_flat(&sweeps));
         section.paragraphs.push(exponents_in_words(&laws));
         section.paragraphs.extend(transfer(&sweeps));
         section.charts.extend(valleys(&sweeps));
         section.charts.push(optima_chart(&sweeps));
         section.tables.push(optima_table(&sweeps));
-        Findings { sections: vec![section], verdicts: claims(&laws) }
+        Findings {
+            answer: words::answer(title(&sweeps, &laws), answer(found, &sweeps, &laws)),
+            sections: vec![section],
+            verdicts: claims(&laws),
+        }
     }
 }
 
@@ -179,16 +182,31 @@ fn next(sweeps: &[&&Sweep], tokens: f64) -> Option<(f64, f64, Estimate)> {
     Some((target, tokens, line[0].map(f64::exp)))
 }
 
-fn answer(sweeps: &[Sweep], laws: &Exponents) -> String {
-    let found = sweeps.iter().filter(|s| s.found()).count();
+/// The rate to take, in one sentence.
+fn title(sweeps: &[Sweep], laws: &Exponents) -> String {
+    if let Some((size, _, rate)) = &laws.next {
+        let ends = rate.ends.map_or_else(String::new, |(lo, hi)| format!(" ({lo:.1e} to {hi:.1e})"));
+        return format!("A model of {} parameters is best trained at {:.1e}{ends}", si(*size), rate.value);
+    }
+    let rates = sweeps.iter().filter(|s| s.found()).map(Sweep::rate);
+    let (lo, hi) = rates.fold((f64::INFINITY, 0.0f64), |(lo, hi), r| (lo.min(r), hi.max(r)));
+    match hi > 0.0 {
+        true => format!("The best peak rates lie between {lo:.1e} and {hi:.1e}"),
+        false => "The best rate lies outside of those that were tried".to_owned(),
+    }
+}
+
+fn answer(found: &Found<'_>, sweeps: &[Sweep], laws: &Exponents) -> String {
+    let inside = sweeps.iter().filter(|s| s.found()).count();
+    let seeds: std::collections::BTreeSet<u64> = found.study.runs.iter().map(|run| run.seed).collect();
     let recommended = match &laws.next {
         Some((size, tokens, rate)) => {
             let ends = rate
                 .ends
                 .map_or_else(|| " (no interval)".to_owned(), |(lo, hi)| format!(" ({lo:.1e} to {hi:.1e})"));
             format!(
-                "For a model of {} parameters, four times the largest that was tried, trained on {} tokens, they recommend \
-                 a peak rate of {:.2e}{ends}.",
+                "For a model of {} parameters, four times the largest that was tried, trained on {} tokens, the sweeps \
+                 recommend a peak rate of {:.2e}{ends}.",
                 si(*size),
                 si(*tokens),
                 rate.value
@@ -197,9 +215,10 @@ fn answer(sweeps: &[Sweep], laws: &Exponents) -> String {
         None => "Sizes are too few to say a rate for one that was not tried.".to_owned(),
     };
     format!(
-        "{found} of {} sweeps have their best rate inside what was tried{}. {recommended}",
+        "{recommended} {inside} of {} sweeps ({}) have their best rate inside what was tried{}.",
         sweeps.len(),
-        if found < sweeps.len() {
+        count(seeds.len(), "seed"),
+        if inside < sweeps.len() {
             "; the others end at their lowest point, and say nothing but that"
         } else {
             ""

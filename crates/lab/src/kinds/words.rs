@@ -2,7 +2,7 @@
 
 use isoflop_base::units::si;
 use isoflop_laws::arms::Estimate;
-use isoflop_report::{Ruling, Verdict};
+use isoflop_report::{Answer, Ruling, Verdict};
 
 /// Level of the intervals of all findings.
 pub(super) const LEVEL: f64 = 0.95;
@@ -45,6 +45,11 @@ pub(super) fn list(words: &[String]) -> String {
         [one] => one.clone(),
         [most @ .., last] => format!("{} and {last}", most.join(", ")),
     }
+}
+
+/// An answer of a heading and one paragraph.
+pub(super) fn answer(title: String, words: String) -> Option<Answer> {
+    Some(Answer { title, words: vec![words] })
 }
 
 /// A verdict.

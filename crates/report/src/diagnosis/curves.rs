@@ -106,13 +106,19 @@ pub(super) fn plateau(seen: &Seen<'_>) -> Option<Diagnosis> {
             fixed(100.0 * ABOVE, 0)
         ));
     }
+    let scaled = seen.points.iter().all(|p| p.init == "scaled");
     (!parts.is_empty()).then(|| {
-        Diagnosis::found(
-            Fault::Plateau,
-            parts.join("; "),
-            "initialise by width (`init = \"scaled\"`), raise the learning rate of that size, or train it longer: tokens spent on a plateau \
-             are not tokens of the law",
-        )
+        let what_to_do = match scaled {
+            true => {
+                "take a smaller batch, raise the learning rate of that size, or train it longer: tokens spent on a plateau \
+                 are not tokens of the law"
+            }
+            false => {
+                "initialise by width (`init = \"scaled\"`), raise the learning rate of that size, or train it longer: tokens spent \
+                 on a plateau are not tokens of the law"
+            }
+        };
+        Diagnosis::found(Fault::Plateau, parts.join("; "), what_to_do)
     })
 }
 

@@ -220,6 +220,21 @@ fn the_rate_is_judged_by_its_sweep_and_unknown_without_one() {
 }
 
 #[test]
+fn rates_of_a_studys_arms_are_its_sweep() {
+    let mut arms = sound();
+    let (own, swept) = std::mem::take(&mut arms.points).into_iter().partition(|p| p.lr == 1e-2);
+    (arms.points, arms.swept) = (own, swept);
+    assert_eq!(diagnose(&arms), []);
+    let mut steep = arms.clone();
+    steep.swept.iter_mut().filter(|p| p.lr > 0.015).for_each(|p| p.loss -= 0.05);
+    let found = diagnose(&steep);
+    assert!(found.iter().any(|d| d.fault == Fault::LearningRate && d.evidence.contains("the highest tried")));
+    // Those of another batch say nothing of the series' rate.
+    arms.swept.iter_mut().for_each(|p| p.batch_tokens *= 2);
+    assert!(diagnose(&arms).iter().any(|d| d.fault == Fault::LearningRate && !d.found));
+}
+
+#[test]
 fn what_was_not_trained_to_its_end_is_not_converged() {
     check(Fault::NotConverged, true, &["2 of 12 points were measured before their rate had decayed"], |i| {
         let run = format!("{}-s1", SHAPES[4]);

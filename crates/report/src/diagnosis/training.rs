@@ -10,10 +10,17 @@ const FAR: f64 = 2.0;
 /// Fewest rates that show on which side of the best one lies.
 const RATES: usize = 3;
 
-/// Points that differ in nothing but their rate and seed, at the most tokens of their size.
+/// Points that differ in nothing but their rate and seed, at the most tokens of their size. Those of a study's arms are
+/// among them where their batch is that of its series.
 fn sweeps<'a>(seen: &Seen<'a>) -> Vec<Vec<&'a Point>> {
     let mut groups: BTreeMap<(u64, u64, u64, String), Vec<&'a Point>> = BTreeMap::new();
-    for p in &seen.points {
+    let of_series = |p: &&Point| {
+        let twin = |q: &&Point| (q.params, q.batch_tokens) == (p.params, p.batch_tokens);
+        p.loss.is_finite()
+            && seen.points.iter().any(|q| twin(&q))
+            && !seen.points.iter().any(|q| q.run == p.run)
+    };
+    for p in seen.points.iter().copied().chain(seen.input.swept.iter().filter(of_series)) {
         // What was read is part of what was tried: arms of a study about data are no sweep of rates.
         let read: Vec<(&str, u64)> = p.sources.iter().map(|s| (s.name.as_str(), s.tokens)).collect();
         let rest = format!("{} {} {} {read:?}", p.schedule, p.init, p.unique_tokens);
@@ -213,6 +220,10 @@ pub(super) fn batch(seen: &Seen<'_>) -> Option<Diagnosis> {
         })
         .collect();
     if ratios.is_empty() {
+        // A study of batches has measured what the noise scale only hints at.
+        if seen.input.study.get("kind").is_some_and(|kind| kind == "batch") {
+            return None;
+        }
         return Some(Diagnosis::unknown(
             Fault::Batch,
             "the gradient's noise was not measured in these runs, or too seldom to tell it from the gradient",

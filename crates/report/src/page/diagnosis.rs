@@ -3,7 +3,7 @@
 use super::headline::end_sentence;
 use super::section;
 use crate::diagnosis::{Diagnosis, diagnose, is_bent};
-use crate::html::escape;
+use crate::html::{escape, prose};
 use crate::input::ReportInput;
 
 /// A table of what was found with what would mend it, then what the data cannot tell.
@@ -37,11 +37,7 @@ pub(crate) fn study(input: &ReportInput) -> String {
     for d in unknown {
         let text = format!("{}: {}", d.fault.words(), end_sentence(&d.evidence));
         let advice = end_sentence(&capital(&d.what_to_do));
-        body.push_str(&format!(
-            "<p class=\"note\">Cannot tell of {} {}</p>\n",
-            escape(&text),
-            escape(&advice)
-        ));
+        body.push_str(&format!("<p class=\"note\">Cannot tell of {} {}</p>\n", prose(&text), prose(&advice)));
     }
     if found.is_empty() && all.is_empty() {
         body.push_str(
@@ -55,8 +51,8 @@ fn row(d: &Diagnosis) -> String {
     format!(
         "<tr><td><b>{}</b></td><td>{}</td><td>{}</td></tr>\n",
         escape(&capital(d.fault.words())),
-        escape(&end_sentence(&capital(&d.evidence))),
-        escape(&end_sentence(&capital(&d.what_to_do)))
+        prose(&end_sentence(&capital(&d.evidence))),
+        prose(&end_sentence(&capital(&d.what_to_do)))
     )
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Figures, section};
 use crate::figures;
-use crate::html::escape;
+use crate::html::prose;
 use crate::section::{Grid, Section};
 
 /// All of them, in their order.
@@ -12,7 +12,7 @@ pub(super) fn all(numbers: &mut Figures, sections: &[Section]) -> String {
 
 fn one(numbers: &mut Figures, found: &Section) -> String {
     let mut body: String =
-        found.paragraphs.iter().map(|words| format!("<p>{}</p>\n", escape(words))).collect();
+        found.paragraphs.iter().map(|words| format!("<p>{}</p>\n", prose(words))).collect();
     for chart in &found.charts {
         body += &numbers.both(|id, width| figures::chart(id, chart, width), &chart.title, &chart.caption);
     }
@@ -25,13 +25,13 @@ fn grid(grid: &Grid) -> String {
     let row = |cells: &[String], tag: &str| -> String {
         let cells = cells.iter().enumerate();
         let cells: String =
-            cells.map(|(i, cell)| format!("<{tag}{}>{}</{tag}>", class(i), escape(cell))).collect();
+            cells.map(|(i, cell)| format!("<{tag}{}>{}</{tag}>", class(i), prose(cell))).collect();
         format!("<tr>{cells}</tr>\n")
     };
     let rows: String = grid.rows.iter().map(|cells| row(cells, "td")).collect();
     format!(
         "<h3>{}</h3><div class=\"scroll\"><table><thead>{}</thead><tbody>\n{rows}</tbody></table></div>\n",
-        escape(&grid.caption),
+        prose(&grid.caption),
         row(&grid.columns, "th")
     )
 }

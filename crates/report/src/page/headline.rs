@@ -2,7 +2,7 @@
 
 use crate::claims::{Ruling, Verdict};
 use crate::data::{Data, fits};
-use crate::html::escape;
+use crate::html::{escape, prose};
 use crate::input::ReportInput;
 use crate::numbers::{self, count, fixed, interval};
 use isoflop_base::{Measured, units};
@@ -22,8 +22,8 @@ fn tokens_of(fit: &FitRecord) -> Option<f64> {
     ["tokens", "d"].iter().find_map(|k| fit.condition.get(*k)).copied()
 }
 
-/// The law in one sentence, as HTML. Where none is identified, what the study is about.
-fn sentence(laws: Option<&LawDocument>, grid: bool, subject: Option<&str>) -> String {
+/// The law in one sentence, as HTML.
+fn sentence(laws: Option<&LawDocument>, grid: bool) -> String {
     let power = |x: &str, exponent: f64| format!("<i>{x}</i><sup>{}</sup>", fixed(-exponent, 3));
     if let Some(alpha) = main_fit(laws).filter(|_| grid).and_then(|f| f.params.get("alpha")) {
         return match alpha.lo.zip(alpha.hi) {
@@ -50,10 +50,7 @@ fn sentence(laws: Option<&LawDocument>, grid: bool, subject: Option<&str>) -> St
             ),
         };
     }
-    let known =
-        |f: &&FitRecord| ["alpha", "beta"].iter().all(|p| f.identified.get(*p).copied() == Some(true));
     let joint = laws.and_then(|l| l.fits.iter().find(|f| f.form == "l_nd_chinchilla"));
-    let joint = joint.filter(|f| subject.is_none() || known(f));
     if let Some((fit, a, b)) = joint.and_then(|f| Some((f, f.params.get("alpha")?, f.params.get("beta")?))) {
         let known = fit.identified.get("E").copied().unwrap_or(false);
         let floor =
@@ -63,9 +60,6 @@ fn sentence(laws: Option<&LawDocument>, grid: bool, subject: Option<&str>) -> St
             power("N", a.value),
             power("D", b.value)
         );
-    }
-    if let Some(subject) = subject {
-        return escape(subject);
     }
     let lc = fits(laws, "l_c", "pure").next().and_then(|f| f.params.get("alpha"));
     match lc {
@@ -171,22 +165,27 @@ pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> S
     dek.push_str(&points);
     let preset =
         input.preset.as_ref().map(|p| format!("Preset <b>{}</b>: {}", escape(&p.name), escape(&p.why)));
-    // What a study with arms found comes first, and it judges claims.
-    let subject = input.sections.first().filter(|_| !input.judged.is_empty()).map(|s| s.title.as_str());
-    let tiles: Vec<String> =
-        [exponent_tile(laws), forecast_tile(input), Some(claims_tile(verdicts)), Some(cost_tile(input))]
-            .into_iter()
-            .flatten()
-            .collect();
+    // A study that asks something else than how loss falls answers that first; the law of its series comes after.
+    let answer = input.answer.as_ref();
+    let title = answer.map_or_else(|| sentence(laws, true), |a| prose(&a.title));
+    let paragraph = |words: &str| format!("<p class=\"dek\">{}</p>\n", prose(words));
+    let dek = match answer {
+        Some(answer) => answer.words.iter().map(|w| paragraph(w)).collect::<String>() + &paragraph(&dek),
+        None => paragraph(&dek) + &worth(laws) + &bend_note(laws),
+    };
+    let tiles: Vec<String> = [
+        exponent_tile(laws).filter(|_| answer.is_none()),
+        forecast_tile(input),
+        Some(claims_tile(verdicts)),
+        Some(cost_tile(input)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     format!(
-        "<header>\n<p class=\"kicker\">{}{}</p>\n<h1>{}</h1>\n<p class=\"dek\">{}</p>\n{}{}<div \
-         class=\"tiles\">{}</div>\n{}</header>\n",
+        "<header>\n<p class=\"kicker\">{}{}</p>\n<h1>{title}</h1>\n{dek}<div class=\"tiles\">{}</div>\n{}</header>\n",
         escape(if input.title.is_empty() { "scaling study" } else { &input.title }),
         input.date.as_ref().map(|d| format!(" · {}", escape(d))).unwrap_or_default(),
-        sentence(laws, true, subject),
-        escape(&dek),
-        worth(laws),
-        bend_note(laws),
         tiles.concat(),
         preset.map(|p| format!("<p class=\"note\">{p}</p>\n")).unwrap_or_default(),
     )
@@ -294,7 +293,7 @@ pub(crate) fn table(source: &str, made_by: &str, data: &Data, laws: &LawDocument
     format!(
         "<header>\n<p class=\"kicker\">{}</p>\n<h1>{}</h1>\n<p class=\"dek\">{}</p>\n{}{tiles}</header>\n",
         escape(&format!("{source} · fitted by {made_by}")),
-        sentence(Some(laws), data.is_grid(), None),
+        sentence(Some(laws), data.is_grid()),
         escape(&format!(
             "{} rows: {}.{}",
             data.obs.len(),

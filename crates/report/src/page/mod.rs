@@ -10,7 +10,7 @@ mod tables;
 mod theme;
 
 use crate::data::Data;
-use crate::html::escape;
+use crate::html::{escape, prose};
 use crate::input::ReportInput;
 use crate::plot::Width;
 use crate::section::Section;
@@ -66,8 +66,8 @@ impl Figures {
         format!(
             "<figure>{drawing}<figcaption><b>Figure {}. {}</b> {}</figcaption></figure>\n",
             self.count,
-            escape(title),
-            escape(caption)
+            prose(title),
+            prose(caption)
         )
     }
 }
@@ -77,7 +77,7 @@ pub(crate) fn section(id: &str, title: &str, body: &str) -> String {
     if body.trim().is_empty() {
         return String::new();
     }
-    format!("<section id=\"{id}\"><h2>{}</h2>\n{body}</section>\n", escape(title))
+    format!("<section id=\"{id}\"><h2>{}</h2>\n{body}</section>\n", prose(title))
 }
 
 /// The whole file around a style sheet and a body.

@@ -3,7 +3,7 @@
 use super::section;
 use crate::claims::{Ruling, Verdict};
 use crate::data::Data;
-use crate::html::escape;
+use crate::html::{escape, prose};
 use crate::input::{LedgerRow, ReportInput};
 use crate::numbers::{self, count, fixed, scientific};
 use isoflop_base::ledger::{Convention, Ledger, Part};
@@ -83,11 +83,11 @@ pub(crate) fn claims(verdicts: &[Verdict]) -> String {
             format!(
                 "<tr><td><b>{}</b><small>{}</small></td><td>{}</td><td><span class=\"ruling {class}\">{sign} {}</span>\
                  <small>{}</small></td></tr>\n",
-                escape(&v.claim),
-                escape(&v.source),
-                escape(&v.measured).replace("; ", "<br>"),
+                prose(&v.claim),
+                prose(&v.source),
+                prose(&v.measured).replace("; ", "<br>"),
                 v.ruling.words(),
-                code(&escape(&v.why))
+                code(&prose(&v.why))
             )
         })
         .collect();

@@ -3,7 +3,7 @@
 //! which the mean of the losses is lowest.
 
 use super::compare::levels;
-use crate::kinds::words::{LEVEL, interval, list, maybe, verdict};
+use crate::kinds::words::{self, LEVEL, interval, list, maybe, verdict};
 use crate::kinds::{Findings, Finished, Found};
 use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, mean};
@@ -55,13 +55,20 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
         section
             .paragraphs
             .push("Nothing can be said yet: a law needs four mixtures of one size and length.".to_owned());
-        return Findings { sections: vec![section], verdicts: Vec::new() };
+        return Findings { sections: vec![section], ..Findings::default() };
     }
-    section.paragraphs.push(answer(&cells, first, second));
     section.charts.extend(chart(&cells, first));
     section.tables.push(table(&cells, first));
     let verdicts = claims(&cells);
-    Findings { sections: vec![section], verdicts }
+    let title = match best(&cells) {
+        Some(best) => {
+            let share = interval(&best.map(|x| 100.0 * x), 0);
+            format!("The mean of both losses is lowest with {share} % of {first}")
+        }
+        None => format!("How {first} and {second} are best mixed cannot be said"),
+    };
+    let answer = words::answer(title, answer(&cells, first, second));
+    Findings { answer, sections: vec![section], verdicts }
 }
 
 /// Losses of a point by source.
@@ -161,8 +168,10 @@ fn answer(cells: &[Cell], first: &str, second: &str) -> String {
         ),
     };
     format!(
-        "The mean of the losses of {first} and {second} is lowest at the largest length with {} % of {first}. {tested}",
-        maybe(best(cells).map(|b| b.map(|x| 100.0 * x)).as_ref(), 0)
+        "The mean of the losses of {first} and {second} is lowest at the largest length with {} % of {first} (95 %, over {} \
+         sizes and seeds). {tested}",
+        maybe(best(cells).map(|b| b.map(|x| 100.0 * x)).as_ref(), 0),
+        best(cells).map_or(0, |b| b.units),
     )
 }
 
@@ -198,7 +207,7 @@ fn table(cells: &[Cell], first: &str) -> Grid {
         let rate = |SourceLaw { source, fit, .. }: &SourceLaw| {
             let k = fit.params.get("k")?;
             let ends = k.lo.zip(k.hi).map_or_else(String::new, |(lo, hi)| format!(" ({lo:.1} to {hi:.1})"));
-            Some(format!("{source} {:.1}{ends}", k.value))
+            Some(format!("{source} {:.1}{ends}", k.value).replace('-', "−"))
         };
         let errors = held_out(std::slice::from_ref(c));
         vec![

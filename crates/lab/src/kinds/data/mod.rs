@@ -57,7 +57,8 @@ impl Kind for Data {
         for of_question in
             [junk::findings, repeat::findings, overfit::findings, copies::findings, mixture::findings]
         {
-            let Findings { sections, verdicts } = of_question(found);
+            let Findings { answer, sections, verdicts } = of_question(found);
+            all.answer = all.answer.or(answer);
             all.sections.extend(sections);
             all.verdicts.extend(verdicts);
         }

@@ -71,7 +71,7 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
         ruling,
         why,
     );
-    Findings { sections: vec![section], verdicts: vec![claim] }
+    Findings { answer: None, sections: vec![section], verdicts: vec![claim] }
 }
 
 /// e to the estimate, with its interval.

@@ -2,7 +2,7 @@
 //! seed.
 
 use super::compare::{Unit, at, curve, is_clean, levels, units};
-use crate::kinds::words::{LEVEL, interval, list, maybe, verdict};
+use crate::kinds::words::{self, LEVEL, interval, list, maybe, verdict};
 use crate::kinds::{Findings, Found};
 use isoflop_base::study::RunSpec;
 use isoflop_base::units::si;
@@ -44,17 +44,17 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
             "Nothing can be said yet: no finished run on few unique tokens has a finished run on fresh text beside it."
                 .to_owned(),
         );
-        return Findings { sections: vec![section], verdicts: Vec::new() };
+        return Findings { sections: vec![section], ..Findings::default() };
     }
     let turns = turns(found, &unique);
-    section.paragraphs.push(answer(&excess, law.as_ref()));
     section.paragraphs.push(turns_in_words(&turns));
     section.paragraphs.extend(decays(found, &unique));
     section.charts.push(chart(&excess));
     section.tables.push(excess_table(&excess));
     section.tables.push(turn_table(&turns));
     let verdicts = claims(&excess, law.as_ref(), &turns);
-    Findings { sections: vec![section], verdicts }
+    let answer = words::answer(title(&excess), answer(found, &excess, law.as_ref()));
+    Findings { answer, sections: vec![section], verdicts }
 }
 
 /// Numbers of unique tokens, ascending.
@@ -139,7 +139,41 @@ fn best_value(r_star: f64) -> String {
     if r_star > 1e4 { "no loss of worth".to_owned() } else { format!("{r_star:.1}") }
 }
 
-fn answer(excess: &[Excess], law: Option<&FitRecord>) -> String {
+/// How often text can be read, in one sentence.
+fn title(excess: &[Excess]) -> String {
+    let times = |e: &Excess| format!("{:.0}", e.epochs);
+    let cost = |e: &Excess| format!("{:.1} %", 100.0 * e.all.value.exp_m1());
+    let fresh = excess.iter().take_while(|e| e.all.is_below(NEARLY)).last();
+    // One that is above by luck is followed by others that are not.
+    let costly = excess.iter().rev().take_while(|e| e.all.is_above(0.0)).last();
+    let most = excess.last().expect("not empty");
+    match (fresh, costly) {
+        (Some(fresh), Some(costly)) => {
+            let last = match most.epochs > costly.epochs {
+                true => format!(", {} times {}", times(most), cost(most)),
+                false => String::new(),
+            };
+            format!(
+                "Text read {} times is fresh to within 1 %; read {} times it costs {} of loss{last}",
+                times(fresh),
+                times(costly),
+                cost(costly)
+            )
+        }
+        (Some(fresh), None) if fresh.epochs < most.epochs => format!(
+            "Text read {} times is fresh to within 1 %; what more costs, to {} times, cannot be told from nothing",
+            times(fresh),
+            times(most)
+        ),
+        (Some(fresh), None) => format!("Text read {} times is fresh to within 1 %", times(fresh)),
+        (None, Some(costly)) => format!("Text read {} times costs {} of loss", times(costly), cost(costly)),
+        (None, None) => {
+            format!("What reading text {} times costs cannot be told from nothing", times(most))
+        }
+    }
+}
+
+fn answer(found: &Found<'_>, excess: &[Excess], law: Option<&FitRecord>) -> String {
     let percent = |e: &Estimate| interval(&e.map(|x| 100.0 * (x.exp() - 1.0)), 1);
     let one = |e: &Excess| format!("{} % after {:.0} epochs", percent(&e.all), e.epochs);
     let worth = match r_star(law) {
@@ -154,8 +188,10 @@ fn answer(excess: &[Excess], law: Option<&FitRecord>) -> String {
         None => "The law of effective data could not be fitted.".to_owned(),
     };
     format!(
-        "Read again instead of fresh text, the loss of held-out text is higher by {}. {worth}",
-        list(&excess.iter().map(one).collect::<Vec<_>>())
+        "Read again instead of fresh text, the loss of held-out text is higher by {}. {worth} (Intervals of 95 % over sizes \
+         and seeds: {} of them.)",
+        list(&excess.iter().map(one).collect::<Vec<_>>()),
+        units(found).len()
     )
 }
 

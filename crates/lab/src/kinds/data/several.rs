@@ -3,7 +3,7 @@
 //! mixtures that they were not fitted to. Of two sources `mixture` draws more.
 
 use super::mixture::{Place, cells, losses, root_mean_square};
-use crate::kinds::words::{LEVEL, interval, maybe, verdict};
+use crate::kinds::words::{LEVEL, answer, interval, list, maybe, verdict};
 use crate::kinds::{Findings, Finished, Found};
 use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, mean};
@@ -33,17 +33,21 @@ pub(super) fn findings(found: &Found<'_>, names: &[&str], mut section: Section) 
             names.len(),
             names.len() + 2
         ));
-        return Findings { sections: vec![section], verdicts: Vec::new() };
+        return Findings { sections: vec![section], ..Findings::default() };
     }
     let best = |i: usize| mean(&last.iter().map(|c| 100.0 * c.best[i]).collect::<Vec<_>>(), LEVEL);
     let parts: Vec<String> =
         (0..names.len()).map(|i| format!("{} {} %", names[i], maybe(best(i).as_ref(), 0))).collect();
-    section.paragraphs.push(format!(
-        "The mean of the losses of all sources that are scored is lowest at {} tokens with {} (intervals over sizes and \
+    let words = format!(
+        "The mean of the losses of all sources that are scored is lowest at {} tokens with {} (95 %, over {} sizes and \
          seeds).",
         si(longest),
-        parts.join(", ")
-    ));
+        parts.join(", "),
+        last.len()
+    );
+    let rounded: Vec<String> =
+        (0..names.len()).filter_map(|i| Some(format!("{:.0} % {}", best(i)?.value, names[i]))).collect();
+    let answer = answer(format!("The mean of the losses is lowest with {}", list(&rounded)), words);
     section.tables.push(Grid {
         caption: format!("The best mixture by size and seed at {} tokens", si(longest)),
         columns: ["N".to_owned(), "seed".to_owned()]
@@ -72,7 +76,7 @@ pub(super) fn findings(found: &Found<'_>, names: &[&str], mut section: Section) 
             why,
         )
     });
-    Findings { sections: vec![section], verdicts: verdicts.into_iter().collect() }
+    Findings { answer, sections: vec![section], verdicts: verdicts.into_iter().collect() }
 }
 
 /// What an error of the loss says of the law.

@@ -2,7 +2,7 @@
 
 use super::page::spoken;
 use super::{Kind, TELLS};
-use crate::kinds::words::{list, maybe, verdict};
+use crate::kinds::words::{interval, list, maybe, verdict};
 use isoflop_laws::arms::Estimate;
 use isoflop_report::{Ruling, Verdict};
 
@@ -51,11 +51,12 @@ pub(super) fn claims(kinds: &[Kind], clean: Option<&Estimate>) -> Vec<Verdict> {
     };
     let change = |kind: &Kind| {
         let last = kind.exponents.last()?;
+        let beside = last.equal_worth.as_ref().map(|e| format!(", by {} at equal D_eff", interval(e, 3)));
         Some(format!(
-            "α changes by {} at q = {}, by {} at equal D_eff",
+            "α changes by {} at q = {}{}",
             maybe(last.equal_total.as_ref(), 3),
             last.share,
-            maybe(last.equal_worth.as_ref(), 3)
+            beside.unwrap_or_default()
         ))
     };
     let mut verdicts = vec![

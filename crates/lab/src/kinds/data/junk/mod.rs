@@ -12,7 +12,7 @@ mod claims;
 mod page;
 
 use crate::kinds::data::compare::{Unit, at, curve, is_clean, levels, units, values};
-use crate::kinds::words::{LEAST_STEPS, LEVEL, maybe};
+use crate::kinds::words::{LEAST_STEPS, LEVEL, answer, maybe};
 use crate::kinds::{Findings, Found};
 use isoflop_base::study::RunSpec;
 use isoflop_laws::arms::{Estimate, Reached, interpolate, mean, reaches, slope};
@@ -73,9 +73,8 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
             "Nothing can be said yet: no finished run with junk has a finished clean run of its size and seed."
                 .to_owned(),
         );
-        return Findings { sections: vec![section], verdicts: Vec::new() };
+        return Findings { sections: vec![section], ..Findings::default() };
     }
-    section.paragraphs.push(page::answer(found, &kinds));
     section.paragraphs.push(page::exponents_in_words(&kinds, clean.as_ref()));
     section.paragraphs.push(page::sizes_in_words(&kinds));
     section.charts.push(page::worth_chart(&kinds));
@@ -85,7 +84,8 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
     section.tables.extend(page::forecast_table(&kinds));
     section.tables.extend(page::tags(found));
     let verdicts = claims::claims(&kinds, clean.as_ref());
-    Findings { sections: vec![section], verdicts }
+    let answer = answer(page::title(&kinds), page::answer(found, &kinds));
+    Findings { answer, sections: vec![section], verdicts }
 }
 
 fn is_kind(run: &RunSpec, kind: &str, share: f64) -> bool {

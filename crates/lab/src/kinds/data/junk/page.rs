@@ -9,6 +9,31 @@ use isoflop_base::units::si;
 use isoflop_laws::arms::{Estimate, mean};
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid};
 
+/// A g between these, with its whole interval, is that of junk that wastes its own tokens and no more.
+const ITS_OWN: (f64, f64) = (0.8, 1.25);
+
+/// What the kinds cost beside the tokens they take.
+pub(super) fn title(kinds: &[Kind]) -> String {
+    let wastes =
+        |k: &Kind| k.g.is_some_and(|g| g.holds(1.0) || g.is_above(ITS_OWN.0) && g.is_below(ITS_OWN.1));
+    let of = |keep: &dyn Fn(&Kind) -> bool| -> Vec<String> {
+        kinds.iter().filter(|k| keep(k)).map(|k| spoken(&k.name).to_owned()).collect()
+    };
+    let parts: Vec<String> = [
+        ("more than its own tokens", of(&|k| k.harms() && !wastes(k))),
+        ("just its own tokens", of(&wastes)),
+        ("fewer than its own tokens", of(&|k| k.g.is_some_and(|g| g.is_below(1.0)) && !wastes(k))),
+    ]
+    .into_iter()
+    .filter(|(_, names)| !names.is_empty())
+    .map(|(what, names)| format!("{what} as {}", list(&names)))
+    .collect();
+    if parts.is_empty() {
+        return "What junk costs cannot be told from these runs".to_owned();
+    }
+    format!("Junk costs {}", parts.join(", "))
+}
+
 pub(super) fn answer(found: &Found<'_>, kinds: &[Kind]) -> String {
     let share = shares(found).first().copied().unwrap_or(0.5);
     let percent = 100.0 * share;
@@ -122,7 +147,7 @@ pub(super) fn worth_chart(kinds: &[Kind]) -> Chart {
                   wastes the tokens it takes; below it, junk harms."
             .to_owned(),
         x: ChartAxis { label: "share of clean tokens, 1 − q".to_owned(), log: true },
-        y: ChartAxis { label: "effective share D_eff/D".to_owned(), log: true },
+        y: ChartAxis { label: "effective share of the tokens".to_owned(), log: true },
         series: kinds.iter().map(series).collect(),
     }
 }
