@@ -28,7 +28,7 @@ impl<'a> From<&'a Vec<f32>> for Pixels<'a> {
 
 impl<'a> Pixels<'a> {
     /// Elements.
-    #[allow(clippy::len_without_is_empty)]
+    #[expect(clippy::len_without_is_empty, reason = "none of these is asked for being empty")]
     pub fn len(self) -> usize {
         match self {
             Self::F32(x) => x.len(),

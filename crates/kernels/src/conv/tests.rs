@@ -96,8 +96,8 @@ fn check(shape: Shape, images: usize, seed: u64) {
     check_in(Shape { bf16: true, ..shape }, images, seed);
 }
 
-/// Of direct products in bf16 the exact ones are those of rounded operands; Winograd's rounds sums of them, so that each
-/// of two factors is off by 2⁻⁹ at most.
+/// Of direct products in bf16 the exact ones are those of rounded operands; Winograd's rounds sums of them, so that
+/// each of two factors is off by 2⁻⁹ at most.
 fn check_in(shape: Shape, images: usize, seed: u64) {
     let pixels = images * shape.pixels();
     let round = |x: Vec<f32>| match shape.bf16 {
@@ -199,7 +199,8 @@ proptest! {
         height in 1usize..9, width in 1usize..9, inputs in 1usize..20, outputs in 1usize..40, wide in any::<bool>(),
         images in 1usize..4, seed in any::<u32>(),
     ) {
-        check(Shape { height, width, inputs, outputs, side: if wide { 3 } else { 1 }, bf16: false }, images, seed.into());
+        let side = if wide { 3 } else { 1 };
+        check(Shape { height, width, inputs, outputs, side, bf16: false }, images, seed.into());
     }
 }
 

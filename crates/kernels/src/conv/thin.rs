@@ -1,5 +1,5 @@
-//! Windows 3×3 over a few channels, such as the first ones over an image: `D = 9·I` is too short for patches to be worth
-//! their copies. Pixels are broadcast from the image itself, in f32 whatever the precision.
+//! Windows 3×3 over a few channels, such as the first ones over an image: `D = 9·I` is too short for patches to be
+//! worth their copies. Pixels are broadcast from the image itself, in f32 whatever the precision.
 //!
 //! An image is copied once into a frame of zeros, `[H+2, W+2, I]`; element e of a patch then lies the same number of
 //! floats behind a pixel's first one, wherever the pixel is:
@@ -96,8 +96,8 @@ unsafe fn rows_simd<S: Simd>(shape: Shape, frame: &[f32], rows: Range<usize>, pa
     let many = if S::LANES == 8 { 4 } else { 8 };
     for row in rows.clone() {
         for o in (0..m).step_by(2 * S::LANES) {
-            // SAFETY: column o of a panel, for panels have whole pairs of vectors; pixels of one row of the image, whose
-            // patches end inside the frame.
+            // SAFETY: column o of a panel, for panels have whole pairs of vectors; pixels of one row of the image,
+            // whose patches end inside the frame.
             unsafe {
                 let weights = packed.as_ptr().add(o / PANEL * depth * PANEL + o % PANEL);
                 let mut col = 0;
