@@ -3,8 +3,10 @@
 //! found*: that row is left out. Steps S = E/B against B at one loss are McCandlish et al.'s hyperbola (2018,
 //! arXiv:1812.06162), whose bend is the critical batch B_crit = E_min/S_min.
 
+mod answer;
+
 use super::branches;
-use super::words::{self, LEAST_STEPS, LEVEL, count, counts, maybe, verdict};
+use super::words::{self, LEAST_STEPS, LEVEL, counts, maybe, verdict};
 use super::{Findings, Found, Kind};
 use crate::error::UserError;
 use crate::noise::noise_scale;
@@ -71,7 +73,11 @@ impl Kind for Batch {
         let Findings { mut sections, mut verdicts, .. } = branches;
         sections.insert(0, section);
         verdicts.splice(0..0, claims(&targets));
-        Findings { answer: words::answer(title(&targets), answer(found, &targets)), sections, verdicts }
+        Findings {
+            answer: words::answer(answer::title(&targets), answer::answer(found, &targets)),
+            sections,
+            verdicts,
+        }
     }
 }
 
@@ -284,85 +290,6 @@ fn noise_in_words(noise: &[Noise], targets: &[Target]) -> String {
         si(lowest.params),
         si(lowest.batch),
         si(lowest.tokens),
-    )
-}
-
-/// Of each size the lowest loss that was aimed at.
-fn hardest(targets: &[Target]) -> Vec<&Target> {
-    let mut sizes: Vec<f64> = targets.iter().map(|t| t.params).collect();
-    sizes.sort_by(f64::total_cmp);
-    sizes.dedup();
-    let lowest = |n: &f64| {
-        let of_size = targets.iter().filter(|t| t.params == *n);
-        of_size.min_by(|a, b| a.loss.total_cmp(&b.loss)).expect("one of it")
-    };
-    sizes.iter().map(lowest).collect()
-}
-
-/// The batch that reaches a loss soonest, where runs were timed.
-fn soonest(target: &Target) -> Option<(&Cost, f64)> {
-    let timed = target.costs.iter().filter_map(|c| Some((c, c.seconds()?)));
-    timed.min_by(|a, b| a.1.total_cmp(&b.1))
-}
-
-/// `512`, or `512 to 2.05 k`.
-fn range(values: impl Iterator<Item = f64>) -> Option<String> {
-    let (lo, hi) = values.fold((f64::INFINITY, 0.0f64), |(lo, hi), v| (lo.min(v), hi.max(v)));
-    (lo <= hi).then(|| if lo < hi { format!("{} to {}", si(lo), si(hi)) } else { si(lo) })
-}
-
-/// The batch to use and the critical one, in one sentence.
-fn title(targets: &[Target]) -> String {
-    let quick = range(hardest(targets).into_iter().filter_map(|t| Some(soonest(t)?.0.batch)));
-    let critical = range(targets.iter().filter_map(|t| Some(t.fit.as_ref()?.critical.value)));
-    match (quick, critical) {
-        (Some(quick), Some(critical)) => {
-            format!("Train with {quick} tokens a step on this machine; the critical batch is {critical}")
-        }
-        (None, Some(critical)) => format!("The critical batch is {critical} tokens"),
-        (Some(quick), None) => format!("Train with {quick} tokens a step on this machine"),
-        (None, None) => "Which batch to train with cannot be said of these rates".to_owned(),
-    }
-}
-
-/// The batch to use, and what others waste.
-fn answer(found: &Found<'_>, targets: &[Target]) -> String {
-    let one = |target: &&Target| {
-        let fewest = target.fewest();
-        let by_tokens =
-            target.costs.iter().min_by(|a, b| a.tokens.total_cmp(&b.tokens)).expect("three of them");
-        let timed = target.costs.iter().filter_map(|c| Some((c, c.seconds()?)));
-        let slowest = timed.max_by(|a, b| a.1.total_cmp(&b.1));
-        let words = match soonest(target).zip(slowest) {
-            Some(((cost, seconds), slow)) => {
-                format!(
-                    "use {} tokens a step here: {:.0} s to reach {:.3}, with {:.1} times the fewest tokens; a batch of {} \
-                     takes {:.1} times as long",
-                    si(cost.batch),
-                    seconds,
-                    target.loss,
-                    cost.tokens / fewest,
-                    si(slow.0.batch),
-                    slow.1 / seconds
-                )
-            }
-            None => format!("no run was timed; fewest tokens to reach {:.3}", target.loss),
-        };
-        let largest = target.costs.last().expect("three of them");
-        format!(
-            "N = {}: {words}. The fewest tokens, {}, are needed with {} a step; {} a step needs {:.1} times as many",
-            si(target.params),
-            si(fewest),
-            si(by_tokens.batch),
-            si(largest.batch),
-            largest.tokens / fewest
-        )
-    };
-    let seeds: std::collections::BTreeSet<u64> = found.study.runs.iter().map(|run| run.seed).collect();
-    format!(
-        "{}. ({}; speeds are those of the fastest run of each batch.)",
-        hardest(targets).iter().map(one).collect::<Vec<_>>().join(". "),
-        count(seeds.len(), "seed")
     )
 }
 
