@@ -16,9 +16,7 @@ fn sweeps<'a>(seen: &Seen<'a>) -> Vec<Vec<&'a Point>> {
     let mut groups: BTreeMap<(u64, u64, u64, String), Vec<&'a Point>> = BTreeMap::new();
     let of_series = |p: &&Point| {
         let twin = |q: &&Point| (q.params, q.batch_tokens) == (p.params, p.batch_tokens);
-        p.loss.is_finite()
-            && seen.points.iter().any(|q| twin(&q))
-            && !seen.points.iter().any(|q| q.run == p.run)
+        p.loss.is_finite() && seen.points.iter().any(twin) && !seen.points.iter().any(|q| q.run == p.run)
     };
     for p in seen.points.iter().copied().chain(seen.input.swept.iter().filter(of_series)) {
         // What was read is part of what was tried: arms of a study about data are no sweep of rates.
