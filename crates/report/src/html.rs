@@ -22,9 +22,17 @@ pub(crate) fn escape(text: &str) -> String {
     out
 }
 
-/// [`escape`] for prose: exponents are raised and the indices of one-letter symbols lowered, `N^−0.11`, `D_eff`.
+/// [`escape`] for prose: exponents are raised and the indices of one-letter symbols lowered, `N^−0.11`, `D_eff`, and a
+/// number stays on one line with its prefix or per cent.
 pub(crate) fn prose(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
+    let mut chars: Vec<char> = text.chars().collect();
+    for at in 1..chars.len().saturating_sub(1) {
+        let ends = chars.get(at + 2).is_none_or(|c| !c.is_alphanumeric());
+        let unit = matches!(chars[at + 1], 'k' | 'M' | 'B' | 'G' | 'T' | '%');
+        if chars[at] == ' ' && chars[at - 1].is_ascii_digit() && unit && ends {
+            chars[at] = '\u{202f}';
+        }
+    }
     let (mut out, mut done, mut at) = (String::with_capacity(text.len() + 16), 0, 0);
     let plain = |from: usize, to: usize| escape(&chars[from..to].iter().collect::<String>());
     while at < chars.len() {
@@ -89,6 +97,7 @@ mod tests {
             ("^ a^ ^b 2^(x)", "^ a^ ^b 2^(x)"),
             ("a^<b>", "a^&lt;b&gt;"),
             ("x^- y", "x^- y"),
+            ("6.91 k (5 % of 3 Models, 2 M) k", "6.91\u{202f}k (5\u{202f}% of 3 Models, 2\u{202f}M) k"),
         ] {
             assert_eq!(prose(text), html);
         }

@@ -42,20 +42,25 @@ fn read_to(stream: impl std::io::Read, size: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// LZ4 blocks as Hadoop frames them, each behind both its lengths (big-endian, unpacked first).
+/// LZ4 as Hadoop frames it: the length of what follows unpacked, then blocks, each behind its packed length, until it
+/// is reached. Spark packs a page over 256 KiB in several blocks, others each block in a frame of its own.
 fn hadoop_lz4(mut bytes: &[u8], size: usize) -> Option<Vec<u8>> {
+    let length = |bytes: &mut &[u8]| {
+        let (length, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(u32::from_be_bytes(*length) as usize)
+    };
     let mut out = Vec::new();
     while !bytes.is_empty() {
-        let (lengths, rest) = bytes.split_at_checked(8)?;
-        let length = |at: usize| Some(u32::from_be_bytes(lengths[at..at + 4].try_into().ok()?) as usize);
-        let (plain, packed) = (length(0)?, length(4)?);
-        let block = rest.get(..packed).filter(|_| out.len().checked_add(plain).is_some_and(|n| n <= size))?;
-        let block = lz4_block(block, plain)?;
-        if block.len() != plain {
-            return None;
+        let plain = length(&mut bytes)?;
+        let end = out.len().checked_add(plain).filter(|end| *end <= size)?;
+        while out.len() < end {
+            let packed = length(&mut bytes)?;
+            let (block, rest) = bytes.split_at_checked(packed)?;
+            let block = lz4_block(block, end - out.len()).filter(|block| !block.is_empty())?;
+            out.extend_from_slice(&block);
+            bytes = rest;
         }
-        out.extend_from_slice(&block);
-        bytes = &rest[packed..];
     }
     Some(out)
 }
@@ -116,6 +121,10 @@ mod tests {
         let framed = [&[0, 0, 0, 14, 0, 0, 0, 9][..], &block].concat();
         assert_eq!(decompress(5, &framed, 14).unwrap(), b"abcabcabcabcxy");
         assert_eq!(decompress(5, &block, 14).unwrap(), b"abcabcabcabcxy");
+        // Two blocks in one frame, as Spark packs a large page, and one that is cut short.
+        let framed = [&[0, 0, 0, 28, 0, 0, 0, 9][..], &block, &[0, 0, 0, 9], &block].concat();
+        assert_eq!(decompress(5, &framed, 28).unwrap(), b"abcabcabcabcxyabcabcabcabcxy");
+        assert!(decompress(5, &framed[..20], 28).is_err());
         // `echo -n abc | brotli`, in hexadecimal.
         assert_eq!(decompress(4, &[0x0b, 0x01, 0x80, b'a', b'b', b'c', 0x03], 3).unwrap(), b"abc");
         assert!(decompress(4, &[0x0b, 0x01, 0x80, b'a'], 3).is_err());

@@ -388,7 +388,7 @@ fn optima_table(sweeps: &[Sweep]) -> Grid {
             (true, None) => "not bounded on both sides".to_owned(),
         };
         vec![
-            format!("{} {}", si(s.params), s.init),
+            format!("{} {}", si(s.params), s.init).trim_end().to_owned(),
             si(s.tokens),
             si(s.batch),
             if s.found() { format!("{:.2e}", s.rate()) } else { "–".to_owned() },

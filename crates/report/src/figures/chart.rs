@@ -133,7 +133,10 @@ fn key(svg: &mut Svg, panel: &Panel, chart: &Chart, id: &str, width: Width) {
     for (row, (i, series)) in named().enumerate() {
         let y = first + 18.0 * row as f64;
         svg.group_of(&format!("series {id}s{i}"), &format!("{id}s{i}"), "");
-        svg.mark(i, "dot", left + 5.0, y - 4.0, 4.2, "");
+        match series.points.is_empty() {
+            true => svg.path("curve decayed", [0.0, 11.0].map(|x| Some((left + x, y - 4.0)))),
+            false => svg.mark(i, "dot", left + 5.0, y - 4.0, 4.2, ""),
+        }
         svg.text("label", Anchor::Start, left + 16.0, y, &series.name);
         svg.end();
     }

@@ -32,7 +32,9 @@ fn range(values: impl Iterator<Item = f64>) -> Option<String> {
 /// The batch to use and the critical one, in one sentence.
 pub(super) fn title(targets: &[Target]) -> String {
     let quick = range(hardest(targets).into_iter().filter_map(|t| Some(soonest(t)?.0.batch)));
-    let critical = range(targets.iter().filter_map(|t| Some(t.fit.as_ref()?.critical.value)));
+    let fitted = || targets.iter().filter_map(|t| Some(t.fit.as_ref()?.critical));
+    let bounded = range(fitted().filter(|c| c.ends.is_some()).map(|c| c.value));
+    let critical = bounded.or_else(|| range(fitted().map(|c| c.value)));
     match (quick, critical) {
         (Some(quick), Some(critical)) => {
             format!("Train with {quick} tokens a step on this machine; the critical batch is {critical}")
