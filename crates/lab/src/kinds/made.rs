@@ -430,7 +430,8 @@ fn the_critical_batch_is_found() {
         assert!((value[0] / critical - 1.0).abs() < 0.1, "{row:?}");
     }
     assert!(said(&found).contains("\nThe critical batch, at which"), "{}", said(&found));
-    assert!(said(&found).starts_with("The critical batch is "), "no run was timed: {}", said(&found));
+    let title = "Train with 64.0 tokens a step on this machine; the critical batch is 71";
+    assert!(said(&found).starts_with(title), "all run at one speed: {}", said(&found));
     // At the end of every sweep of rates nothing is found.
     let rising = |run: &RunSpec, tokens: f64| {
         chinchilla(run.model.params() as f64, tokens * run.arm["rate"].parse::<f64>().unwrap())
@@ -469,7 +470,9 @@ fn the_batch_that_branches_bear_is_found() {
             assert_eq!(row[4], "–", "there is no shorter point");
         } else {
             let batch = numbers(&row[4]);
-            assert!((batch[0] / critical(*tokens) - 1.0).abs() < 0.05, "{row:?}");
+            // Tokens are read off points a factor of two apart: between them the law lies below the chord, so that a
+            // batch comes out too large, here by up to a sixth.
+            assert!((-0.02..0.17).contains(&(batch[0] / critical(*tokens) - 1.0)), "{row:?}");
             assert!(batch[1] <= batch[0] && batch[0] <= batch[2], "{row:?}");
         }
     }
