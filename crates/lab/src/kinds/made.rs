@@ -471,8 +471,8 @@ fn the_batch_that_branches_bear_is_found() {
         } else {
             let batch = numbers(&row[4]);
             // Tokens are read off points a factor of two apart: between them the law lies below the chord, so that a
-            // batch comes out too large, here by up to a sixth.
-            assert!((-0.02..0.17).contains(&(batch[0] / critical(*tokens) - 1.0)), "{row:?}");
+            // batch comes out too large, here by up to a fifth.
+            assert!((-0.02..0.2).contains(&(batch[0] / critical(*tokens) - 1.0)), "{row:?}");
             assert!(batch[1] <= batch[0] && batch[0] <= batch[2], "{row:?}");
         }
     }
