@@ -62,7 +62,8 @@ fn a_study_of_rates_and_one_of_batches_say_which_to_use() {
     write(dir.path(), &study("lr", "rates = [0.5, 1, 2, 4]"));
     complete(dir.path(), "lr", &[]);
     let page = std::fs::read_to_string(dir.path().join("lr/out/report.html")).unwrap();
-    for words in ["<section id=\"rate\">", "have their best rate inside what was tried", "N<sup>−0.713</sup>"] {
+    for words in ["<section id=\"rate\">", "have their best rate inside what was tried", "N<sup>−0.713</sup>"]
+    {
         assert!(page.contains(words), "{words} is not on the page");
     }
     write(dir.path(), &study("batch", "batches = [16, 32, 64, 128]\nrates = [0.5, 1, 2]"));
