@@ -291,14 +291,17 @@ fn the_heads_without_episodes_are_pytorchs() {
 
 /// Networks wide enough that a gradient is divided by rows, images of every size of task.
 /// Gradients in groups of images, by rows, and, of images large enough for Winograd's transform, by channels.
-fn small_cases() -> [(ConvConfig, usize); 4] {
+fn small_cases() -> [(ConvConfig, usize); 5] {
     let wide = BlockConfig { width: 248, convs: 2, shortcut: true };
     let thin = BlockConfig { width: 9, convs: 1, shortcut: true };
+    let odd = BlockConfig { width: 5, convs: 2, shortcut: true };
     [
         (ConvConfig::conv4(28, 1, 12), 37),
         (ConvConfig::resnet12(17, 3, [4, 6, 5, 9]), 6),
         (ConvConfig { blocks: vec![thin, wide], ..ConvConfig::resnet12(9, 2, [1; 4]) }, 5),
         (ConvConfig { blocks: vec![thin, wide], ..ConvConfig::resnet12(11, 2, [1; 4]) }, 3),
+        // An odd number of elements in every image.
+        (ConvConfig { blocks: vec![odd, odd], ..ConvConfig::resnet12(21, 3, [1; 4]) }, 3),
     ]
 }
 

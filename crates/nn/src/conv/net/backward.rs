@@ -320,8 +320,9 @@ impl ConvNet {
             let (mut h, mut scratch, mut share) = (h.hold(t), scratch.hold(thread), shares.hold(t));
             let (space, patches) = scratch.split_at_mut(sizes.images);
             let at = tasks.inputs(t);
-            let (d, space) = space.split_at_mut(at.len());
+            // Sums come first: they are f64, and an image may have an odd number of floats.
             let (own, space) = space.split_at_mut(4 * before.shape.outputs);
+            let (d, space) = space.split_at_mut(at.len());
             conv::forward(set, turned, keep.view(e, tasks.outputs(t)), packed, d, patches);
             let mut sums = Shares::none(set, channels, before, &mut share, own);
             for piece in pieces(d.len(), before.shape.outputs) {
