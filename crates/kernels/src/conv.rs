@@ -62,7 +62,37 @@ pub struct Shape {
     pub bf16: bool,
 }
 
+/// What a shape is computed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    /// Transforms of tiles: fewer multiplications.
+    Winograd,
+    /// Pixels broadcast from a framed image.
+    Thin,
+    /// Patches as cells of bf16.
+    Cells,
+    /// Patches as rows of f32.
+    Patches,
+}
+
 impl Shape {
+    fn path(&self) -> Path {
+        match self.bf16 {
+            _ if self.multiplies_less() => Path::Winograd,
+            _ if self.is_thin() => Path::Thin,
+            true => Path::Cells,
+            false => Path::Patches,
+        }
+    }
+
+    /// Images that `x` holds. Panics if these are no whole ones.
+    fn images(&self, x: Pixels<'_>) -> usize {
+        self.check();
+        let each = self.pixels() * self.inputs;
+        assert!(x.len().is_multiple_of(each), "x is no whole images");
+        x.len() / each
+    }
+
     /// Pixels of an image, P.
     pub fn pixels(&self) -> usize {
         self.height * self.width
@@ -103,12 +133,12 @@ impl Shape {
 
     /// Floats of scratch that [`forward`] needs.
     pub fn forward_scratch(&self) -> usize {
-        match self.side {
-            _ if self.multiplies_less() => winograd::forward_scratch(*self),
-            _ if self.is_thin() => thin::frame_len(*self),
-            _ if self.bf16 => cells::forward_scratch(*self, self.tile()),
-            1 => 0,
-            _ => self.tile() * self.depth(),
+        match self.path() {
+            Path::Winograd => winograd::forward_scratch(*self),
+            Path::Thin => thin::frame_len(*self),
+            Path::Cells => cells::forward_scratch(*self, self.tile()),
+            Path::Patches if self.side == 1 => 0,
+            Path::Patches => self.tile() * self.depth(),
         }
     }
 
@@ -123,10 +153,10 @@ impl Shape {
 
     /// Floats of scratch that [`whole_weight_gradient`] needs.
     pub fn whole_gradient_scratch(&self) -> usize {
-        match self {
-            _ if self.multiplies_less() => winograd::gradient_scratch(*self),
-            _ if self.is_thin() => thin::gradient_scratch(*self),
-            _ => self.gradient_scratch(self.depth()),
+        match self.path() {
+            Path::Winograd => winograd::gradient_scratch(*self),
+            Path::Thin => thin::gradient_scratch(*self),
+            Path::Cells | Path::Patches => self.gradient_scratch(self.depth()),
         }
     }
 
@@ -142,10 +172,10 @@ impl Shape {
 
     /// Floats of one panel.
     pub fn panel_len(&self) -> usize {
-        match self.bf16 {
-            _ if self.multiplies_less() => winograd::panel_len(*self),
-            true if !self.is_thin() => cells::panel_len(*self),
-            _ => self.depth() * PANEL,
+        match self.path() {
+            Path::Winograd => winograd::panel_len(*self),
+            Path::Cells => cells::panel_len(*self),
+            Path::Thin | Path::Patches => self.depth() * PANEL,
         }
     }
 
@@ -221,12 +251,10 @@ pub fn pack(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
     let first = panel * PANEL;
     let width = PANEL.min(m - first);
     let row = |k: usize, row: &mut [f32; PANEL]| row[..width].copy_from_slice(&w[k * m + first..][..width]);
-    if shape.multiplies_less() {
-        winograd::pack(shape, out, |tap, i, out| row(tap * n + i, out));
-    } else if shape.bf16 && !shape.is_thin() {
-        cells::pack(shape, out, row);
-    } else {
-        matmul::pack(w, shape.depth(), m, panel, out);
+    match shape.path() {
+        Path::Winograd => winograd::pack(shape, out, |tap, i, out| row(tap * n + i, out)),
+        Path::Cells => cells::pack(shape, out, row),
+        Path::Thin | Path::Patches => matmul::pack(w, shape.depth(), m, panel, out),
     }
 }
 
@@ -243,14 +271,14 @@ pub fn pack_turned(shape: Shape, w: &[f32], panel: usize, out: &mut [f32]) {
         let column = w[((taps - 1 - tap) * n + first) * m + o..].iter().step_by(m);
         row[..width].iter_mut().zip(column).for_each(|(to, from)| *to = *from);
     };
-    if shape.multiplies_less() {
-        return winograd::pack(turned, out, row);
-    }
-    if shape.bf16 && !turned.is_thin() {
-        return cells::pack(turned, out, |k, out| row(k / m, k % m, out));
-    }
-    for (tap, out) in out.chunks_exact_mut(m * PANEL).enumerate() {
-        pack_transposed(&w[(taps - 1 - tap) * n * m..], m, n, panel, out);
+    match turned.path() {
+        Path::Winograd => winograd::pack(turned, out, row),
+        Path::Cells => cells::pack(turned, out, |k, out| row(k / m, k % m, out)),
+        Path::Thin | Path::Patches => {
+            for (tap, out) in out.chunks_exact_mut(m * PANEL).enumerate() {
+                pack_transposed(&w[(taps - 1 - tap) * n * m..], m, n, panel, out);
+            }
+        }
     }
 }
 
@@ -267,39 +295,40 @@ pub fn forward<'a>(
     scratch: &mut [f32],
 ) {
     let x = x.into();
-    shape.check();
-    let (depth, outputs) = (shape.depth(), shape.outputs);
-    let pixels = x.len() / shape.inputs;
-    assert!(
-        x.len() == pixels * shape.inputs && pixels.is_multiple_of(shape.pixels()),
-        "x is no whole images"
-    );
-    assert!(y.len() == pixels * outputs, "y does not fit x");
+    let pixels = shape.images(x) * shape.pixels();
+    assert!(y.len() == pixels * shape.outputs, "y does not fit x");
     assert!(packed.len() == shape.panels() * shape.panel_len(), "the weights do not fit the shape");
-    if shape.multiplies_less() {
-        return winograd::forward(set, shape, x, packed, y, scratch);
-    }
-    if shape.is_thin() {
-        return thin::forward(set, shape, x, packed, y, scratch);
-    }
-    let tile = shape.tile();
-    if shape.bf16 {
-        for (number, y) in y.chunks_mut(tile * outputs).enumerate() {
-            cells::forward(set, shape, x, number * tile, packed, y, scratch);
+    let tile = shape.tile() * shape.outputs;
+    match shape.path() {
+        Path::Winograd => winograd::forward(set, shape, x, packed, y, scratch),
+        Path::Thin => thin::forward(set, shape, x, packed, y, scratch),
+        Path::Cells => {
+            for (number, y) in y.chunks_mut(tile).enumerate() {
+                cells::forward(set, shape, x, number * shape.tile(), packed, y, scratch);
+            }
         }
-        return;
+        Path::Patches => forward_patches(set, shape, in_f32(x), packed, y, scratch),
     }
-    let x = in_f32(x);
+}
+
+fn forward_patches(
+    set: KernelSet,
+    shape: Shape,
+    x: &[f32],
+    packed: &[f32],
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let (depth, outputs, tile) = (shape.depth(), shape.outputs, shape.tile());
     let weights = Right::packed(packed, depth);
     if shape.side == 1 {
-        let dims = (pixels, outputs, depth);
+        let dims = (y.len() / outputs, outputs, depth);
         return multiply(set, dims, Left::rows(x, depth), weights, y, outputs, Init::Zero);
     }
-    for first in (0..pixels).step_by(tile) {
-        let count = tile.min(pixels - first);
+    for (number, y) in y.chunks_mut(tile * outputs).enumerate() {
+        let count = y.len() / outputs;
         let patches = &mut scratch[..count * depth];
-        gather(set, shape, Pixels::F32(x), first, 0..depth, patches);
-        let y = &mut y[first * outputs..(first + count) * outputs];
+        gather(set, shape, Pixels::F32(x), number * tile, 0..depth, patches);
         multiply(set, (count, outputs, depth), Left::rows(patches, depth), weights, y, outputs, Init::Zero);
     }
 }
@@ -318,13 +347,7 @@ pub fn weight_gradient<'a>(
     scratch: &mut [f32],
 ) {
     let (x, dy) = (x.into(), dy.into());
-    shape.check();
-    let outputs = shape.outputs;
-    let pixels = x.len() / shape.inputs;
-    assert!(
-        x.len() == pixels * shape.inputs && pixels.is_multiple_of(shape.pixels()),
-        "x is no whole images"
-    );
+    let (outputs, pixels) = (shape.outputs, shape.images(x) * shape.pixels());
     assert!(dy.len() == pixels * outputs, "dy does not fit x");
     assert!(rows.end <= shape.depth() && dw.len() == rows.len() * outputs, "dw does not fit its rows");
     if rows.is_empty() {
@@ -366,19 +389,17 @@ pub fn whole_weight_gradient<'a>(
     scratch: &mut [f32],
 ) {
     let (x, dy) = (x.into(), dy.into());
-    if !shape.multiplies_less() && !shape.is_thin() {
-        return weight_gradient(set, shape, x, dy, 0..shape.depth(), dw, scratch);
-    }
-    shape.check();
-    let images = x.len() / (shape.pixels() * shape.inputs);
-    assert!(x.len() == images * shape.pixels() * shape.inputs, "x is no whole images");
+    let images = shape.images(x);
     assert!(dy.len() == images * shape.pixels() * shape.outputs, "dy does not fit x");
     assert!(dw.len() == shape.weights(), "dw does not fit the shape");
-    if shape.is_thin() {
-        thin::weight_gradient(set, shape, x, dy, dw, scratch);
-    } else if images > 0 {
-        let all = (0..shape.inputs, 0..shape.outputs);
-        winograd::weight_gradient(set, shape, all, x, dy, dw, scratch);
+    let all = (0..shape.inputs, 0..shape.outputs);
+    match shape.path() {
+        _ if images == 0 => {}
+        Path::Winograd => winograd::weight_gradient(set, shape, all, x, dy, dw, scratch),
+        Path::Thin => thin::weight_gradient(set, shape, x, dy, dw, scratch),
+        Path::Cells | Path::Patches => {
+            weight_gradient(set, shape, x, dy, 0..shape.depth(), dw, scratch);
+        }
     }
 }
 
@@ -396,10 +417,9 @@ pub fn block_weight_gradient<'a>(
     scratch: &mut [f32],
 ) {
     let (x, dy) = (x.into(), dy.into());
-    shape.check();
     assert!(shape.multiplies_less(), "only Winograd's transform has blocks of channels");
-    let images = x.len() / (shape.pixels() * shape.inputs);
-    assert!(images > 0 && x.len() == images * shape.pixels() * shape.inputs, "x is no whole images");
+    let images = shape.images(x);
+    assert!(images > 0, "x is no whole images");
     assert!(dy.len() == images * shape.pixels() * shape.outputs, "dy does not fit x");
     assert!(inputs.end <= shape.inputs && outputs.end <= shape.outputs, "channels that are not there");
     assert!(dw.len() == 9 * inputs.len() * outputs.len() && !dw.is_empty(), "dw does not fit its channels");
@@ -424,40 +444,17 @@ fn gather(
     columns: Range<usize>,
     patches: &mut [f32],
 ) {
+    let set = set.with_vectors();
     match x {
         Pixels::F32(x) => dispatch!(
-            set.with_vectors(),
-            gather_rows(shape: Shape, x: &[f32], first: usize, columns: Range<usize>, patches: &mut [f32])
+            set,
+            gather_simd[f32](shape: Shape, x: &[f32], first: usize, columns: Range<usize>, patches: &mut [f32])
         ),
         Pixels::Bf16(x) => dispatch!(
-            set.with_vectors(),
-            gather_kept(shape: Shape, x: &[u16], first: usize, columns: Range<usize>, patches: &mut [f32])
+            set,
+            gather_simd[u16](shape: Shape, x: &[u16], first: usize, columns: Range<usize>, patches: &mut [f32])
         ),
     }
-}
-
-#[inline(always)]
-unsafe fn gather_rows<S: Simd>(
-    shape: Shape,
-    x: &[f32],
-    first: usize,
-    columns: Range<usize>,
-    patches: &mut [f32],
-) {
-    // SAFETY: as the caller's.
-    unsafe { gather_simd::<S, f32>(shape, x, first, columns, patches) }
-}
-
-#[inline(always)]
-unsafe fn gather_kept<S: Simd>(
-    shape: Shape,
-    x: &[u16],
-    first: usize,
-    columns: Range<usize>,
-    patches: &mut [f32],
-) {
-    // SAFETY: as the caller's.
-    unsafe { gather_simd::<S, u16>(shape, x, first, columns, patches) }
 }
 
 #[inline(always)]

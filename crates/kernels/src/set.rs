@@ -143,34 +143,36 @@ impl KernelSet {
 
 /// Runs `$function::<S>(args)` for the vector type of `$set`, inside a function compiled for its features.
 ///
+/// A function of further types takes them in brackets behind its name: `f[A, B](…)` runs `f::<S, A, B>(…)`.
+///
 /// The generic function and all it calls are `#[inline(always)]`, so that the intrinsics end up in the wrapper
 /// that enables their feature. `Naive` must have been handled before.
 macro_rules! dispatch {
-    ($set:expr, $function:ident ( $($arg:ident : $type:ty),* $(,)? ) $(-> $ret:ty)?) => {{
+    ($set:expr, $function:ident $([$($of:ty),+])? ( $($arg:ident : $type:ty),* $(,)? ) $(-> $ret:ty)?) => {{
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
         unsafe fn amx($($arg: $type),*) $(-> $ret)? {
             // SAFETY: this wrapper enables the features `Amx` needs; the tiles were granted, or it would not be
             // supported.
-            unsafe { $function::<$crate::simd::Amx>($($arg),*) }
+            unsafe { $function::<$crate::simd::Amx $(, $($of),+)?>($($arg),*) }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
         unsafe fn avx512bf16($($arg: $type),*) $(-> $ret)? {
             // SAFETY: this wrapper enables the features `Avx512Bf16` needs.
-            unsafe { $function::<$crate::simd::Avx512Bf16>($($arg),*) }
+            unsafe { $function::<$crate::simd::Avx512Bf16 $(, $($of),+)?>($($arg),*) }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx512f,avx2,fma")]
         unsafe fn avx512($($arg: $type),*) $(-> $ret)? {
             // SAFETY: this wrapper enables the features `Avx512` needs.
-            unsafe { $function::<$crate::simd::Avx512>($($arg),*) }
+            unsafe { $function::<$crate::simd::Avx512 $(, $($of),+)?>($($arg),*) }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma")]
         unsafe fn avx2($($arg: $type),*) $(-> $ret)? {
             // SAFETY: this wrapper enables the features `Avx2` needs.
-            unsafe { $function::<$crate::simd::Avx2>($($arg),*) }
+            unsafe { $function::<$crate::simd::Avx2 $(, $($of),+)?>($($arg),*) }
         }
         let set: $crate::KernelSet = $set;
         // A few nanoseconds (the detection is cached) make the call below sound whoever built `set`.
@@ -189,9 +191,9 @@ macro_rules! dispatch {
             $crate::KernelSet::Avx2 => unsafe { avx2($($arg),*) },
             // SAFETY: NEON is part of every aarch64 processor.
             #[cfg(target_arch = "aarch64")]
-            $crate::KernelSet::Neon => unsafe { $function::<$crate::simd::Neon>($($arg),*) },
+            $crate::KernelSet::Neon => unsafe { $function::<$crate::simd::Neon $(, $($of),+)?>($($arg),*) },
             // SAFETY: the portable vector has no requirement.
-            _ => unsafe { $function::<$crate::simd::Portable>($($arg),*) },
+            _ => unsafe { $function::<$crate::simd::Portable $(, $($of),+)?>($($arg),*) },
         }
     }};
 }

@@ -24,7 +24,7 @@ use crate::matmul::{Init, Left, PANEL, Right, multiply};
 use crate::set::KernelSet;
 use crate::tiles::{CELL, Cells, SIDE, cells, convert, product};
 use std::ops::Range;
-use transforms::{Channels, Tiles};
+use transforms::{Channels, Side, Tiles, transform};
 
 mod transforms;
 
@@ -293,9 +293,10 @@ pub(super) fn forward(
 ) {
     let (n, m) = (shape.inputs, shape.outputs);
     let [zeros, v, sums] = cut(scratch, shape.forward_parts());
+    clear_padding(shape, n, v);
     let of = Channels { first: 0, stride: n };
     for tiles in blocks(shape, x.len() / n) {
-        transforms::input(set, shape, tiles, of, x, zeros, v);
+        transform(set, Side::Input, shape, tiles, of, x, zeros, v);
         for k in 0..PLANES {
             let sums = &mut sums[k * shape.plane(m)..][..tiles.count * m];
             let dims = (tiles.count, m, n);
@@ -332,9 +333,11 @@ pub(super) fn weight_gradient(
     let (n, m) = (inputs.len(), outputs.len());
     let shape = Shape { inputs: n, outputs: m, ..shape };
     let [zeros, v, d, sums, turned, paired] = cut(scratch, shape.gradient_parts());
+    clear_padding(shape, n, v);
+    clear_padding(shape, m, d);
     for tiles in blocks(shape, pixels) {
-        transforms::input(set, shape, tiles, of_x, x, zeros, v);
-        transforms::output_gradient(set, shape, tiles, of_dy, dy, zeros, d);
+        transform(set, Side::Input, shape, tiles, of_x, x, zeros, v);
+        transform(set, Side::Gradient, shape, tiles, of_dy, dy, zeros, d);
         for (k, sums) in sums.chunks_exact_mut(n * m).enumerate() {
             if shape.bf16 {
                 let left = Cells::whole(&bytemuck::cast_slice(v)[k * shape.cell_plane(n)..], n);
@@ -363,6 +366,13 @@ fn blocks(shape: Shape, pixels: usize) -> impl Iterator<Item = Tiles> {
         let count = most.min(all - first);
         Tiles { first, count, rows: if shape.bf16 { count.next_multiple_of(SIDE) } else { count } }
     })
+}
+
+/// Clears what planes of cells have beyond their channels: a product reads whole cells, and no transform writes there.
+fn clear_padding(shape: Shape, channels: usize, planes: &mut [f32]) {
+    if shape.bf16 && !channels.is_multiple_of(SIDE) {
+        planes.fill(0.0);
+    }
 }
 
 /// The parts of a scratch, the first one of zeros.

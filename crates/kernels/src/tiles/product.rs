@@ -215,7 +215,7 @@ pub fn rows(
     split(parts::<Rows<'_>>(dims), |part, _| {
         dispatch!(
             set.with_vectors(),
-            walk_rows(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Rows<'_>)
+            walk[Rows<'_>](dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Rows<'_>)
         );
     });
 }
@@ -226,12 +226,6 @@ struct Rows<'a> {
     residual: Option<&'a [f32]>,
     c: Lent<'a, f32>,
     stride: usize,
-}
-
-#[inline(always)]
-unsafe fn walk_rows<S: Simd>(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Rows<'_>) {
-    // SAFETY: as the caller's, who checked operands and outputs and whose part this is.
-    unsafe { walk::<S, _>(dims, part, a, b, epilogue) }
 }
 
 impl Epilogue for Rows<'_> {
@@ -299,7 +293,7 @@ pub fn gelu(
     split(parts::<Gelu<'_>>(dims), |part, _| {
         dispatch!(
             set.with_vectors(),
-            walk_gelu(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Gelu<'_>)
+            walk[Gelu<'_>](dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Gelu<'_>)
         );
     });
 }
@@ -310,12 +304,6 @@ struct Gelu<'a> {
     active: Lent<'a, u16>,
     slope: Lent<'a, u16>,
     wide: usize,
-}
-
-#[inline(always)]
-unsafe fn walk_gelu<S: Simd>(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Gelu<'_>) {
-    // SAFETY: as the caller's, who checked operands and outputs and whose part this is.
-    unsafe { walk::<S, _>(dims, part, a, b, epilogue) }
 }
 
 impl Epilogue for Gelu<'_> {
@@ -380,7 +368,7 @@ pub fn gelu_backward(
     split(parts::<GeluBackward<'_>>(dims), |part, _| {
         dispatch!(
             set.with_vectors(),
-            walk_slope(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: GeluBackward<'_>)
+            walk[GeluBackward<'_>](dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: GeluBackward<'_>)
         );
     });
 }
@@ -393,18 +381,6 @@ struct GeluBackward<'a> {
     sums: Lent<'a, f32>,
     wide: usize,
     deep: usize,
-}
-
-#[inline(always)]
-unsafe fn walk_slope<S: Simd>(
-    dims: Dims,
-    part: Range<usize>,
-    a: Cells<'_>,
-    b: Cells<'_>,
-    epilogue: GeluBackward<'_>,
-) {
-    // SAFETY: as the caller's, who checked operands and outputs and whose part this is.
-    unsafe { walk::<S, _>(dims, part, a, b, epilogue) }
 }
 
 impl Epilogue for GeluBackward<'_> {
@@ -457,7 +433,7 @@ pub fn left(set: KernelSet, dims: Dims, a: Cells<'_>, b: Cells<'_>, bias: &[f32]
     split(parts::<Left<'_>>(dims), |part, _| {
         dispatch!(
             set.with_vectors(),
-            walk_left(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Left<'_>)
+            walk[Left<'_>](dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Left<'_>)
         );
     });
 }
@@ -467,12 +443,6 @@ struct Left<'a> {
     bias: Bias<'a>,
     c: Lent<'a, u16>,
     wide: usize,
-}
-
-#[inline(always)]
-unsafe fn walk_left<S: Simd>(dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: Left<'_>) {
-    // SAFETY: as the caller's, who checked operands and outputs and whose part this is.
-    unsafe { walk::<S, _>(dims, part, a, b, epilogue) }
 }
 
 impl Epilogue for Left<'_> {

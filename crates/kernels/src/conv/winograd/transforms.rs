@@ -102,38 +102,78 @@ fn pixels<E: Element, const N: usize>(
     at
 }
 
-/// `v[16,T,I] = Bᵀ·d·B` of some tiles, in rows or, of a shape in bf16, in left cells.
-pub(super) fn input(
+/// Which way tiles go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// `Bᵀ·d·B` of what the convolution reads, a shape's channels in.
+    Input,
+    /// `A·dy·Aᵀ` of the gradient of what it gave, a shape's channels out.
+    Gradient,
+}
+
+/// The planes `[16,T,C]` of some tiles, in rows or, of a shape in bf16, in left cells. Of those what is beyond C in a
+/// row was cleared before, and stays so.
+pub(super) fn transform(
     set: KernelSet,
+    side: Side,
     shape: Shape,
     tiles: Tiles,
     of: Channels,
     x: Pixels<'_>,
     zeros: &[f32],
-    v: &mut [f32],
+    planes: &mut [f32],
 ) {
-    let channels = shape.inputs;
+    let set = set.with_vectors();
+    let channels = match side {
+        Side::Input => shape.inputs,
+        Side::Gradient => shape.outputs,
+    };
     match x {
         Pixels::F32(x) if !shape.bf16 => {
-            let to = rows(shape, tiles, channels, v);
+            let to = rows(shape, tiles, channels, planes);
             dispatch!(
-                set.with_vectors(),
-                input_rows(shape: Shape, tiles: Tiles, of: Channels, x: &[f32], zeros: &[f32], to: Rows<'_>)
+                set,
+                planes_simd[f32, Rows<'_>](
+                    side: Side, shape: Shape, tiles: Tiles, of: Channels, x: &[f32], zeros: &[f32], to: Rows<'_>,
+                )
             );
         }
         Pixels::F32(x) => {
-            let to = left(shape, tiles, channels, v);
+            let to = left(shape, tiles, channels, planes);
             dispatch!(
-                set.with_vectors(),
-                input_cells(shape: Shape, tiles: Tiles, of: Channels, x: &[f32], zeros: &[f32], to: Left<'_>)
+                set,
+                planes_simd[f32, Left<'_>](
+                    side: Side, shape: Shape, tiles: Tiles, of: Channels, x: &[f32], zeros: &[f32], to: Left<'_>,
+                )
             );
         }
         Pixels::Bf16(x) => {
-            let (to, zeros) = (left(shape, tiles, channels, v), bytemuck::cast_slice(zeros));
+            let (to, zeros) = (left(shape, tiles, channels, planes), bytemuck::cast_slice(zeros));
             dispatch!(
-                set.with_vectors(),
-                input_kept(shape: Shape, tiles: Tiles, of: Channels, x: &[u16], zeros: &[u16], to: Left<'_>)
+                set,
+                planes_simd[u16, Left<'_>](
+                    side: Side, shape: Shape, tiles: Tiles, of: Channels, x: &[u16], zeros: &[u16], to: Left<'_>,
+                )
             );
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn planes_simd<S: Simd, E: Element, P: Planes>(
+    side: Side,
+    shape: Shape,
+    tiles: Tiles,
+    of: Channels,
+    x: &[E],
+    zeros: &[E],
+    to: P,
+) {
+    // SAFETY: as the caller's, who made planes for these tiles.
+    unsafe {
+        match side {
+            Side::Input => input_simd::<S, E, P>(shape, tiles, of, x, zeros, to),
+            Side::Gradient => gradient_simd::<S, E, P>(shape, tiles, of, x, zeros, to),
         }
     }
 }
@@ -148,36 +188,7 @@ fn left<'a>(shape: Shape, tiles: Tiles, channels: usize, planes: &'a mut [f32]) 
     let planes: &mut [u16] = bytemuck::cast_slice_mut(planes);
     let (apart, wide) = (shape.cell_plane(channels), cells(channels));
     assert!(planes.len() >= PLANES * apart && cells(tiles.rows) * wide * CELL <= apart);
-    if !channels.is_multiple_of(SIDE) {
-        planes.fill(0);
-    }
     Left { data: Lent::new(planes), apart, wide }
-}
-
-#[inline(always)]
-unsafe fn input_rows<S: Simd>(
-    shape: Shape,
-    tiles: Tiles,
-    of: Channels,
-    x: &[f32],
-    zeros: &[f32],
-    to: Rows<'_>,
-) {
-    // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { input_simd::<S, _, _>(shape, tiles, of, x, zeros, to) }
-}
-
-#[inline(always)]
-unsafe fn input_cells<S: Simd>(
-    shape: Shape,
-    tiles: Tiles,
-    of: Channels,
-    x: &[f32],
-    zeros: &[f32],
-    to: Left<'_>,
-) {
-    // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { input_simd::<S, _, _>(shape, tiles, of, x, zeros, to) }
 }
 
 /// Bᵀ times four vectors.
@@ -188,19 +199,6 @@ unsafe fn input_cells<S: Simd>(
 unsafe fn differences<S: Simd>(d: [S::V; 4]) -> [S::V; 4] {
     // SAFETY: registers only.
     unsafe { [S::sub(d[0], d[2]), S::add(d[1], d[2]), S::sub(d[2], d[1]), S::sub(d[1], d[3])] }
-}
-
-#[inline(always)]
-unsafe fn input_kept<S: Simd>(
-    shape: Shape,
-    tiles: Tiles,
-    of: Channels,
-    x: &[u16],
-    zeros: &[u16],
-    to: Left<'_>,
-) {
-    // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { input_simd::<S, _, _>(shape, tiles, of, x, zeros, to) }
 }
 
 #[inline(always)]
@@ -280,68 +278,6 @@ unsafe fn output_simd<S: Simd>(shape: Shape, tiles: Tiles, sums: &[f32], y: &mut
     }
 }
 
-/// `d[16,T,O] = A·dy·Aᵀ` of some tiles, as [`input`].
-pub(super) fn output_gradient(
-    set: KernelSet,
-    shape: Shape,
-    tiles: Tiles,
-    of: Channels,
-    dy: Pixels<'_>,
-    zeros: &[f32],
-    d: &mut [f32],
-) {
-    let channels = shape.outputs;
-    match dy {
-        Pixels::F32(dy) if !shape.bf16 => {
-            let to = rows(shape, tiles, channels, d);
-            dispatch!(
-                set.with_vectors(),
-                gradient_rows(shape: Shape, tiles: Tiles, of: Channels, dy: &[f32], zeros: &[f32], to: Rows<'_>)
-            );
-        }
-        Pixels::F32(dy) => {
-            let to = left(shape, tiles, channels, d);
-            dispatch!(
-                set.with_vectors(),
-                gradient_cells(shape: Shape, tiles: Tiles, of: Channels, dy: &[f32], zeros: &[f32], to: Left<'_>)
-            );
-        }
-        Pixels::Bf16(dy) => {
-            let (to, zeros) = (left(shape, tiles, channels, d), bytemuck::cast_slice(zeros));
-            dispatch!(
-                set.with_vectors(),
-                gradient_kept(shape: Shape, tiles: Tiles, of: Channels, dy: &[u16], zeros: &[u16], to: Left<'_>)
-            );
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn gradient_rows<S: Simd>(
-    shape: Shape,
-    tiles: Tiles,
-    of: Channels,
-    dy: &[f32],
-    zeros: &[f32],
-    to: Rows<'_>,
-) {
-    // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { gradient_simd::<S, _, _>(shape, tiles, of, dy, zeros, to) }
-}
-
-#[inline(always)]
-unsafe fn gradient_cells<S: Simd>(
-    shape: Shape,
-    tiles: Tiles,
-    of: Channels,
-    dy: &[f32],
-    zeros: &[f32],
-    to: Left<'_>,
-) {
-    // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { gradient_simd::<S, _, _>(shape, tiles, of, dy, zeros, to) }
-}
-
 /// A times two vectors.
 ///
 /// # Safety
@@ -350,19 +286,6 @@ unsafe fn gradient_cells<S: Simd>(
 unsafe fn spread<S: Simd>([a, b]: [S::V; 2]) -> [S::V; 4] {
     // SAFETY: registers only.
     unsafe { [a, S::add(a, b), S::sub(a, b), S::sub(S::splat(0.0), b)] }
-}
-
-#[inline(always)]
-unsafe fn gradient_kept<S: Simd>(
-    shape: Shape,
-    tiles: Tiles,
-    of: Channels,
-    dy: &[u16],
-    zeros: &[u16],
-    to: Left<'_>,
-) {
-    // SAFETY: as the caller's, who made planes for these tiles.
-    unsafe { gradient_simd::<S, _, _>(shape, tiles, of, dy, zeros, to) }
 }
 
 #[inline(always)]

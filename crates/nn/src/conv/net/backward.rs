@@ -10,7 +10,7 @@
 //! ```
 
 use super::kept::{PIECE, Shares, pieces};
-use super::sizes::{BLOCK, Division, four, group, strip_len};
+use super::sizes::{BLOCK, Division, cut, group, strip_len};
 use super::statistics::Channels;
 use super::{ConvNet, Norm};
 use crate::conv::config::{Features, Unit};
@@ -172,7 +172,7 @@ impl ConvNet {
         self.pool.run(tasks.number(), |t, thread| {
             let (mut scratch, mut share) = (scratch.hold(thread), shares.hold(t));
             let (strips_at, rest) = scratch.split_at_mut(4 * strip_len(shape));
-            let [first, second, a, d] = four(strips_at, strip_len(shape));
+            let [first, second, a, d] = cut(strips_at, [strip_len(shape); 4]);
             let (own, round) = share.split_at_mut(4 * shape.outputs);
             let (own_space, round_space) = rest.split_at_mut(4 * shape.outputs);
             let mut own = Shares::none(set, channels, last, own, own_space);
@@ -227,7 +227,7 @@ impl ConvNet {
         let g = &self.outs[b];
         self.pool.run(tasks.number(), |t, thread| {
             let mut scratch = scratch.hold(thread);
-            let [first, second, a, d] = four(&mut scratch, strip_len(shape));
+            let [first, second, a, d] = cut(&mut scratch, [strip_len(shape); 4]);
             for image in tasks.images(t) {
                 let mut z = z.hold(image);
                 let mut round = round.as_ref().map(|(unit, z)| (*unit, z.hold(image)));
@@ -278,10 +278,9 @@ impl ConvNet {
         self.pool.run(tasks.number(), |t, thread| {
             let (mut z, mut scratch) = (z.hold(t), scratch.hold(thread));
             let (space, other) = scratch.split_at_mut(PIECE.max(unit.shape.outputs));
-            let at = tasks.outputs(t);
-            for piece in pieces(at.len(), unit.shape.outputs) {
-                let d = keep.view(h, at.start + piece.start..at.start + piece.end).read(set, other);
-                keep.alter(set, &mut z, piece, space, |z| norm_backward(set, channels, unit, d, z));
+            for (all, own) in pieces(tasks.outputs(t), unit.shape.outputs) {
+                let d = keep.view(h, all).read(set, other);
+                keep.alter(set, &mut z, own, space, |z| norm_backward(set, channels, unit, d, z));
             }
         });
     }
@@ -296,10 +295,9 @@ impl ConvNet {
         self.pool.run(tasks.number(), |t, thread| {
             let (mut h, mut scratch) = (h.hold(t), scratch.hold(thread));
             let (space, other) = scratch.split_at_mut(PIECE.max(unit.shape.outputs));
-            let at = tasks.outputs(t);
-            for piece in pieces(at.len(), unit.shape.outputs) {
-                let z = keep.view(z, at.start + piece.start..at.start + piece.end).read(set, other);
-                keep.fill(set, &mut h, piece, space, |h| {
+            for (all, own) in pieces(tasks.outputs(t), unit.shape.outputs) {
+                let z = keep.view(z, all).read(set, other);
+                keep.fill(set, &mut h, own, space, |h| {
                     batchnorm::normalise(set, channels.normed(unit, z), None, slope, h);
                 });
             }
@@ -317,21 +315,21 @@ impl ConvNet {
         let shares = Chunks::new(&mut self.shares, sizes.share);
         let (channels, z, e) = (&self.channels, &self.z[before.index], &self.z[unit.index]);
         self.pool.run(tasks.number(), |t, thread| {
-            let (mut h, mut scratch, mut share) = (h.hold(t), scratch.hold(thread), shares.hold(t));
+            let (mut h, mut scratch, mut shares) = (h.hold(t), scratch.hold(thread), shares.hold(t));
             let (space, patches) = scratch.split_at_mut(sizes.images);
             let at = tasks.inputs(t);
             // Sums come first: they are f64, and an image may have an odd number of floats.
-            let (own, space) = space.split_at_mut(4 * before.shape.outputs);
+            let (share, space) = space.split_at_mut(4 * before.shape.outputs);
             let (d, space) = space.split_at_mut(at.len());
             conv::forward(set, turned, keep.view(e, tasks.outputs(t)), packed, d, patches);
-            let mut sums = Shares::none(set, channels, before, &mut share, own);
-            for piece in pieces(d.len(), before.shape.outputs) {
-                let d = &mut d[piece.clone()];
-                keep.alter(set, &mut h, piece.clone(), space, |h| {
+            let mut sums = Shares::none(set, channels, before, &mut shares, share);
+            for (all, own) in pieces(at, before.shape.outputs) {
+                let d = &mut d[own.clone()];
+                keep.alter(set, &mut h, own, space, |h| {
                     leaky_relu::backward(set, slope, h, d);
                     h.copy_from_slice(d);
                 });
-                let z = keep.view(z, at.start + piece.start..at.start + piece.end).read(set, space);
+                let z = keep.view(z, all).read(set, space);
                 sums.add(z, d);
             }
         });

@@ -2,7 +2,7 @@
 
 use super::backward::strips;
 use super::kept::pieces;
-use super::sizes::{four, group, strip_len};
+use super::sizes::{cut, group, strip_len};
 use super::statistics::Channels;
 use super::{ConvNet, Norm};
 use crate::conv::ConvError;
@@ -134,9 +134,9 @@ impl ConvNet {
             let x = match source {
                 Source::Images(x) => &x[at],
                 Source::Activated(unit, z) => {
-                    for piece in pieces(at.len(), shape.inputs) {
-                        let z = keep.view(z, at.start + piece.start..at.start + piece.end).read(set, output);
-                        batchnorm::normalise(set, channels.normed(unit, z), None, slope, &mut space[piece]);
+                    for (all, own) in pieces(at, shape.inputs) {
+                        let z = keep.view(z, all).read(set, output);
+                        batchnorm::normalise(set, channels.normed(unit, z), None, slope, &mut space[own]);
                     }
                     space
                 }
@@ -184,7 +184,7 @@ impl ConvNet {
         let z = &self.z;
         self.pool.run(count.div_ceil(group), |t, thread| {
             let (mut out, mut scratch) = (out.hold(t), scratch.hold(thread));
-            let [first, second, pair, _] = four(&mut scratch, strip_len(shape));
+            let [first, second, pair] = cut(&mut scratch, [strip_len(shape); 3]);
             for (k, out) in out.chunks_exact_mut(pooled).enumerate() {
                 let at = (t * group + k) * each;
                 for strip in strips(shape).filter(|strip| strip.rows == 2) {
@@ -231,10 +231,7 @@ impl ConvNet {
             pool.run(images.len() / each, |i, thread| {
                 let mut scratch = scratch.hold(thread);
                 let (space, patches) = scratch.split_at_mut(sizes.images);
-                let mut rest = space;
-                let mut spaces = sizes.spaces.map(|len| {
-                    rest.split_off_mut(..len).expect("a thread's images hold the spaces of a walk")
-                });
+                let mut spaces = cut(space, sizes.spaces);
                 let mut len = None;
                 for block in blocks {
                     let image = len.is_none().then(|| &images[i * each..(i + 1) * each]);

@@ -85,10 +85,16 @@ impl Keep {
     }
 }
 
-/// Pieces of `len` elements that hold whole pixels of `channels`.
-pub(super) fn pieces(len: usize, channels: usize) -> impl Iterator<Item = Range<usize>> {
+/// Pieces of the elements `at` that hold whole pixels of `channels`: where each lies in all, and in `at`.
+pub(super) fn pieces(
+    at: Range<usize>,
+    channels: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
     let piece = (PIECE / channels).max(1) * channels;
-    (0..len).step_by(piece).map(move |first| first..len.min(first + piece))
+    at.clone().step_by(piece).map(move |first| {
+        let last = at.end.min(first + piece);
+        (first..last, first - at.start..last - at.start)
+    })
 }
 
 /// The shares of a norm's sums (Σ d, Σ d·x̂) of one task, added up piece by piece.

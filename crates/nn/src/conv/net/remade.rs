@@ -7,7 +7,8 @@
 use super::backward::{Strip, Tasks, before_pooling, join_groups, norm_backward, strips};
 use super::forward::pool_pair;
 use super::kept::Shares;
-use super::sizes::{Division, strip_len};
+use super::sizes::{Division, cut, strip_len};
+use super::statistics::Channels;
 use super::{ConvNet, Norm};
 use crate::conv::config::{Architecture, Unit};
 use isoflop_kernels::batchnorm::{self, Moments};
@@ -31,10 +32,10 @@ fn tall(shape: Shape) -> usize {
     (TALL / (shape.width * shape.outputs)).clamp(1, shape.height)
 }
 
-/// Floats a thread needs: a frame; three strips and a share of sums, or the rows of [`tall`] and two shares.
+/// Floats a thread needs: a share of sums, a frame, and three strips or the rows of [`tall`].
 pub(super) fn scratch(shape: Shape) -> usize {
     let (strips, tall) = (3 * strip_len(shape), tall(shape) * shape.width * shape.outputs);
-    thin::frame_len(shape) + strips.max(tall) + 8 * shape.outputs
+    thin::frame_len(shape) + strips.max(tall) + 4 * shape.outputs
 }
 
 /// A thread's scratch.
@@ -46,7 +47,7 @@ struct Space<'a> {
 
 impl<'a> Space<'a> {
     fn cut(shape: Shape, scratch: &'a mut [f32]) -> Self {
-        let (share, rest) = scratch.split_at_mut(8 * shape.outputs);
+        let (share, rest) = scratch.split_at_mut(4 * shape.outputs);
         let (frame, strips) = rest.split_at_mut(thin::frame_len(shape));
         Self { frame, share, strips }
     }
@@ -69,6 +70,22 @@ impl<'a> Maker<'a> {
     fn make(self, frame: &[f32], first: usize, z: &mut [f32]) {
         let rows = z.len() / (self.shape.width * self.shape.outputs);
         thin::rows(self.set, self.shape, frame, first..first + rows, self.packed, z);
+    }
+
+    /// The outputs of a strip, and their gradients from those of the pooled image.
+    fn make_both<'s>(
+        self,
+        strip: &Strip,
+        dout: &[f32],
+        (channels, unit, slope): (&Channels, &Unit, f32),
+        frame: &[f32],
+        strips: &'s mut [f32],
+    ) -> [&'s mut [f32]; 2] {
+        let [z, a, d] = cut(strips, [strip.wide.len(); 3]);
+        self.make(frame, strip.first(self.shape), z);
+        let (size, of) = ((strip.rows, self.shape.width), channels.normed(unit, z));
+        before_pooling((self.set, slope), size, of, None, &dout[strip.pooled.clone()], [a, &mut *d]);
+        [z, d]
     }
 }
 
@@ -150,11 +167,8 @@ impl ConvNet {
             for image in tasks.images(t) {
                 thin::frame(set, shape, &images[image * tasks.from..][..tasks.from], space.frame);
                 for strip in strips(shape) {
-                    let [z, a, d] = three(space.strips, strip_len(shape), strip.wide.len());
-                    maker.make(space.frame, strip.first(shape), z);
-                    let dout = &g[image * pooled..][strip.pooled.clone()];
-                    let of = channels.normed(unit, z);
-                    before_pooling((set, slope), (strip.rows, shape.width), of, None, dout, [a, &mut *d]);
+                    let of = (channels, unit, slope);
+                    let [z, d] = maker.make_both(&strip, &g[image * pooled..], of, space.frame, space.strips);
                     sums.add(z, d);
                 }
             }
@@ -182,13 +196,10 @@ impl ConvNet {
             for image in group * count / groups..(group + 1) * count / groups {
                 thin::frame(set, shape, &images[image * tasks.from..][..tasks.from], space.frame);
                 for strip in strips(shape) {
-                    let [z, a, d] = three(space.strips, strip_len(shape), strip.wide.len());
-                    let first = strip.first(shape);
-                    maker.make(space.frame, first, z);
-                    let dout = &g[image * pooled..][strip.pooled.clone()];
-                    let of = channels.normed(unit, z);
-                    before_pooling((set, slope), (strip.rows, shape.width), of, None, dout, [a, &mut *d]);
+                    let of = (channels, unit, slope);
+                    let [z, d] = maker.make_both(&strip, &g[image * pooled..], of, space.frame, space.strips);
                     norm_backward(set, channels, unit, d, z);
+                    let first = strip.first(shape);
                     thin::rows_gradient(set, shape, space.frame, first..first + strip.rows, z, &mut dw);
                 }
             }
@@ -196,13 +207,6 @@ impl ConvNet {
         let dw = self.network.parameters.of_mut(&mut self.gradients, unit.weight);
         join_groups(&self.pool, &self.partial_gradients[..groups * shape.weights()], dw);
     }
-}
-
-/// Three strips of `apart` floats, of which `len` are used.
-fn three(strips: &mut [f32], apart: usize, len: usize) -> [&mut [f32]; 3] {
-    let (first, rest) = strips.split_at_mut(apart);
-    let (second, third) = rest.split_at_mut(apart);
-    [&mut first[..len], &mut second[..len], &mut third[..len]]
 }
 
 /// `all`, the moments of `before` rows, joined with those of `rows` more.

@@ -54,10 +54,9 @@ pub(super) fn strip_len(shape: Shape) -> usize {
     2 * shape.width * shape.outputs
 }
 
-/// Four spaces of `apart` floats each.
-pub(super) fn four(scratch: &mut [f32], apart: usize) -> [&mut [f32]; 4] {
-    let mut rest = scratch;
-    std::array::from_fn(|_| rest.split_off_mut(..apart).expect("a thread's scratch holds four strips"))
+/// Spaces of so many floats, one behind the other.
+pub(super) fn cut<const N: usize>(mut scratch: &mut [f32], lens: [usize; N]) -> [&mut [f32]; N] {
+    lens.map(|len| scratch.split_off_mut(..len).expect("a thread's scratch holds what is cut from it"))
 }
 
 /// Lengths in f32.
