@@ -17,13 +17,10 @@ import pathlib
 import statistics
 import sys
 
+from compare import shape
 from contestants import Ours, Refused, Server
 
 HERE = pathlib.Path(__file__).resolve().parent
-
-
-def shape(layers, width, heads, vocab, context, batch):
-    return dict(layers=layers, width=width, heads=heads, vocab=vocab, context=context, batch=batch)
 
 
 # Each with the bar it is held to: tokens/s over PyTorch's best. Small models are bound by launches, the large one by

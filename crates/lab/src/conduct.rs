@@ -17,7 +17,7 @@ use crate::stop::Stop;
 use crate::tables;
 use isoflop_base::Status;
 use isoflop_base::columns::Frame;
-use isoflop_base::study::{RunSpec, Study, StudyKind};
+use isoflop_base::study::{RunSpec, Study};
 use isoflop_data::Corpus;
 use isoflop_laws::{LawDocument, Options};
 use isoflop_report::{Preset, ReportInput};
@@ -209,16 +209,10 @@ impl Conductor<'_> {
             flops: page::trained_flops(&gathered.rows),
             noted: &noted,
         });
-        let swept = if self.study.kind == StudyKind::Lr || self.study.kind == StudyKind::Batch {
-            let rated = self.study.runs.iter().filter(|run| run.arm.contains_key("rate"));
-            let rated: HashSet<&str> = rated.map(|run| run.id.as_str()).collect();
-            all.points()
-                .filter(|(point, _)| rated.contains(point.run.as_str()))
-                .map(|(p, _)| p.clone())
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let rated = self.study.runs.iter().filter(|run| run.arm.contains_key("rate"));
+        let rated: HashSet<&str> = rated.map(|run| run.id.as_str()).collect();
+        let swept = all.points().filter(|(point, _)| rated.contains(point.run.as_str()));
+        let swept = swept.map(|(point, _)| point.clone()).collect();
         curves.retain(|row| of_the_law.contains(row.run.as_str()));
         let (registered, changed) = registry::registered(&self.store_root, &gathered.collected);
         notes.extend(changed);

@@ -5,6 +5,7 @@ use isoflop_base::{CurveRow, Point, Status};
 use isoflop_laws::{LawDocument, Options, Table};
 use isoflop_report::{Answer, Section, Verdict};
 use isoflop_store::Collected;
+use std::collections::BTreeSet;
 
 /// The finished points of a study's runs, with their place in it.
 pub struct Found<'a> {
@@ -55,6 +56,11 @@ impl<'a> Found<'a> {
             points.extend(of_run.flat_map(|r| &r.points).map(|point| Finished { run, point }));
         }
         Self { study, points, curves, laws, options }
+    }
+
+    /// Seeds of the study's runs, each counted once.
+    pub fn seeds(&self) -> usize {
+        self.study.runs.iter().map(|run| run.seed).collect::<BTreeSet<_>>().len()
     }
 
     /// How one form is fitted to a few rows, for its estimate and profile alone.

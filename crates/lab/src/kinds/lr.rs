@@ -198,7 +198,6 @@ fn title(sweeps: &[Sweep], laws: &Exponents) -> String {
 
 fn answer(found: &Found<'_>, sweeps: &[Sweep], laws: &Exponents) -> String {
     let inside = sweeps.iter().filter(|s| s.found()).count();
-    let seeds: std::collections::BTreeSet<u64> = found.study.runs.iter().map(|run| run.seed).collect();
     let recommended = match &laws.next {
         Some((size, tokens, rate)) => {
             let ends = rate
@@ -217,7 +216,7 @@ fn answer(found: &Found<'_>, sweeps: &[Sweep], laws: &Exponents) -> String {
     format!(
         "{recommended} {inside} of {} sweeps ({}) have their best rate inside what was tried{}.",
         sweeps.len(),
-        count(seeds.len(), "seed"),
+        count(found.seeds(), "seed"),
         if inside < sweeps.len() {
             "; the others end at their lowest point, and say nothing but that"
         } else {

@@ -78,10 +78,9 @@ pub(super) fn answer(found: &Found<'_>, targets: &[Target]) -> String {
             largest.tokens / fewest
         )
     };
-    let seeds: std::collections::BTreeSet<u64> = found.study.runs.iter().map(|run| run.seed).collect();
     format!(
         "{}. ({}; speeds are those of the fastest run of each batch.)",
         hardest(targets).iter().map(one).collect::<Vec<_>>().join(". "),
-        count(seeds.len(), "seed")
+        count(found.seeds(), "seed")
     )
 }

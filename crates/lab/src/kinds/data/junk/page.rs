@@ -51,7 +51,7 @@ pub(super) fn answer(found: &Found<'_>, kinds: &[Kind]) -> String {
     };
     let parts: Vec<String> = kinds.iter().map(left).collect();
     let clean = 100.0 * (1.0 - share);
-    let seeds = found.study.runs.iter().map(|run| run.seed).collect::<std::collections::BTreeSet<_>>().len();
+    let seeds = found.seeds();
     format!(
         "Of 100 tokens of which {percent:.0} are junk, the model is left with what this many clean ones would have taught \
          it: {}. If junk only wasted the tokens it takes, {clean:.0} would be left; fewer means that it harms, more that \
