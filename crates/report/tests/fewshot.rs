@@ -454,6 +454,29 @@ fn text_from_outside_cannot_become_markup() {
 }
 
 #[test]
+fn a_study_of_laws_begins_with_them_and_says_where_they_end() {
+    let mut input = study();
+    input.rows.retain(|row| ["proto", "nearest-mean"].contains(&row.method.as_str()));
+    input.differences.clear();
+    let straight = ErrorLaw { method: "proto".into(), ..law() };
+    // As the straight one, but the last of the points is hardly lower than the one before.
+    let mut bent = ErrorLaw { axis: "width".into(), ..straight.clone() };
+    bent.points[4].1 = 0.97 * bent.points[3].1;
+    assert!(!straight.bends() && bent.bends());
+    let (exponent, lo, hi) = straight.last_step().unwrap();
+    assert!((exponent - 0.25).abs() < 1e-9 && lo < 0.25 && 0.25 < hi, "{exponent} ({lo} to {hi})");
+    input.laws = vec![straight, bent];
+    let html = render(&input);
+    check(&html);
+    let headline = "<h1>Errors fall as base classes<sup>−0.25</sup> and backbone width<sup>−0.25</sup></h1>";
+    assert!(html.contains(headline));
+    assert!(html.contains("With backbone width the fall slows at the end"));
+    let rows: Vec<&str> = html.split("<tr>").filter(|row| row.contains("0.220 to 0.290")).collect();
+    assert!(rows[0].contains(">0.250<") && rows[0].contains("56\u{202f}%"), "{}", rows[0]);
+    assert!(rows[1].contains(", bends<") && !rows[1].contains("56\u{202f}%"), "{}", rows[1]);
+}
+
+#[test]
 fn whatever_is_missing_or_no_number_the_page_stands() {
     let strip: [fn(&mut FewShotInput); 7] = [
         |i| i.rows.clear(),

@@ -2,8 +2,9 @@
 //! classes.
 
 use super::FewShotInput;
-use super::input::{DifferenceRow, Interval, MethodRow};
+use super::input::{DifferenceRow, ErrorLaw, Interval, MethodRow};
 use super::methods::Methods;
+use super::sweeps::axis_words;
 use super::words::{and, grouped, percent, plural, plus_minus, shots, signed};
 use crate::html::escape;
 use crate::numbers::fixed;
@@ -121,6 +122,41 @@ fn sentence(all: &[Best<'_>]) -> String {
         format!(", {} points above {}{at}", fixed(100.0 * lead.by.mean, 1), name(lead.over))
     });
     format!("{}{}", and(&parts), by.unwrap_or_default())
+}
+
+/// Of a study of laws, those of its best method: at one number of shots, if these are not varied themselves.
+fn laws<'a>(input: &'a FewShotInput, methods: &Methods<'_>, all: &[Best<'_>]) -> Vec<&'a ErrorLaw> {
+    let Some(best) = all.last() else { return Vec::new() };
+    if input.rows.iter().any(|row| methods.attends(&row.method)) {
+        return Vec::new();
+    }
+    let of_best = |law: &&ErrorLaw| {
+        law.method == best.row.method
+            && (law.shots == 0 || law.shots == best.row.shots)
+            && law.exponent.is_ok()
+    };
+    input.laws.iter().filter(of_best).collect()
+}
+
+/// The headline of a study of laws, as markup.
+fn law_sentence(laws: &[&ErrorLaw]) -> String {
+    let power = |law: &&ErrorLaw| {
+        let exponent = law.exponent.as_ref().map_or(f64::NAN, |e| e.0);
+        format!("{}<sup>{}</sup>", escape(&axis_words(&law.axis).0), fixed(-exponent, 2))
+    };
+    format!("Errors fall as {}", and(&laws.iter().map(power).collect::<Vec<_>>()))
+}
+
+/// Whose laws these are, and which of them end.
+fn law_words(laws: &[&ErrorLaw]) -> String {
+    let Some(law) = laws.first() else { return String::new() };
+    let bent: Vec<String> =
+        laws.iter().filter(|law| law.bends()).map(|law| axis_words(&law.axis).0).collect();
+    let bent = match bent.is_empty() {
+        true => String::new(),
+        false => format!(" With {} the fall slows at the end: those laws are not read further.", and(&bent)),
+    };
+    format!("Shares of wrong answers of {}, one thing varied at a time.{bent}", law.method)
 }
 
 /// One sentence for each number of shots.
@@ -290,13 +326,14 @@ pub(super) fn header(input: &FewShotInput, methods: &Methods<'_>) -> String {
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect();
-    let paragraphs = [details(input, &all), attention(input, methods)];
+    let laws = laws(input, methods, &all);
+    let paragraphs = [law_words(&laws), details(input, &all), attention(input, methods)];
     let paragraphs = paragraphs.iter().filter(|p| !p.is_empty());
     let paragraphs: String = paragraphs.map(|p| format!("<p class=\"dek\">{}</p>\n", escape(p))).collect();
     format!(
         "<header>\n<p class=\"kicker\">{}</p>\n<h1>{}</h1>\n{paragraphs}<div class=\"tiles\">{}</div>\n</header>\n",
         escape(&kicker.join(" · ")),
-        sentence(&all),
+        if laws.is_empty() { sentence(&all) } else { law_sentence(&laws) },
         tiles(input, methods, &all)
     )
 }

@@ -253,6 +253,29 @@ pub struct ErrorLaw {
     pub floor: f64,
 }
 
+impl ErrorLaw {
+    /// The exponent between the two largest values alone, with the interval of 95 % that their errors give.
+    pub fn last_step(&self) -> Option<(f64, f64, f64)> {
+        let [.., (x0, error0, half0), (x1, error1, half1)] = self.points[..] else { return None };
+        let step = (x1 / x0).ln();
+        let exponent = (error0 / error1).ln() / step;
+        let half = (half0 / error0).hypot(half1 / error1) / step;
+        (step > 0.0 && exponent.is_finite() && half.is_finite()).then_some((
+            exponent,
+            exponent - half,
+            exponent + half,
+        ))
+    }
+
+    /// Whether a law without a floor promises more than its last step gave: the error stops falling as it says.
+    pub fn bends(&self) -> bool {
+        match (&self.exponent, self.last_step()) {
+            (Ok((_, least, _)), Some((.., most))) => self.floor == 0.0 && most < *least,
+            _ => false,
+        }
+    }
+}
+
 /// A published statement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClaimRow {

@@ -10,7 +10,7 @@ use crate::numbers::{self, NONE, fixed, interval, significant};
 use crate::page::{Figures, section};
 
 /// What an axis of a sweep is, and how it stands in a title.
-fn axis_words(axis: &str) -> (String, String) {
+pub(super) fn axis_words(axis: &str) -> (String, String) {
     let (short, long) = match axis {
         "classes" => ("base classes", "base classes in training"),
         "images" => ("images per class", "images of each base class"),
@@ -161,10 +161,11 @@ pub(super) fn laws(figures: &mut Figures, input: &FewShotInput, methods: &Method
     body += &format!(
         "<div class=\"scroll\"><table class=\"sortable\"><thead><tr><th>method</th><th>error against</th>\
          <th class=\"num\">shots</th><th class=\"num\">points</th><th class=\"num\">exponent</th>\
-         <th class=\"num\">95\u{202f}% interval</th><th class=\"num\">floor</th><th class=\"num\">tenfold leaves</th>\
+         <th class=\"num\">95\u{202f}% interval</th><th class=\"num\">last step</th><th class=\"num\">floor</th><th class=\"num\">tenfold leaves</th>\
          <th class=\"num\">accuracy then</th></tr></thead><tbody>\n\
          {rows}</tbody></table></div>\n<p class=\"note\">error = floor + (scale / x)<sup>exponent</sup>, accuracy is the \
-         rest; a floor is there only where Akaike’s criterion asks for one. Ten times the most that was tried leaves this share of \
+         rest; a floor is there only where Akaike’s criterion asks for one. The last step is the exponent between the two largest values \
+         alone; where its interval lies below that of the law the error bends away from it, and the law is not read further. Ten times the most that was tried leaves this share of \
          the error above its floor; the accuracy then is the law read where nothing was measured: a forecast, not a result.</p>\n"
     );
     section("laws", "How the error falls", &body)
@@ -217,15 +218,16 @@ fn law_row(law: &ErrorLaw, methods: &Methods<'_>) -> String {
     let figures = match &law.exponent {
         Ok((value, lo, hi)) => format!(
             "<td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>\
-             <td class=\"num\">{}</td>",
+             <td class=\"num\">{}</td><td class=\"num\">{}</td>",
             escape(&fixed(*value, 3)),
             escape(&interval(*lo, *hi, 3)),
+            escape(&last_step(law)),
             if law.floor > 0.0 { escape(&percent(law.floor, 1)) } else { NONE.to_owned() },
-            escape(&percent(10f64.powf(-value), 0)),
+            if law.bends() { NONE.to_owned() } else { escape(&percent(10f64.powf(-value), 0)) },
             tenfold(law, *value).map_or_else(|| NONE.to_owned(), |accuracy| escape(&percent(accuracy, 1)))
         ),
         Err(why) => {
-            format!("<td colspan=\"5\"><span class=\"missing\">{}</span></td>", escape(&capital(why)))
+            format!("<td colspan=\"6\"><span class=\"missing\">{}</span></td>", escape(&capital(why)))
         }
     };
     format!(
@@ -237,9 +239,17 @@ fn law_row(law: &ErrorLaw, methods: &Methods<'_>) -> String {
     )
 }
 
-/// The accuracy that the law has for ten times the largest value it was fitted to.
+/// `0.105, bends`.
+fn last_step(law: &ErrorLaw) -> String {
+    match law.last_step() {
+        Some((exponent, ..)) => format!("{}{}", fixed(exponent, 3), if law.bends() { ", bends" } else { "" }),
+        None => NONE.to_owned(),
+    }
+}
+
+/// Where a law can be read on: the accuracy that it has for ten times the largest value it was fitted to.
 fn tenfold(law: &ErrorLaw, exponent: f64) -> Option<f64> {
     let most = law.points.iter().map(|p| p.0).filter(|x| x.is_finite()).fold(0.0, f64::max);
     let error = law.floor.max(0.0) + (law.scale / (10.0 * most)).powf(exponent);
-    (most > 0.0 && (0.0..=1.0).contains(&error)).then_some(1.0 - error)
+    (most > 0.0 && !law.bends() && (0.0..=1.0).contains(&error)).then_some(1.0 - error)
 }

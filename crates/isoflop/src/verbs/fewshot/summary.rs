@@ -74,7 +74,12 @@ pub(super) fn text(results: &FewShotInput, seconds: f64, out: &Path) -> String {
             Err(why) => format!("{}: {why}", law.axis),
         };
         let shots = if law.shots == 0 { String::new() } else { format!(" {}-shot", law.shots) };
-        let _ = writeln!(text, "\n{}{shots}: {exponent}", law.method);
+        let bends = match law.last_step().filter(|_| law.bends()) {
+            Some((last, ..)) if last < 0.0 => format!("; bends: at the end as {}^{:.3}", law.axis, -last),
+            Some((last, ..)) => format!("; bends: at the end as {}^−{last:.3}", law.axis),
+            None => String::new(),
+        };
+        let _ = writeln!(text, "\n{}{shots}: {exponent}{bends}", law.method);
     }
     for claim in &results.claims {
         let _ = writeln!(text, "\n{}: {}\n  {} ({})", claim.verdict, claim.claim, claim.found, claim.why);
