@@ -264,8 +264,8 @@ fn like_llmc(bytes: &[u8]) -> Option<TokenDtype> {
 }
 
 /// A count of the tokens before them, in four or eight bytes. A first token may happen to be such a number: of another
-/// width than the file's, which what follows it gives away, or of the same, and then nothing tells the two apart and the
-/// count is by far the likelier.
+/// width than the file's, which what follows it gives away, or of the same, and then nothing tells the two apart and
+/// the count is by far the likelier.
 fn counted(bytes: &[u8], said: Option<TokenDtype>) -> Option<Layout> {
     let narrow =
         bytes.get(..4).map(|b| (4, u64::from(u32::from_le_bytes(b.try_into().expect("four bytes")))));
