@@ -140,7 +140,8 @@ fn foreign(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
             "a ZIP archive (NumPy's .npz, PyTorch's .pt)",
             "save the array alone: np.save(\"tokens.npy\", ids)",
         ),
-        (b"\x1f\x8b", "compressed with gzip", "decompress it first: gunzip"),
+        // With its method, of which there is one: two bytes alone are a token.
+        (b"\x1f\x8b\x08", "compressed with gzip", "decompress it first: gunzip"),
         (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "decompress it first: unzstd"),
         (b"BZh", "compressed with bzip2", "decompress it first: bunzip2"),
         (b"\xfd7zXZ\0", "compressed with xz", "decompress it first: unxz"),
@@ -262,7 +263,9 @@ fn like_llmc(bytes: &[u8]) -> Option<TokenDtype> {
     TokenDtype::of_width(width).filter(|_| blank && count > 0)
 }
 
-/// A count of the tokens before them, in four or eight bytes.
+/// A count of the tokens before them, in four or eight bytes. A first token may happen to be such a number: of another
+/// width than the file's, which what follows it gives away, or of the same, and then nothing tells the two apart and
+/// the count is by far the likelier.
 fn counted(bytes: &[u8], said: Option<TokenDtype>) -> Option<Layout> {
     let narrow =
         bytes.get(..4).map(|b| (4, u64::from(u32::from_le_bytes(b.try_into().expect("four bytes")))));
@@ -279,7 +282,8 @@ fn counted(bytes: &[u8], said: Option<TokenDtype>) -> Option<Layout> {
             vocab: None,
             by: "count before its tokens",
         };
-        (exact && said.is_none_or(|s| s == dtype)).then_some(layout)
+        let fits = || !Words::of(&bytes[offset..]).refute(dtype);
+        (exact && said.is_none_or(|s| s == dtype) && fits()).then_some(layout)
     };
     wide.and_then(of).or_else(|| narrow.and_then(of))
 }
@@ -379,6 +383,17 @@ impl Words {
     fn wide(&self, span: usize) -> bool {
         let place = |k: usize| (0..4).filter(move |i| i % span == k).map(|i| self.most[i]).max().unwrap_or(0);
         place(0) > 15 && place(1) <= 15 && (2..span).all(|k| place(k) == 0)
+    }
+
+    /// Whether these cannot be numbers of that width: those that were to be narrow are wider ones, every other wide one
+    /// is zero, or the widest hold what is beyond a `u32`.
+    fn refute(&self, dtype: TokenDtype) -> bool {
+        self.pairs >= LEAST_PAIRS
+            && match dtype {
+                TokenDtype::U8 | TokenDtype::U16 => self.wide(2) || self.wide(4),
+                TokenDtype::U32 => self.most[..2] == [0, 0] || self.most[2..] == [0, 0],
+                TokenDtype::U64 => self.most[2..] != [0, 0],
+            }
     }
 
     /// Whether the byte that should be the lower one is the one that is mostly small, as the upper byte of frequent ids

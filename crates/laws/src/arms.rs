@@ -114,6 +114,42 @@ pub fn reaches(curve: &[(f64, f64)], y: f64) -> Option<Reached> {
     Some(if y == first.1 { Reached::At(first.0) } else { Reached::After(last.0) })
 }
 
+/// As [`reaches`], but bent between two points as those beside them are: ln y is the parabola in ln x through both
+/// whose second derivative is the mean of those through three neighbouring points, no more of it than leaves the
+/// curve falling all the way. With two points in all, straight.
+///
+/// A loss that falls towards a floor lies below the chord: a fifth more tokens would be read as 19 %.
+pub fn reaches_bent(curve: &[(f64, f64)], y: f64) -> Option<Reached> {
+    let mut points = curve.to_vec();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points.dedup_by_key(|p| p.0);
+    let straight = reaches(&points, y)?;
+    let Some(i) = points.windows(2).position(|pair| pair[1].1 <= y && y < pair[0].1) else {
+        return Some(straight);
+    };
+    let logs: Vec<(f64, f64)> = points.iter().map(|p| (libm::log(p.0), libm::log(p.1))).collect();
+    // Half of the second derivative of the parabola through three points.
+    let bend = |three: &[(f64, f64)]| {
+        let slope = |a: usize, b: usize| (three[b].1 - three[a].1) / (three[b].0 - three[a].0);
+        (slope(1, 2) - slope(0, 1)) / (three[2].0 - three[0].0)
+    };
+    let bends: Vec<f64> = [i.checked_sub(1), Some(i)]
+        .into_iter()
+        .flatten()
+        .filter_map(|from| logs.get(from..from + 3))
+        .map(bend)
+        .collect();
+    let bend = bends.iter().sum::<f64>() / bends.len().max(1) as f64;
+    let ((x0, y0), (x1, y1)) = (logs[i], logs[i + 1]);
+    let (fall, below) = (y0 - y1, y0 - libm::log(y));
+    // With u from 0 to 1 between the two: fall·u + a·u(1 − u) = below; it falls everywhere where |a| ≤ fall.
+    let a = (bend * (x1 - x0) * (x1 - x0)).clamp(-fall, fall);
+    let b = fall + a;
+    let root = libm::sqrt((b * b - 4.0 * a * below).max(0.0));
+    let share = if below > 0.0 { (2.0 * below / (b + root)).clamp(0.0, 1.0) } else { 0.0 };
+    Some(Reached::At(libm::exp(x0 + share * (x1 - x0))))
+}
+
 /// The value of a curve of (x, y) at `x`, straight in ln x and ln y between its points; `None` outside of them.
 pub fn interpolate(curve: &[(f64, f64)], x: f64) -> Option<f64> {
     let mut points = curve.to_vec();
@@ -230,6 +266,41 @@ mod tests {
         // A curve that turns up is reached where it falls.
         let Some(Reached::At(x)) = reaches(&[(1.0, 3.0), (2.0, 2.0), (4.0, 2.5)], 2.5) else { panic!() };
         assert!(x > 1.0 && x < 2.0);
+    }
+
+    #[test]
+    fn a_curve_with_a_floor_is_inverted_more_closely_by_bent_lines() {
+        let loss = |d: f64| 1.5 + 90.0 * libm::pow(d, -0.42);
+        let curve: Vec<(f64, f64)> =
+            [32e3, 512e3, 64e3, 128e3, 256e3].iter().map(|d| (*d, loss(*d))).collect();
+        let error = |reached: Option<Reached>, d: f64| match reached {
+            Some(Reached::At(x)) => (x / d - 1.0).abs(),
+            other => panic!("{d}: {other:?}"),
+        };
+        for d in [40e3, 80e3, 110e3, 200e3, 300e3, 430e3] {
+            let straight = error(reaches(&curve, loss(d)), d);
+            let bent = error(reaches_bent(&curve, loss(d)), d);
+            assert!(straight > 0.004 && bent < 0.0015, "{d}: {straight} straight, {bent} bent");
+        }
+        for (d, l) in &curve {
+            assert!(error(reaches_bent(&curve, *l), *d) < 1e-12, "the points themselves");
+        }
+        assert_eq!(reaches_bent(&curve, 9.0), Some(Reached::Before(32e3)));
+        assert_eq!(reaches_bent(&curve, 1.5), Some(Reached::After(512e3)));
+        // A power law needs no bend, two points have none, and a plateau beside a fall leaves the curve falling.
+        let pure: Vec<(f64, f64)> =
+            [1.0, 2.0, 4.0].iter().map(|d| (*d, 3.0 * libm::pow(*d, -0.25))).collect();
+        assert!(error(reaches_bent(&pure, 3.0 * libm::pow(1.5, -0.25)), 1.5) < 1e-9);
+        assert_eq!(reaches_bent(&pure[..2], 2.8), reaches(&pure[..2], 2.8));
+        let cliff = [(1.0, 2.51), (2.0, 2.5), (4.0, 1.0), (8.0, 0.99)];
+        let places: Vec<f64> = [2.4, 2.0, 1.5, 1.1]
+            .iter()
+            .map(|y| match reaches_bent(&cliff, *y) {
+                Some(Reached::At(x)) => x,
+                other => panic!("{y}: {other:?}"),
+            })
+            .collect();
+        assert!(places.is_sorted() && places[0] > 2.0 && places[3] < 4.0, "{places:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::noise::noise_scale;
 use isoflop_base::Point;
 use isoflop_base::study::RunSpec;
 use isoflop_base::units::si;
-use isoflop_laws::arms::{Reached, reaches};
+use isoflop_laws::arms::{Reached, reaches_bent};
 use isoflop_laws::table::paired::paired_difference;
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid, Ruling, Section, Verdict};
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ impl Fork {
     /// the shortest point is taken for that point's, which is the least it can stand for.
     fn waste(&self, above: f64) -> Option<f64> {
         let shortest = self.own.first().filter(|(tokens, _)| *tokens < self.to)?.0;
-        let tokens = match reaches(&self.own, self.loss + above)? {
+        let tokens = match reaches_bent(&self.own, self.loss + above)? {
             Reached::At(tokens) => tokens,
             Reached::Before(_) => shortest,
             Reached::After(last) => last,
@@ -314,7 +314,8 @@ fn seen(forks: &[Fork]) -> String {
 fn method() -> String {
     format!(
         "Each branch is the decay of a finished point, from the trunk's state where that decay begins, which is the same for \
-         all bit for bit. Its loss is turned into tokens by the trunk's own finished points of other lengths; a fifth more \
+         all bit for bit. Its loss is turned into tokens by the trunk's own finished points of other lengths, between two \
+         of which the line bends as it does beside them; a fifth more \
          is the criterion of Zhang et al. Standard errors are those of paired differences, block by block: how another \
          seed's trunk would fare they do not say. Branches of fewer than {} are left out.",
         count(LEAST_STEPS as usize, "step")

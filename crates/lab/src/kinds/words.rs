@@ -11,13 +11,21 @@ pub(super) const LEAST_STEPS: u64 = 50;
 
 /// `0.62 (0.51 to 0.73)`, or that there is no interval.
 pub(super) fn interval(estimate: &Estimate, digits: usize) -> String {
-    let words = match estimate.ends {
-        Some((lo, hi)) => {
-            format!("{:.digits$} ({lo:.digits$} to {hi:.digits$})", estimate.value)
-        }
-        None => format!("{:.digits$} (no interval)", estimate.value),
-    };
-    words.replace('-', "−")
+    let number = |value: f64| fixed(value, digits);
+    match estimate.ends {
+        Some((lo, hi)) => format!("{} ({} to {})", number(estimate.value), number(lo), number(hi)),
+        None => format!("{} (no interval)", number(estimate.value)),
+    }
+}
+
+/// So many decimals, with a true minus sign, and none before what is rounded to zero.
+fn fixed(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    match text.strip_prefix('-') {
+        Some(rest) if rest.bytes().all(|b| b"0.".contains(&b)) => rest.to_owned(),
+        Some(rest) => format!("−{rest}"),
+        None => text,
+    }
 }
 
 /// ` (3.88 k to 36.2 k)`, or that there is no interval.

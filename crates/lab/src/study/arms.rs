@@ -108,6 +108,17 @@ fn junk_arms(raw: &RawStudy, base: &Base) -> Result<Vec<Base>, UserError> {
                 .hint("write shares = [0.5, 0.75, 0.875] under [arms]")),
         };
     }
+    let tagged_shares = match raw.entries.contains_key("arms.tagged_shares") {
+        true => self::shares(raw, "arms.tagged_shares")?,
+        false => shares.clone(),
+    };
+    if let Some(share) = tagged_shares.iter().find(|share| !shares.contains(share)) {
+        return Err(UserError::new(format!(
+            "{}: {share} is not among arms.shares",
+            raw.place("arms.tagged_shares")
+        ))
+        .hint("a tagged arm is compared with the same junk without a tag"));
+    }
     let passage_tokens = raw.whole("arms.passage_tokens", PASSAGE_TOKENS)?;
     let tag = raw.text("arms.tag")?.unwrap_or_else(|| TAG.to_owned());
     let mut arms = Vec::new();
@@ -119,7 +130,7 @@ fn junk_arms(raw: &RawStudy, base: &Base) -> Result<Vec<Base>, UserError> {
         });
         for &share in &shares {
             for with_tag in [false, true] {
-                if with_tag && !tagged.contains(&kind) {
+                if with_tag && !(tagged.contains(&kind) && tagged_shares.contains(&share)) {
                     continue;
                 }
                 let mut source = junk(kind, passages);
@@ -222,7 +233,8 @@ fn copies_arms(raw: &RawStudy, base: &Base) -> Result<Vec<Base>, UserError> {
 /// The sources of `[data.mix]` in several mixtures.
 fn mixtures(raw: &RawStudy, base: &Base) -> Result<Vec<Base>, UserError> {
     let mix = base.data.mix.as_ref().expect("the caller looked");
-    for key in ["arms.junk", "arms.shares", "arms.tagged", "arms.unique", "arms.copies"] {
+    for key in ["arms.junk", "arms.shares", "arms.tagged", "arms.tagged_shares", "arms.unique", "arms.copies"]
+    {
         if raw.entries.contains_key(key) {
             return Err(UserError::new(format!("{}: stands beside [data.mix]", raw.place(key)))
                 .hint("its arms are mixtures of its sources: write mixes = [\"1:0\", \"1:1\", \"0:1\"]"));

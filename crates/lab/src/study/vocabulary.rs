@@ -82,6 +82,7 @@ const OWN: &[&str] = &[
     "arms.junk",
     "arms.shares",
     "arms.tagged",
+    "arms.tagged_shares",
     "arms.tag",
     "arms.unique",
     "arms.weight_decay",

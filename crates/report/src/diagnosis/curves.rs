@@ -1,6 +1,6 @@
 //! Rules about training curves and single sizes: unstable runs, plateaus, sizes out of line.
 
-use super::{Diagnosis, Fault, Seen, count, of, place, worst};
+use super::{Diagnosis, Fault, RUNS, Seen, count, place, those, worst};
 use crate::numbers::{fixed, significant};
 use isoflop_base::{CurveRow, Point, Status};
 use std::collections::BTreeSet;
@@ -90,8 +90,8 @@ pub(super) fn plateau(seen: &Seen<'_>) -> Option<Diagnosis> {
     let mut parts = Vec::new();
     if let Some((run, s)) = worst(&left, |s| s.1.to - s.1.from) {
         parts.push(format!(
-            "{} stay flat and fall late; the longest: {run} near {} from {} to {} tokens, {} % lower after",
-            of(left.len(), runs.len(), "runs"),
+            "{} late; the longest: {run} near {} from {} to {} tokens, {} % lower after",
+            those(left.len(), runs.len(), RUNS, ["stays flat and falls", "stay flat and fall"]),
             fixed(s.loss, 2),
             count(s.from),
             count(s.to),
@@ -213,8 +213,8 @@ pub(super) fn out_of_line(seen: &Seen<'_>) -> Option<Diagnosis> {
     Some(Diagnosis::found(
         Fault::OutOfLine,
         format!(
-            "{} end above the next smaller size; the worst: {} at {}, {} % above {}",
-            of(higher.len(), neighbours.len(), "larger neighbours"),
+            "{} above the next smaller size; the worst: {} at {}, {} % above {}",
+            those(higher.len(), neighbours.len(), ["larger neighbour", "larger neighbours"], ["ends", "end"]),
             place(large),
             fixed(large.loss, 3),
             significant(100.0 * (large.loss / small.loss - 1.0), 2),

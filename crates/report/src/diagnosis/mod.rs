@@ -162,10 +162,21 @@ fn model(p: &Point) -> String {
     p.shape.map_or_else(|| p.run.clone(), |s| s.to_string())
 }
 
-/// `3 of 7 sizes`.
-fn of(some: usize, all: usize, what: &str) -> String {
-    format!("{some} of {all} {what}")
+/// `3 of 7 sizes`, `the only size`; nouns for one and for several.
+fn of(some: usize, all: usize, nouns: [&str; 2]) -> String {
+    match all {
+        1 => format!("the only {}", nouns[0]),
+        _ => format!("{some} of {all} {}", nouns[1]),
+    }
 }
+
+/// [`of`] with what they do, a verb for one and for several: `1 of 7 sizes has`.
+fn those(some: usize, all: usize, nouns: [&str; 2], verbs: [&str; 2]) -> String {
+    format!("{} {}", of(some, all, nouns), verbs[usize::from(some != 1)])
+}
+
+const RUNS: [&str; 2] = ["run", "runs"];
+const POINTS: [&str; 2] = ["point", "points"];
 
 /// The worst of some items by a score, and how many there are.
 fn worst<T: Copy>(items: &[T], score: impl Fn(T) -> f64) -> Option<T> {

@@ -1,6 +1,6 @@
 //! Rules about training: the rate, whether it was done, the batch, waiting for data.
 
-use super::{Diagnosis, Fault, Seen, mean, model, of, place, worst};
+use super::{Diagnosis, Fault, POINTS, RUNS, Seen, mean, model, of, place, those, worst};
 use crate::numbers::{count, fixed, significant};
 use isoflop_base::{CurveRow, NoisePairs, Point};
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,8 +114,8 @@ pub(super) fn not_converged(seen: &Seen<'_>) -> Option<Diagnosis> {
     let mut parts = Vec::new();
     if let Some(p) = undecayed.first() {
         parts.push(format!(
-            "{} were measured before their rate had decayed, e.g. {}",
-            of(undecayed.len(), seen.points.len(), "points"),
+            "{} measured before the rate had decayed, e.g. {}",
+            those(undecayed.len(), seen.points.len(), POINTS, ["was", "were"]),
             place(p)
         ));
     }
@@ -243,14 +243,14 @@ pub(super) fn batch(seen: &Seen<'_>) -> Option<Diagnosis> {
     if let Some(r) = worst(&large, |r| r.2) {
         parts.push(format!(
             "{}, about {} times the tokens of a small one",
-            words(r, &format!("{} lie above it", of(large.len(), ratios.len(), "runs"))),
+            words(r, &format!("{} above it", those(large.len(), ratios.len(), RUNS, ["lies", "lie"]))),
             significant(1.0 + r.2, 2)
         ));
     }
     if let Some(r) = worst(&small, |r| -r.2) {
         parts.push(format!(
             "{}, which costs time, not loss",
-            words(r, &format!("{} lie far below it", of(small.len(), ratios.len(), "runs")))
+            words(r, &format!("{} far below it", those(small.len(), ratios.len(), RUNS, ["lies", "lie"])))
         ));
     }
     (!parts.is_empty()).then(|| {
@@ -288,7 +288,7 @@ pub(super) fn input_bound(seen: &Seen<'_>) -> Option<Diagnosis> {
         format!(
             "{} waited for batches; the most: {run}, {} % of its steps' time. This bends lines against seconds and joules, not against N, D \
              or C",
-            of(long.len(), waits.len(), "runs"),
+            of(long.len(), waits.len(), RUNS),
             fixed(100.0 * share, 0)
         ),
         "read from a local disk, from prepared shards rather than text, and see `isoflop bench loader`",

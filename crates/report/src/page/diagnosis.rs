@@ -2,6 +2,7 @@
 
 use super::headline::end_sentence;
 use super::section;
+use super::tables::code;
 use crate::diagnosis::{Diagnosis, diagnose, is_bent};
 use crate::html::{escape, prose};
 use crate::input::ReportInput;
@@ -37,7 +38,8 @@ pub(crate) fn study(input: &ReportInput) -> String {
     for d in unknown {
         let text = format!("{}: {}", d.fault.words(), end_sentence(&d.evidence));
         let advice = end_sentence(&capital(&d.what_to_do));
-        body.push_str(&format!("<p class=\"note\">Cannot tell of {} {}</p>\n", prose(&text), prose(&advice)));
+        let words = code(&prose(&format!("{text} {advice}")));
+        body.push_str(&format!("<p class=\"note\">Cannot tell of {words}</p>\n"));
     }
     if found.is_empty() && all.is_empty() {
         body.push_str(
@@ -51,8 +53,8 @@ fn row(d: &Diagnosis) -> String {
     format!(
         "<tr><td><b>{}</b></td><td>{}</td><td>{}</td></tr>\n",
         escape(&capital(d.fault.words())),
-        prose(&end_sentence(&capital(&d.evidence))),
-        prose(&end_sentence(&capital(&d.what_to_do)))
+        code(&prose(&end_sentence(&capital(&d.evidence)))),
+        code(&prose(&end_sentence(&capital(&d.what_to_do))))
     )
 }
 

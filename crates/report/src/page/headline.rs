@@ -148,9 +148,13 @@ pub(crate) fn energy_text(joules: f64) -> String {
 /// The head of a study's page.
 pub(crate) fn study(input: &ReportInput, data: &Data, verdicts: &[Verdict]) -> String {
     let laws = input.laws.as_ref();
+    let models = match data.sizes.len() {
+        1 => "One model of".to_owned(),
+        n => format!("{n} models of"),
+    };
+    let each = if data.sizes.len() == 1 { "" } else { "each " };
     let mut dek = format!(
-        "{} models of {} parameters, each trained on up to {} tokens",
-        data.sizes.len(),
+        "{models} {} parameters, {each}trained on up to {} tokens",
         range(&data.sizes),
         data.tokens.last().map_or("no".to_owned(), |d| count(*d)),
     );

@@ -74,17 +74,17 @@ pub(crate) fn size(figures: &mut Figures, data: &Data, laws: Option<&LawDocument
              from other text, tokens and sizes."
         ),
     );
+    // Budgets of compute have no two sizes at one number of tokens, and so no figure of the first kind.
+    let read = if by_size.is_empty() { "Each" } else { "The same points read the other way: each" };
     let by_tokens = figures.both(
         |id, width| figures::law(id, data, laws, Against::Tokens, width, ""),
         "Loss against training tokens, for each size.",
-        &format!(
-            "The same points read the other way: each line keeps the model fixed, with the {level} % interval of its \
-             exponent beside it."
-        ),
+        &format!("{read} line keeps the model fixed, with the {level} % interval of its exponent beside it."),
     );
     let title = match (&slopes, slopes.iter().all(|s| s.ends.is_some_and(|e| e.0 > 0.0))) {
         (s, true) if moves(s) => "Larger models end lower, and the slope depends on the data",
         (s, true) if !s.is_empty() => "Larger models end lower",
+        _ if by_size.is_empty() => "Loss against tokens",
         _ => "Loss against size",
     };
     let words = slope_words(&slopes);

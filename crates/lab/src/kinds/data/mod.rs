@@ -21,10 +21,11 @@ use crate::study::resolve::{self, Base, Notes};
 use isoflop_base::study::{RunSpec, Study};
 
 /// Keys of `[arms]`.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "junk",
     "shares",
     "tagged",
+    "tagged_shares",
     "tag",
     "unique",
     "weight_decay",

@@ -10,6 +10,7 @@
 
 mod claims;
 mod page;
+mod tags;
 
 use crate::kinds::data::compare::{Unit, at, curve, is_clean, levels, units, values};
 use crate::kinds::words::{LEAST_STEPS, LEVEL, answer, maybe};
@@ -82,9 +83,13 @@ pub(super) fn findings(found: &Found<'_>) -> Findings {
     section.tables.push(page::worth_table(&kinds));
     section.tables.push(page::exponent_table(&kinds, clean.as_ref()));
     section.tables.extend(page::forecast_table(&kinds));
-    section.tables.extend(page::tags(found));
+    let tags = tags::tags(found);
+    section.tables.extend(tags::table(&tags));
     let verdicts = claims::claims(&kinds, clean.as_ref());
-    let answer = answer(page::title(&kinds), page::answer(found, &kinds));
+    let mut answer = answer(page::title(&kinds), page::answer(found, &kinds));
+    if let Some(answer) = &mut answer {
+        answer.words.extend(tags::in_words(&tags));
+    }
     Findings { answer, sections: vec![section], verdicts }
 }
 

@@ -1,12 +1,10 @@
 //! What the page says of junk: words, pictures, tables.
 
-use super::{Exponent, Kind, is_kind, lengths, shares};
+use super::{Exponent, Kind, lengths, shares};
 use crate::kinds::Found;
-use crate::kinds::data::compare::{at, curve, is_clean, units, values};
-use crate::kinds::words::{LEVEL, count, interval, list, maybe};
-use isoflop_base::study::RunSpec;
+use crate::kinds::words::{count, interval, list, maybe};
 use isoflop_base::units::si;
-use isoflop_laws::arms::{Estimate, mean};
+use isoflop_laws::arms::Estimate;
 use isoflop_report::{Chart, ChartAxis, ChartPoint, ChartSeries, Grid};
 
 /// A g between these, with its whole interval, is that of junk that wastes its own tokens and no more.
@@ -264,60 +262,6 @@ pub(super) fn forecast_table(kinds: &[Kind]) -> Option<Grid> {
         columns: ["junk", "tokens (and parameters) that count", "error of the loss, rms"]
             .map(str::to_owned)
             .to_vec(),
-        rows,
-    })
-}
-
-/// Whether a tag before junk rescues what it costs.
-pub(super) fn tags(found: &Found<'_>) -> Option<Grid> {
-    let longest = *lengths(found).last()?;
-    let mut rows = Vec::new();
-    for kind in values(found, "junk") {
-        for share in shares(found) {
-            let tagged = |run: &RunSpec| {
-                run.arm.contains_key("tag")
-                    && run.arm.get("junk") == Some(&kind)
-                    && run.junk_share().is_some_and(|q| (q - share).abs() < 1e-9)
-            };
-            let mut gain = Vec::new();
-            let mut cost = Vec::new();
-            for unit in units(found) {
-                let with = at(&curve(found, unit, tagged), longest);
-                let without = at(&curve(found, unit, |run| is_kind(run, &kind, share)), longest);
-                let clean = at(&curve(found, unit, is_clean), longest * (1.0 - share));
-                gain.extend(with.zip(without).map(|(with, without)| with - without));
-                cost.extend(without.zip(clean).map(|(without, clean)| without - clean));
-            }
-            if let Some(gain) = mean(&gain, LEVEL) {
-                let says = match (gain.is_below(0.0), gain.is_above(0.0)) {
-                    (true, _) => "the tag helps",
-                    (_, true) => "the tag harms",
-                    _ => "no effect is seen",
-                };
-                rows.push(vec![
-                    spoken(&kind).to_owned(),
-                    share.to_string(),
-                    interval(&gain, 4),
-                    maybe(mean(&cost, LEVEL).as_ref(), 4),
-                    says.to_owned(),
-                ]);
-            }
-        }
-    }
-    (!rows.is_empty()).then(|| Grid {
-        caption: format!(
-            "Does a tag before each row of junk help? Nats per token at {} tokens in all",
-            si(longest)
-        ),
-        columns: [
-            "junk",
-            "q",
-            "tagged minus untagged",
-            "untagged minus clean, equal clean tokens",
-            "verdict",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
         rows,
     })
 }
