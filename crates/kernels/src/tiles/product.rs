@@ -368,7 +368,9 @@ pub fn gelu_backward(
     split(parts::<GeluBackward<'_>>(dims), |part, _| {
         dispatch!(
             set.with_vectors(),
-            walk[GeluBackward<'_>](dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: GeluBackward<'_>)
+            walk[GeluBackward<'_>](
+                dims: Dims, part: Range<usize>, a: Cells<'_>, b: Cells<'_>, epilogue: GeluBackward<'_>
+            )
         );
     });
 }
