@@ -124,7 +124,8 @@ fn sentence(all: &[Best<'_>]) -> String {
     format!("{}{}", and(&parts), by.unwrap_or_default())
 }
 
-/// Of a study of laws, those of its best method: at one number of shots, if these are not varied themselves.
+/// Of a study of laws, those of its best method by which the error surely falls: at one number of shots, if these are
+/// not varied themselves.
 fn laws<'a>(input: &'a FewShotInput, methods: &Methods<'_>, all: &[Best<'_>]) -> Vec<&'a ErrorLaw> {
     let Some(best) = all.last() else { return Vec::new() };
     if input.rows.iter().any(|row| methods.attends(&row.method)) {
@@ -133,7 +134,7 @@ fn laws<'a>(input: &'a FewShotInput, methods: &Methods<'_>, all: &[Best<'_>]) ->
     let of_best = |law: &&ErrorLaw| {
         law.method == best.row.method
             && (law.shots == 0 || law.shots == best.row.shots)
-            && law.exponent.is_ok()
+            && law.exponent.as_ref().is_ok_and(|(_, least, _)| *least > 0.0)
     };
     input.laws.iter().filter(of_best).collect()
 }

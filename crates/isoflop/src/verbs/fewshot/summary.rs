@@ -75,8 +75,10 @@ pub(super) fn text(results: &FewShotInput, seconds: f64, out: &Path) -> String {
         };
         let shots = if law.shots == 0 { String::new() } else { format!(" {}-shot", law.shots) };
         let bends = match law.last_step().filter(|_| law.bends()) {
-            Some((last, ..)) if last < 0.0 => format!("; bends: at the end as {}^{:.3}", law.axis, -last),
-            Some((last, ..)) => format!("; bends: at the end as {}^−{last:.3}", law.axis),
+            Some((last, ..)) => {
+                let sign = if last < 0.0 { "" } else { "−" };
+                format!("; bends: at the end as {}^{sign}{:.3}", law.axis, last.abs())
+            }
             None => String::new(),
         };
         let _ = writeln!(text, "\n{}{shots}: {exponent}{bends}", law.method);
